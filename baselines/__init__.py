@@ -1,0 +1,1 @@
+"""Pruning methods: one file each, found by its name (``benchmark.pruner.Pruner`` is the interface)."""

@@ -1,0 +1,1 @@
+"""scan-bench: pruning methods for contrastive pre-training, trained, evaluated and recorded."""

@@ -1,0 +1,64 @@
+"""Evaluation tasks: each takes an encoder and yields rows for the record. One file a task, found by its name.
+
+``Task`` is the interface: a frozen dataclass whose fields are options. A task's ``protocol`` has a version
+that changes with anything that changes its numbers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from PIL import Image
+
+from benchmark import plugins
+from benchmark.config import Choice, as_choice
+from benchmark.options import build
+from benchmark.pool import Source, make_source
+from benchmark.record import Metric
+
+
+class Encoder(Protocol):
+    """A frozen model in eval mode."""
+
+    has_text: bool
+
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """float32 [n, d], not normalised: for CLIP the joint embedding, for MoCo the backbone's output."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [n, d], not normalised, in the images' space. Only where ``has_text``."""
+
+
+class Task(ABC):
+    """One evaluation. Subclasses are frozen dataclasses with at least the field ``dataset``."""
+
+    needs_text: ClassVar[bool] = False
+    protocol: ClassVar[str]
+    """Name and version, for example ``zero_shot.v1``."""
+
+    dataset: Any
+
+    @abstractmethod
+    def run(self, encoder: Encoder) -> list[Metric]:
+        """Evaluate. Raises PoolError if the data is absent."""
+
+    def source(self) -> Source:
+        """The task's data set; its options were checked when the sweep was planned."""
+        return make_source(as_choice(self.dataset, "dataset"), "dataset")
+
+
+def make_task(choice: Choice, where: str) -> Task:
+    """Build a task and its source from name and options. Raises ConfigError that opens with ``where``."""
+    cls = plugins.load("benchmark.evaluate", choice.name, Task, where)  # type: ignore[type-abstract]
+    task = build(cls, choice.options, f"{where}.{choice.name}")
+    make_source(as_choice(task.dataset, f"{where}.{choice.name}.dataset"), f"{where}.{choice.name}.dataset")
+    return task
+
+
+def unit(features: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1; a row of zeros stays zero. float32 [n, d]."""
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    return (features / np.maximum(norms, 1e-12)).astype(np.float32)

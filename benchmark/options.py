@@ -1,0 +1,128 @@
+"""Options read strictly: a mapping becomes a dataclass, or one error with the path and the nearest name."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+T = TypeVar("T")
+
+NOT_IDENTITY = {"identity": False}
+"""Field metadata of an option that cannot change a result: a path, a count of loader workers."""
+
+
+class ConfigError(ValueError):
+    """A mistake in a sweep file or an option; the message opens with where it stands."""
+
+
+def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
+    """Construct a dataclass from options. Raises ConfigError that opens with ``where`` and the key."""
+    must_be_mapping(options, where)
+    if not dataclasses.is_dataclass(cls):
+        raise ConfigError(f"{where}: {cls.__name__} must be a dataclass: its fields are its options")
+    fields = [f for f in dataclasses.fields(cls) if f.init]
+    check_keys(options, [f.name for f in fields], where, what="option")
+    for f in fields:
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and f.name not in options:
+            raise ConfigError(f"{where}.{f.name}: missing; {cls.__name__} has no default for it")
+    try:
+        built = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), dict(options)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{where}.{error.full_key}: {str(error).splitlines()[0]}") from error
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    assert isinstance(built, cls)
+    return built
+
+
+def label_of(name: str, built: Any) -> str:
+    """The name with the options that differ from their defaults: ``scan(mode=redundant)``."""
+    shown = []
+    for f in dataclasses.fields(built):
+        if not f.init or f.metadata.get("identity", True) is False:
+            continue
+        value = getattr(built, f.name)
+        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+        if value != default:
+            shown.append(f"{f.name}={value}")
+    return f"{name}({', '.join(shown)})" if shown else name
+
+
+def identity_of(parts: Mapping[str, Any]) -> str:
+    """Six hexadecimal digits over built dataclasses and plain values, without fields marked NOT_IDENTITY."""
+    text = json.dumps({key: _identity(value) for key, value in parts.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?``, or nothing when no known name is near."""
+    near = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ""
+
+
+def check_keys(
+    node: Mapping[str, Any], known: Sequence[str], where: str, what: str = "key", all_required: bool = False
+) -> None:
+    """Raise ConfigError for a key that is not known, with the nearest that is, or for one that is missing."""
+    dot = " " if where.endswith(":") else "."
+    for key in node:
+        if key not in known:
+            near = did_you_mean(str(key), known) or f" (known: {', '.join(known)})"
+            raise ConfigError(f"{where}{dot}{key}: unknown {what}{near}")
+    missing = [key for key in known if key not in node]
+    if all_required and missing:
+        raise ConfigError(f"{where}: missing {', '.join(missing)}")
+
+
+def check_option(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Raise ValueError unless ``value`` is one of ``allowed``."""
+    if value not in allowed:
+        raise ValueError(
+            f"{name}: unknown value '{value}'{did_you_mean(value, allowed)} (known: {', '.join(allowed)})"
+        )
+
+
+def require(condition: bool, name: str, rule: str, value: object) -> None:
+    if not condition:
+        raise ValueError(f"{name} must be {rule}, got {value}")
+
+
+def must_be_mapping(node: Any, where: str) -> None:
+    if not isinstance(node, Mapping):
+        raise ConfigError(f"{where}: expected options as 'key: value', got {node!r}")
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file")
+    try:
+        node = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(node, dict):
+        raise ConfigError(f"{path}: expected 'key: value' at the top")
+    return {str(key): value for key, value in node.items()}
+
+
+def plain(value: Any) -> Any:
+    """Tuples become lists, so that YAML and JSON hold what was asked for and nothing of Python's."""
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _identity(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kept = [f for f in dataclasses.fields(value) if f.init and f.metadata.get("identity", True)]
+        return {f.name: _identity(getattr(value, f.name)) for f in kept}
+    return plain(value)

@@ -1,0 +1,49 @@
+"""A plug-in is a file in ``baselines/``, ``benchmark/sources/`` or ``benchmark/evaluate/``, found by its name.
+
+The file holds one frozen dataclass that derives from the package's base class; its fields are the options.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from typing import TypeVar
+
+from benchmark.options import ConfigError, did_you_mean
+
+T = TypeVar("T")
+
+
+def names(package: str) -> list[str]:
+    """Names of the plug-ins of ``package``, sorted; a leading underscore hides a file."""
+    paths = importlib.import_module(package).__path__
+    return sorted(m.name for m in pkgutil.iter_modules(paths) if not m.name.startswith("_"))
+
+
+def load(package: str, name: str, base: type[T], where: str) -> type[T]:
+    """The one concrete subclass of ``base`` defined in ``package.name``.
+
+    Raises ConfigError, opening with ``where``, for an unknown name (with the nearest one), a file that
+    cannot be imported, and a file that defines none or several.
+    """
+    known = names(package)
+    if name not in known:
+        raise ConfigError(f"{where}: unknown name '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})")
+    file = f"{package.replace('.', '/')}/{name}.py"
+    try:
+        module = importlib.import_module(f"{package}.{name}")
+    except Exception as error:  # whatever a plug-in's file raises is reported under its own name
+        raise ConfigError(f"{where}: {file} cannot be imported: {type(error).__name__}: {error}") from error
+    found = [
+        c
+        for c in vars(module).values()
+        if inspect.isclass(c)
+        and issubclass(c, base)
+        and not inspect.isabstract(c)
+        and c.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        listed = ", ".join(c.__name__ for c in found) or "none"
+        raise ConfigError(f"{where}: {file} must define exactly one {base.__name__}; found {listed}")
+    return found[0]

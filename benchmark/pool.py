@@ -1,0 +1,138 @@
+"""A pool is N samples with dense int64 ids 0..N-1; a source makes the pool and the held-out sets.
+
+``Source`` is the interface of a file in ``benchmark/sources/``. Methods see a ``PoolView``: sizes and the
+features they ask for, never the planted truth.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmark import plugins
+from benchmark.config import Choice
+from benchmark.options import build
+
+SPLITS = ("train", "test")
+
+
+class PoolError(ValueError):
+    """A pool whose data is absent, damaged or not what was asked; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One decoded sample: an RGB image and its caption ("" in a pool of images alone)."""
+
+    image: Image.Image
+    caption: str
+
+
+@dataclass(frozen=True)
+class PoolView:
+    """What a pruning method may know of a pool."""
+
+    num_samples: int
+    fingerprint: str
+    features: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Arrays of N rows by name, such as ``image_embedding``: float [N, d]."""
+
+
+class Pool(ABC):
+    """Samples that can be read by id from any process."""
+
+    num_samples: int
+    fingerprint: str
+    """A hash of the content: two pools with one fingerprint hold the same samples under the same ids."""
+
+    @abstractmethod
+    def read(self, sample_id: int) -> Sample:
+        """Read and decode one sample. Raises PoolError naming the sample."""
+
+    @property
+    def features(self) -> Mapping[str, np.ndarray]:
+        """Arrays of N rows that methods may ask for by name."""
+        return {}
+
+    @property
+    def truth(self) -> Mapping[str, np.ndarray]:
+        """Planted flags, bool [N] by name: for the report alone."""
+        return {}
+
+    def key(self, sample_id: int) -> str:
+        """The sample's name outside this suite."""
+        return str(sample_id)
+
+    def view(self, needs: Sequence[str] = ()) -> PoolView:
+        """The part a method may see. Raises PoolError for a feature that does not exist."""
+        missing = [name for name in needs if name not in self.features]
+        if missing:
+            raise PoolError(f"the method needs {', '.join(missing)}, which this pool does not have")
+        return PoolView(self.num_samples, self.fingerprint, {name: self.features[name] for name in needs})
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """A split for classification, k-NN and probes."""
+
+    name: str
+    split: str
+    images: Sequence[Image.Image]
+    labels: np.ndarray
+    """int64 [n], indices into ``class_names``."""
+    class_names: list[str]
+    templates: list[Callable[[str], str]]
+    """Prompt templates for zero-shot classification: class name -> prompt."""
+
+
+@dataclass(frozen=True)
+class PairSet:
+    """Held-out images and captions for retrieval; an image may have several captions."""
+
+    name: str
+    images: Sequence[Image.Image]
+    captions: list[str]
+    image_of_caption: np.ndarray
+    """int64 [m]: the index of the image that caption i describes."""
+
+
+class Source(ABC):
+    """Where data comes from. A subclass is a frozen dataclass in ``benchmark/sources/<name>.py``."""
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """Name of the pool in run names and tables; differs where the samples differ."""
+
+    @abstractmethod
+    def expected_samples(self) -> int | None:
+        """Size of the training pool, known without reading it; None if only the data can tell."""
+
+    @abstractmethod
+    def training_pool(self) -> Pool:
+        """Open the pool. Raises PoolError if the data is absent, saying how to get it."""
+
+    def labelled(self, split: str) -> LabelledSet:
+        """The ``train`` or ``test`` split with labels; the two share no image. Raises PoolError if it has none."""
+        raise PoolError(f"{self.label} has no labelled {split} split")
+
+    def pairs(self) -> PairSet:
+        """Held-out image-caption pairs. Raises PoolError if it has none."""
+        raise PoolError(f"{self.label} has no held-out pairs")
+
+
+def make_source(choice: Choice, where: str) -> Source:
+    """Build a source from its name and options; reads no data. Raises ConfigError that opens with ``where``."""
+    cls = plugins.load("benchmark.sources", choice.name, Source, where)  # type: ignore[type-abstract]
+    return build(cls, choice.options, f"{where}.{choice.name}")
+
+
+def data_folder(root: str, name: str) -> Path:
+    """``root`` if given, else ``$SCAN_BENCH_DATA/<name>`` (``data/<name>`` when that is not set)."""
+    return Path(root) if root else Path(os.environ.get("SCAN_BENCH_DATA", "data")) / name

@@ -1,0 +1,124 @@
+"""The pruning interface. A method is one file in ``baselines/``; it owns no model, optimiser, loader or rank.
+
+Every rank holds a copy that gets the same calls with the same arguments, so methods never communicate.
+"""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from benchmark import plugins
+from benchmark.config import Choice
+from benchmark.options import build
+from benchmark.pool import PoolView
+from benchmark.seeds import generator
+
+State = dict[str, Any]
+"""Arrays, numbers, strings and None by name: what a checkpoint holds."""
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """What an epoch trains on."""
+
+    keep: np.ndarray
+    """bool [N]: samples to visit."""
+    weight: np.ndarray | None = None
+    """float32 [N]: factor on each sample's loss; None means 1."""
+    observe: bool = False
+    """Whether ``observe`` wants this epoch's losses."""
+
+    def checksum(self) -> int:
+        """One number that ranks compare: 32 bits over mask and weights."""
+        value = zlib.crc32(np.packbits(self.keep).tobytes())
+        return value if self.weight is None else zlib.crc32(np.ascontiguousarray(self.weight).tobytes(), value)
+
+
+class Pruner(ABC):
+    """A pruning method. Subclasses are dataclasses whose fields are hyper-parameters and nothing else."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Features of the pool that must exist before ``setup``: ``image_embedding``, ``text_embedding``."""
+
+    pool: PoolView
+    num_epochs: int
+    seed: int
+    num_ranks: int
+
+    def setup(self, pool: PoolView, *, num_epochs: int, seed: int, num_ranks: int = 1) -> None:
+        """Called once before training, also before ``load_state_dict``. Extend to allocate state."""
+        self.pool, self.num_epochs, self.seed, self.num_ranks = pool, num_epochs, seed, num_ranks
+
+    @abstractmethod
+    def plan(self, epoch: int) -> EpochPlan:
+        """What ``epoch`` (from 0) trains on. Pure: asking twice, or after a restart, gives the same answer."""
+
+    def observe(self, ids: np.ndarray, losses: np.ndarray) -> None:  # noqa: B027 (optional)
+        """A global batch, in order: ids int64 [B], losses float32 [B, 2], a column a direction."""
+
+    def end_epoch(self, epoch: int) -> None:  # noqa: B027 (optional)
+        """Every batch of ``epoch`` was observed."""
+
+    def candidates(self) -> Mapping[str, np.ndarray]:
+        """Samples the method would leave out at present, bool [N] by reason: for the report alone."""
+        return {}
+
+    def state_dict(self) -> State:
+        """Everything ``load_state_dict`` needs to go on as if never interrupted; masks packed to bits."""
+        return {}
+
+    def load_state_dict(self, state: State) -> None:  # noqa: B027 (optional)
+        """Take up the state of a checkpoint."""
+
+    def rng(self, epoch: int) -> np.random.Generator:
+        """A fresh generator for ``epoch``, the same on every rank and after every restart."""
+        return generator(self.seed, "pruner", epoch)
+
+
+class StaticPruner(Pruner):
+    """A method that chooses once, before training."""
+
+    _keep: np.ndarray | None = None
+
+    @abstractmethod
+    def select(self, pool: PoolView) -> np.ndarray:
+        """bool [N]: samples to keep for the whole run."""
+
+    def plan(self, epoch: int) -> EpochPlan:
+        if self._keep is None:
+            keep = np.asarray(self.select(self.pool))
+            if keep.dtype != np.bool_ or keep.shape != (self.pool.num_samples,):
+                raise ValueError(
+                    f"{type(self).__name__}.select must return bool [{self.pool.num_samples}],"
+                    f" got {keep.dtype} {list(keep.shape)}"
+                )
+            self._keep = keep
+        return EpochPlan(self._keep)
+
+    def state_dict(self) -> State:
+        return {"keep": pack(self.plan(0).keep)}
+
+    def load_state_dict(self, state: State) -> None:
+        self._keep = unpack(state["keep"], self.pool.num_samples)
+
+
+def make_pruner(choice: Choice, where: str) -> Pruner:
+    """Build a method from its name and options. Raises ConfigError that opens with ``where``."""
+    cls = plugins.load("baselines", choice.name, Pruner, where)  # type: ignore[type-abstract]
+    return build(cls, choice.options, f"{where}.{choice.name}")
+
+
+def pack(mask: np.ndarray) -> np.ndarray:
+    """bool [N] -> uint8 [ceil(N / 8)]."""
+    return np.packbits(mask)
+
+
+def unpack(bits: np.ndarray, num_samples: int) -> np.ndarray:
+    """uint8 [ceil(N / 8)] -> bool [N]."""
+    return np.unpackbits(bits, count=num_samples).astype(bool)

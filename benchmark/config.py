@@ -95,7 +95,9 @@ class LaunchConfig:
 
     nodes: int = 1
     gpus: int = 0
-    """GPUs a node; a run has one rank a GPU, or one rank in all without GPUs."""
+    """GPUs a node."""
+    ranks: int | None = None
+    """Ranks a node; None means one a GPU, or one without GPUs."""
     cpus: int = 1
     """Cores a rank; on the CPU also its threads."""
     memory_gb: int | None = None
@@ -113,10 +115,15 @@ class LaunchConfig:
         for name in ("nodes", "cpus", "minutes"):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         require(self.gpus >= 0, "gpus", "at least 0", self.gpus)
+        require(self.ranks is None or self.ranks >= 1, "ranks", "at least 1", self.ranks)
+
+    @property
+    def ranks_per_node(self) -> int:
+        return self.ranks or max(self.gpus, 1)
 
     @property
     def num_ranks(self) -> int:
-        return self.nodes * max(self.gpus, 1)
+        return self.nodes * self.ranks_per_node
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
 import torch
 import torch.distributed as td
 from torch import Tensor
@@ -45,3 +51,48 @@ def assert_same(value: int, what: str) -> None:
     td.all_gather_object(values, value)
     if len(set(values)) != 1:
         raise RuntimeError(f"ranks disagree on {what}: {values}")
+
+
+def any_rank(flag: bool) -> bool:
+    """True on all ranks if it is true on one: decisions by the clock must be common ones."""
+    if world() == 1:
+        return flag
+    values: list[object] = [None] * world()
+    td.all_gather_object(values, flag)
+    return any(values)
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is this rank's GPU if there is one, else the CPU. Raises ValueError for a device that is absent."""
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ValueError(f"train.device is '{name}', but torch sees no GPU here")
+    device = torch.device("cuda", rank() % torch.cuda.device_count())
+    torch.cuda.set_device(device)
+    return device
+
+
+@contextmanager
+def process_group(folder: Path) -> Iterator[None]:
+    """Join the other tasks of this submitit job; ranks meet through a file in ``folder``, so no port can clash."""
+    from submitit import JobEnvironment
+
+    environment = JobEnvironment()
+    if environment.num_tasks == 1:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
+    meeting_point = (folder / f"ranks-{environment.job_id}-{attempt}").resolve()
+    td.init_process_group(
+        "nccl" if torch.cuda.is_available() else "gloo",
+        init_method=f"file://{meeting_point}",
+        rank=environment.global_rank,
+        world_size=environment.num_tasks,
+        timeout=timedelta(minutes=30),
+    )
+    try:
+        yield
+    finally:
+        td.destroy_process_group()

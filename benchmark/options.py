@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -102,11 +102,12 @@ def must_be_mapping(node: Any, where: str) -> None:
         raise ConfigError(f"{where}: expected options as 'key: value', got {node!r}")
 
 
-def load_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"{path}: no such file")
+def load_yaml(path: Path, parse: Callable[[str], Any] = yaml.safe_load) -> dict[str, Any]:
+    """The mapping a YAML file holds. Raises ConfigError that names the file."""
     try:
-        node = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        node = parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
     except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(node, dict):

@@ -76,9 +76,9 @@ class Pruner(ABC):
     def load_state_dict(self, state: State) -> None:  # noqa: B027 (optional)
         """Take up the state of a checkpoint."""
 
-    def rng(self, epoch: int) -> np.random.Generator:
-        """A fresh generator for ``epoch``, the same on every rank and after every restart."""
-        return generator(self.seed, "pruner", epoch)
+    def rng(self, epoch: int, *position: int) -> np.random.Generator:
+        """A fresh generator for ``epoch`` (and a batch in it), the same on every rank and after every restart."""
+        return generator(self.seed, "pruner", epoch, *position)
 
 
 class StaticPruner(Pruner):

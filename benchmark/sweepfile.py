@@ -48,7 +48,7 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     ``train.epochs=2``; ``grid[0].train.epochs=2`` holds for one. Raises ConfigError with the path of the
     mistake: ``sweeps/x.yaml: grid[0].train.epochz: unknown option; did you mean 'epochs'?``
     """
-    content = load_yaml(path)
+    content = load_yaml(path, _parse)
     check_keys(content, ("name", "defaults", "grid"), f"{path}:")
     grids = content.get("grid")
     if not isinstance(grids, list) or not grids:
@@ -71,6 +71,11 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
         raise ConfigError(f"{path}: name: '{name}' names a folder: use letters, digits, '_', '-' and '.'")
     read = tuple(_read_grid(grid, f"{path}: grid[{i}]") for i, grid in enumerate(tree["grid"]))
     return Sweep(name=name, grids=read)
+
+
+def _parse(text: str) -> Any:
+    node = OmegaConf.create(text)
+    return OmegaConf.to_container(node, resolve=True)
 
 
 def _apply_overrides(tree: dict[str, Any], overrides: Sequence[str], path: Path) -> dict[str, Any]:

@@ -1,0 +1,126 @@
+"""Checkpoints that are whole or skipped: a state and the SHA-256 of its file, both put in place by rename.
+
+Two are kept. A file whose digest is missing or wrong is passed over for the one before, with a warning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
+
+from benchmark.files import remove_leftovers, write_atomic, write_text
+
+KEPT = 2
+FINAL_FILE = "final.safetensors"
+logger = logging.getLogger(__name__)
+
+
+class CheckpointError(OSError):
+    """A checkpoint that cannot be written; the message says what is safe and what to do."""
+
+
+def save(folder: Path, state: Mapping[str, Any], step: int) -> None:
+    """Write ``state`` as the checkpoint at ``step`` (optimiser steps since the start) and drop the oldest.
+
+    Raises CheckpointError, for instance on a full disk; the checkpoints before it stay as they were.
+    """
+    path = folder / f"step-{step:09d}.pt"
+    try:
+        remove_leftovers(folder)
+        write_atomic(path, lambda file: torch.save(_to_tensors(state), file))
+        write_text(_digest_file(path), _digest(path))
+    except OSError as error:
+        before = ", ".join(p.name for p in whole_checkpoints(folder)) or "none"
+        raise CheckpointError(
+            f"{path}: cannot be written: {error.strerror or error}; whole checkpoints: {before}."
+            " Make room and start the run again: it goes on from there"
+        ) from error
+    for old in _files(folder)[KEPT:]:
+        _digest_file(old).unlink(missing_ok=True)
+        old.unlink(missing_ok=True)
+
+
+def load_newest(folder: Path) -> dict[str, Any] | None:
+    """The newest whole checkpoint's state with tensors on the CPU, or None if there is none."""
+    for path in _files(folder):
+        problem = _problem(path)
+        if problem is None:
+            try:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                assert isinstance(state, dict)
+                return state
+            except Exception as error:  # whatever a damaged file makes torch raise
+                problem = f"{type(error).__name__}: {error}"
+        logger.warning("%s: %s; falling back to the checkpoint before it", path, problem)
+    return None
+
+
+def whole_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints whose digest is right, newest first."""
+    return [path for path in _files(folder) if _problem(path) is None]
+
+
+def save_weights(folder: Path, module: torch.nn.Module) -> Path:
+    """Write the final weights as safetensors."""
+    path = folder / FINAL_FILE
+    weights = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    write_atomic(path, lambda file: file.write(to_safetensors(weights)))
+    return path
+
+
+def load_weights(folder: Path, module: torch.nn.Module) -> None:
+    """Load what ``save_weights`` wrote."""
+    module.load_state_dict(load_file(folder / FINAL_FILE))
+
+
+def to_arrays(state: Any) -> Any:
+    """Tensors to numpy arrays, all through nested lists and mappings: what pruners save and get back."""
+    if isinstance(state, torch.Tensor):
+        return state.numpy()
+    if isinstance(state, Mapping):
+        return {key: to_arrays(value) for key, value in state.items()}
+    return [to_arrays(value) for value in state] if isinstance(state, list | tuple) else state
+
+
+def _to_tensors(state: Any) -> Any:
+    """numpy to torch, so that a checkpoint loads with ``weights_only=True``."""
+    if isinstance(state, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(state))
+    if isinstance(state, np.generic):
+        return state.item()
+    if isinstance(state, dict):
+        return {key: _to_tensors(value) for key, value in state.items()}
+    return [_to_tensors(value) for value in state] if isinstance(state, list | tuple) else state
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.pt"), reverse=True)
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 22):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _problem(path: Path) -> str | None:
+    """Why a checkpoint must be passed over, or None."""
+    try:
+        expected = _digest_file(path).read_text()
+    except FileNotFoundError:
+        return "its digest is missing (it was being written when the run ended)"
+    return None if _digest(path) == expected else "its content does not match its digest (it is damaged)"

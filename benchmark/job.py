@@ -1,0 +1,176 @@
+"""A job: everything it needs it reads from its run's folder when it starts, everything it leaves lies there."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark import checkpoint, dist
+from benchmark.config import RunConfig
+from benchmark.evaluate import make_task
+from benchmark.files import write_text
+from benchmark.frameworks import make_objective
+from benchmark.lease import HeldError, lease
+from benchmark.objective import Objective
+from benchmark.options import plain
+from benchmark.pool import Pool, PoolError, make_source
+from benchmark.pruner import make_pruner
+from benchmark.record import CONFIG_FILE, RECORD_FILE, SCHEMA_VERSION, write_record
+from benchmark.state import LEASE_FILE, STARTED_FILE, state_of, write_error
+from benchmark.train import NEVER, Trainer
+
+logger = logging.getLogger(__name__)
+PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "scikit-learn", "numpy")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What submitit pickles: a folder's name and nothing else."""
+
+    folder: str
+
+    def __call__(self) -> str:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+        with dist.process_group(Path(self.folder) / "job"):
+            return run(Path(self.folder))
+
+    def checkpoint(self) -> Any:
+        """Called by submitit before a requeue; the run's own checkpoints say where to go on."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def run(folder: Path, report: Callable[[float, str], None] = NEVER) -> str:
+    """Bring the run in ``folder`` to its record, from wherever it stands; return what happened in a word.
+
+    ``done`` (also if it was before) or ``held`` (another process works on it). Any error is written to the
+    folder's ``error.json`` and raised.
+    """
+    if dist.rank() != 0:  # rank 0 holds the lease and keeps the account
+        _train(folder, RunConfig.load(folder / CONFIG_FILE), report)
+        return "done"
+    try:
+        with lease(folder / LEASE_FILE):
+            return _run_alone(folder, report)
+    except HeldError as error:
+        logger.warning("%s; leaving it alone", error)
+        return "held"
+
+
+def _run_alone(folder: Path, report: Callable[[float, str], None]) -> str:
+    started = _now()
+    try:
+        config = RunConfig.load(folder / CONFIG_FILE)
+        if state_of(folder, config).name == "done":
+            return "done"
+        write_text(folder / STARTED_FILE, json.dumps({"time": started, "pid": os.getpid()}) + "\n")
+        trainer, training = _train(folder, config, report)
+        report(1.0, "evaluating")
+        metrics, skipped = _evaluate(config, trainer.objective)
+        checkpoint.save_weights(folder / "checkpoint", trainer.objective)
+        record = _record(config, started, trainer, training)
+        write_record(folder / RECORD_FILE, {**record, "metrics": metrics, "evaluation_skipped": skipped})
+        return "done"
+    except Exception as error:
+        write_error(folder, error)
+        raise
+
+
+def _train(
+    folder: Path, config: RunConfig, report: Callable[[float, str], None]
+) -> tuple[Trainer, dict[str, Any]]:
+    if not torch.cuda.is_available():
+        torch.set_num_threads(config.launch.cpus)
+    pool = make_source(config.pool, "pool").training_pool()
+    trainer = Trainer(
+        folder,
+        config.train,
+        config.seed,
+        pool,
+        make_objective(config.framework, config.model, config.seed),
+        make_pruner(config.pruner, "pruner"),
+        dist.pick_device(config.train.device),
+        report,
+    )
+    return trainer, trainer.fit()
+
+
+def _evaluate(config: RunConfig, objective: Objective) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Rows of metrics, and the tasks that could not run for want of data, with the reason."""
+    rows: list[dict[str, Any]] = []
+    skipped: list[dict[str, Any]] = []
+    encoder = objective.encoder()
+    for choice in config.evaluate:
+        try:
+            rows += [metric.row() for metric in make_task(choice, "evaluate").run(encoder)]
+        except PoolError as error:
+            logger.warning("%s skipped: %s", choice.name, error)
+            skipped.append({"task": choice.name, "reason": str(error)})
+    return rows, skipped
+
+
+def _record(config: RunConfig, started: str, trainer: Trainer, training: dict[str, Any]) -> dict[str, Any]:
+    pool: Pool = trainer.pool
+    return {
+        "schema": SCHEMA_VERSION,
+        "sweep": config.sweep,
+        "run": config.name,
+        "config": plain(dataclasses.asdict(config)),
+        "framework": config.framework,
+        "model": config.model.name,
+        "pool": config.pool_label,
+        "method": config.method,
+        "seed": config.seed,
+        "code": code_version(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "device": _device_name(trainer.device),
+        "num_ranks": dist.world(),
+        "started": started,
+        "finished": _now(),
+        "pool_facts": {"num_samples": pool.num_samples, "fingerprint": pool.fingerprint, "skipped": {}},
+        "training": training,
+        "pruning_truth": trainer.truth.rows(trainer.pruner.candidates()),
+    }
+
+
+def code_version() -> dict[str, Any]:
+    """The commit this code stands at, and whether tracked files differ from it; nulls outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    sha, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    return {"git_sha": sha, "dirty": None if changes is None else bool(changes)}
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    except OSError:
+        models = []
+    name = models[0].split(":", 1)[1].strip() if models else platform.processor() or platform.machine()
+    return f"{name} ({torch.get_num_threads()} threads)"
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

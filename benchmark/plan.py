@@ -1,0 +1,170 @@
+"""A sweep becomes runs: every option checked and every method built at the desk, states read from disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from benchmark.config import Choice, RunConfig, resolved
+from benchmark.evaluate import make_task
+from benchmark.files import write_text
+from benchmark.frameworks import has_text, resolve_model
+from benchmark.options import ConfigError, identity_of, label_of
+from benchmark.pool import make_source
+from benchmark.pruner import make_pruner
+from benchmark.record import CONFIG_FILE, PLAN_FILE
+from benchmark.state import State, state_of
+from benchmark.sweepfile import Grid, Sweep
+
+STYLES = {"done": "green", "running": "cyan", "queued": "cyan", "failed": "red", "unreadable": "red"}
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a sweep and where it stands."""
+
+    config: RunConfig
+    folder: Path
+    state: State
+    samples: int | None
+    """Size of the pool; None where only the data can tell."""
+    waits_for: tuple[str, ...]
+
+
+def make_plan(sweep: Sweep, results: Path) -> list[PlannedRun]:
+    """All runs of a sweep in order. Raises ConfigError for any mistake in any of them; reads no data."""
+    runs: dict[str, PlannedRun] = {}
+    for grid in sweep.grids:
+        _check_grid(grid)
+        for model, pool, pruner, seed in itertools.product(grid.models, grid.pools, grid.pruners, grid.seeds):
+            run = _plan_run(sweep, grid, model, pool, pruner, seed, results)
+            known = runs.setdefault(run.config.name, run)
+            if known.config != run.config:
+                raise ConfigError(
+                    f"{grid.where}: asks for the same training as an earlier grid ({run.config.name}) with another"
+                    " evaluation or launch: name it in one grid"
+                )
+    return list(runs.values())
+
+
+def write_plan(runs: Sequence[PlannedRun], sweep: Sweep, results: Path, command: str) -> None:
+    """Write each run's ``config.yaml`` and the sweep's ``plan.json``, which the report reads."""
+    for run in runs:
+        path, text = run.folder / CONFIG_FILE, run.config.to_yaml()
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            write_text(path, text)
+    rows = [
+        {
+            "run": run.config.name,
+            "framework": run.config.framework,
+            "model": run.config.model.name,
+            "pool": run.config.pool_label,
+            "method": run.config.method,
+            "seed": run.config.seed,
+        }
+        for run in runs
+    ]
+    plan = {"sweep": sweep.name, "command": command, "runs": rows}
+    write_text(results / sweep.name / PLAN_FILE, json.dumps(plan, indent=1, sort_keys=True) + "\n")
+
+
+def plan_table(runs: Sequence[PlannedRun], title: str) -> Table:
+    """The plan as people read it."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("run", "state", "waits for", "samples", "resources"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "samples" else "left")
+    for run in runs:
+        state = run.state.name + (f": {run.state.detail}" if run.state.detail else "")
+        samples = "known with the data" if run.samples is None else f"{run.samples:,}"
+        style = STYLES.get(run.state.name, "")
+        waits = ", ".join(run.waits_for) or "-"
+        table.add_row(
+            run.config.name,
+            f"[{style}]{_escape(state)}[/]" if style else _escape(state),
+            waits,
+            samples,
+            _resources(run),
+        )
+    return table
+
+
+def _check_grid(grid: Grid) -> None:
+    """What does not depend on a choice: ranks divide the batch, tasks fit the framework."""
+    for model in grid.models:
+        resolve_model(grid.framework, model, grid.where)
+    ranks, batch = grid.launch.num_ranks, grid.train.batch_size
+    if batch % (ranks * grid.train.accumulate):
+        raise ConfigError(
+            f"{grid.where}.train.batch_size: {batch} is not a multiple of"
+            f" {ranks} ranks x accumulate {grid.train.accumulate}"
+        )
+    if grid.framework == "moco" and grid.train.accumulate > 1:
+        raise ConfigError(
+            f"{grid.where}.train.accumulate: MoCo v3 cannot accumulate (its keys are a batch's); use 1"
+        )
+    for i, choice in enumerate(grid.evaluate):
+        task = make_task(choice, f"{grid.where}.evaluate[{i}]")
+        if task.needs_text and not has_text(grid.framework):
+            raise ConfigError(
+                f"{grid.where}.evaluate[{i}].{choice.name}: needs captions, which {grid.framework} does not read"
+            )
+
+
+def _plan_run(
+    sweep: Sweep, grid: Grid, model: Choice, pool: Choice, pruner: Choice, seed: int, results: Path
+) -> PlannedRun:
+    source = make_source(pool, f"{grid.where}.pool")
+    method = make_pruner(pruner, f"{grid.where}.pruner")
+    model = resolve_model(grid.framework, model, grid.where)
+    parts = {"framework": grid.framework, "model": model, "pool": source, "pruner": method, "seed": seed}
+    names = {"pool_name": pool.name, "pruner_name": pruner.name}
+    config = RunConfig(
+        sweep=sweep.name,
+        framework=grid.framework,
+        model=model,
+        pool=resolved(pool.name, source),
+        pool_label=source.label,
+        pruner=resolved(pruner.name, method),
+        method=label_of(pruner.name, method),
+        seed=seed,
+        train=grid.train,
+        evaluate=tuple(resolved(c.name, make_task(c, f"{grid.where}.evaluate")) for c in grid.evaluate),
+        launch=grid.launch,
+        identity=identity_of({**parts, **names, "train": grid.train}),
+    )
+    folder = results / sweep.name / config.name
+    samples = source.expected_samples()
+    if samples is not None and samples < grid.train.batch_size:
+        raise ConfigError(
+            f"{grid.where}.train.batch_size: {grid.train.batch_size} is more than the pool's {samples} samples"
+        )
+    return PlannedRun(config, folder, state_of(folder, config), samples, tuple(method.needs))
+
+
+def with_states(runs: Sequence[PlannedRun], queue: dict[str, str]) -> list[PlannedRun]:
+    """The runs with their states read again; ``queue`` is what SLURM says of submitted runs, by run name."""
+    fresh = []
+    for run in runs:
+        state = state_of(run.folder, run.config)
+        if state.name not in ("done", "running") and run.config.name in queue:
+            state = State(queue[run.config.name])
+        fresh.append(dataclasses.replace(run, state=state))
+    return fresh
+
+
+def _resources(run: PlannedRun) -> str:
+    launch = run.config.launch
+    per_node = f"{launch.gpus} GPU" if launch.gpus else f"{launch.ranks_per_node * launch.cpus} CPU"
+    nodes = f"{launch.nodes} x " if launch.nodes > 1 else ""
+    limit = f"{launch.minutes / 60:.0f} h" if launch.minutes >= 120 else f"{launch.minutes} min"
+    return f"{nodes}{per_node}, {limit}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")

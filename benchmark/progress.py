@@ -1,0 +1,50 @@
+"""Where a run stands, and the record's account of its training."""
+
+from __future__ import annotations
+
+import resource
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass
+class Progress:
+    """Where a run stands: everything a checkpoint holds besides weights, optimiser and pruner."""
+
+    epoch: int = 0
+    step: int = 0
+    """Next step of the epoch."""
+    total_steps: int = 0
+    samples_seen: int = 0
+    epoch_loss: float = 0.0
+    """Sum over the epoch's steps of the training loss."""
+    seconds: float = 0.0
+    epoch_seconds: float = 0.0
+    data_seconds: float = 0.0
+    pruning_seconds: float = 0.0
+    attempts: int = 0
+    log_position: int = 0
+    by_epoch: list[dict[str, Any]] = field(default_factory=list)
+
+    def facts(
+        self, *, epochs: int, samples_full: int, data_seconds: float, device: torch.device
+    ) -> dict[str, Any]:
+        """The record's ``training``; ``samples_full`` is what a run without pruning would have seen."""
+        on_gpu = device.type == "cuda"
+        host_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        return {
+            "epochs": epochs,
+            "samples_full": samples_full,
+            "samples_seen": self.samples_seen,
+            "pruning_rate": 1 - self.samples_seen / samples_full,
+            "seconds": self.seconds,
+            "data_seconds": data_seconds,
+            "pruning_seconds": self.pruning_seconds,
+            "samples_per_second": self.samples_seen / max(self.seconds, 1e-9),
+            "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else host_peak,
+            "final_loss": self.by_epoch[-1]["loss"],
+            "attempts": self.attempts,
+            "by_epoch": self.by_epoch,
+        }

@@ -1,0 +1,83 @@
+"""A run's state, derived from its folder and never stored: done, partial, failed, absent, running, unreadable."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.config import RunConfig
+from benchmark.files import write_text
+from benchmark.lease import is_held
+from benchmark.options import plain
+from benchmark.record import ERROR_FILE, RECORD_FILE, RecordError, read_record
+
+LEASE_FILE = "job/run.lock"
+STARTED_FILE = "job/started.json"
+
+
+@dataclass(frozen=True)
+class State:
+    """``name`` is one of the words above; ``detail`` is for people."""
+
+    name: str
+    detail: str = ""
+
+
+def state_of(folder: Path, config: RunConfig) -> State:
+    """Look at a run's folder.
+
+    *done*: the record is valid and holds every evaluation asked for. *failed*: the run's own error is its
+    newest word. *partial*: a checkpoint is there. *unreadable*: there is a record that is not of this schema.
+    """
+    if is_held(folder / LEASE_FILE):
+        return State("running")
+    try:
+        record = read_record(folder / RECORD_FILE)
+    except FileNotFoundError:
+        record = None
+    except RecordError as error:
+        return State("unreadable", str(error))
+    error_time = _time(folder / ERROR_FILE)
+    if record is not None and _covers(record, config):
+        return State("done")
+    if error_time and error_time >= _time(folder / STARTED_FILE):
+        return State("failed", error_message(folder))
+    if any((folder / "checkpoint").glob("step-*.sha256")):
+        return State("partial", "" if record is None else "evaluation is missing")
+    return State("absent")
+
+
+def write_error(folder: Path, error: BaseException) -> None:
+    """Leave the error with its traceback in the run's folder."""
+    content = {
+        "type": type(error).__name__,
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    write_text(folder / ERROR_FILE, json.dumps(content, indent=1) + "\n")
+
+
+def error_message(folder: Path) -> str:
+    """First line of the error a run left, or a word that it cannot be read."""
+    try:
+        content = json.loads((folder / ERROR_FILE).read_text(encoding="utf-8"))
+        return f"{content['type']}: {str(content['message']).splitlines()[0]}"
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return f"{ERROR_FILE} cannot be read"
+
+
+def _covers(record: dict[str, Any], config: RunConfig) -> bool:
+    done = record["config"].get("evaluate", [])
+    return all(plain(asdict(task)) in done for task in config.evaluate)
+
+
+def _time(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

@@ -35,7 +35,7 @@ def save(folder: Path, state: Mapping[str, Any], step: int) -> None:
     path = folder / f"step-{step:09d}.pt"
     try:
         remove_leftovers(folder)
-        write_atomic(path, lambda file: torch.save(_to_tensors(state), file))
+        write_atomic(path, lambda file: torch.save(to_tensors(state), file))
         write_text(_digest_file(path), _digest(path))
     except OSError as error:
         before = ", ".join(p.name for p in whole_checkpoints(folder)) or "none"
@@ -90,15 +90,15 @@ def to_arrays(state: Any) -> Any:
     return [to_arrays(value) for value in state] if isinstance(state, list | tuple) else state
 
 
-def _to_tensors(state: Any) -> Any:
-    """numpy to torch, so that a checkpoint loads with ``weights_only=True``."""
+def to_tensors(state: Any) -> Any:
+    """numpy arrays to tensors, so that a checkpoint loads with ``weights_only=True``."""
     if isinstance(state, np.ndarray):
         return torch.from_numpy(np.ascontiguousarray(state))
     if isinstance(state, np.generic):
         return state.item()
     if isinstance(state, dict):
-        return {key: _to_tensors(value) for key, value in state.items()}
-    return [_to_tensors(value) for value in state] if isinstance(state, list | tuple) else state
+        return {key: to_tensors(value) for key, value in state.items()}
+    return [to_tensors(value) for value in state] if isinstance(state, list | tuple) else state
 
 
 def _files(folder: Path) -> list[Path]:

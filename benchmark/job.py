@@ -27,8 +27,8 @@ from benchmark.objective import Objective
 from benchmark.options import plain
 from benchmark.pool import Pool, PoolError, make_source
 from benchmark.pruner import make_pruner
-from benchmark.record import CONFIG_FILE, RECORD_FILE, SCHEMA_VERSION, write_record
-from benchmark.state import LEASE_FILE, STARTED_FILE, state_of, write_error
+from benchmark.record import CONFIG_FILE, RECORD_FILE, SCHEMA_VERSION, RecordError, write_record
+from benchmark.state import LEASE_FILE, STARTED_FILE, state_at_rest, write_error
 from benchmark.train import NEVER, Trainer
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,11 @@ def _run_alone(folder: Path, report: Callable[[float, str], None]) -> str:
     started = _now()
     try:
         config = RunConfig.load(folder / CONFIG_FILE)
-        if state_of(folder, config).name == "done":
+        state = state_at_rest(folder, config)
+        if state.name == "done":
             return "done"
+        if state.name == "unreadable":  # somebody's result: never written over
+            raise RecordError(state.detail)
         write_text(folder / STARTED_FILE, json.dumps({"time": started, "pid": os.getpid()}) + "\n")
         trainer, training = _train(folder, config, report)
         report(1.0, "evaluating")

@@ -28,13 +28,16 @@ class State:
 
 
 def state_of(folder: Path, config: RunConfig) -> State:
-    """Look at a run's folder.
+    """*running* if a process works in the run's folder, else ``state_at_rest``."""
+    return State("running") if is_held(folder / LEASE_FILE) else state_at_rest(folder, config)
+
+
+def state_at_rest(folder: Path, config: RunConfig) -> State:
+    """What a run's files say.
 
     *done*: the record is valid and holds every evaluation asked for. *failed*: the run's own error is its
     newest word. *partial*: a checkpoint is there. *unreadable*: there is a record that is not of this schema.
     """
-    if is_held(folder / LEASE_FILE):
-        return State("running")
     try:
         record = read_record(folder / RECORD_FILE)
     except FileNotFoundError:

@@ -1,0 +1,164 @@
+"""Tables as Markdown, LaTeX (booktabs) and CSV. Markdown and LaTeX show percent, CSV holds raw fractions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.load import Missing, Results
+from analysis.rows import QUANTITIES, Cell, Column, Row
+from analysis.shown import MISSING, facts, heads, row_cells, row_notes
+from analysis.tables import Block
+from analysis.truth import SHARES, truth_rows
+
+LEGEND = (
+    "Means over seeds in percent; sd is the sample standard deviation over seeds (ddof 1), n the number of seeds.",
+    "Δ is the paired difference to full over common seeds in percentage points, with its 95 % t interval"
+    " over seeds where n is at least 2.",
+    '"over test items" is the 95 % interval of one run over its test items; it says nothing about seeds.',
+    "A best value is bold only where a paired t test (at least 3 common seeds, Bonferroni) puts it above"
+    " every other method; full takes no part.",
+)
+
+_MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|*`"} | {"<": "&lt;", ">": "&gt;", "\n": " "})
+_LATEX = str.maketrans(
+    {c: f"\\{c}" for c in "&%$#_{}"}
+    | {
+        "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+        "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+        "−": "$-$", "Δ": r"$\Delta$", "×": r"$\times$", "·": r"$\cdot$", "\n": " ",
+    }
+)  # fmt: skip
+
+
+def escape_latex(text: str) -> str:
+    return text.translate(_LATEX)
+
+
+def escape_markdown(text: str) -> str:
+    return text.translate(_MARKDOWN).replace("](", "]&#40;")
+
+
+def markdown(blocks: Sequence[Block], missing: Sequence[Missing]) -> str:
+    """All main tables, the legend and the list of missing runs."""
+    parts = ["# Main tables", "\n".join(f"- {line}" for line in LEGEND)]
+    for block in blocks:
+        table = [_pipes(["method", *map(" ".join, heads(block))], escape=True)]
+        table.append(_pipes(["---", *("---:" for _ in heads(block))]))
+        for row in block.rows:
+            cells = ["<br>".join(map(escape_markdown, (row.method, *row_notes(row))))]
+            for cell in row_cells(row, block):
+                first = escape_markdown(cell.first_line)
+                lines = [f"**{first}**" if cell.is_best else first, *map(escape_markdown, cell.lines)]
+                cells.append("<br>".join(lines))
+            table.append(_pipes(cells))
+        parts += [f"## {escape_markdown(block.title)}", escape_markdown("; ".join(facts(block))), "\n".join(table)]
+    return "\n\n".join([*parts, *_missing_markdown(missing)]) + "\n"
+
+
+def _missing_markdown(missing: Sequence[Missing]) -> list[str]:
+    if not missing:
+        return []
+    table = [_pipes(["sweep", "run", "state", "command that fills it"]), _pipes(["---"] * 4)]
+    table += [_pipes([m.sweep, m.run, m.state, m.command], escape=True) for m in missing]
+    return ["## Missing runs", "\n".join(table)]
+
+
+def _pipes(cells: Sequence[str], escape: bool = False) -> str:
+    return "| " + " | ".join(map(escape_markdown, cells) if escape else cells) + " |"
+
+
+def latex(blocks: Sequence[Block]) -> str:
+    """A ``table`` environment a block."""
+    parts = [r"% \usepackage{booktabs,graphicx} and, for names in other scripts, a Unicode engine"]
+    parts += [f"% {line}".replace("\n", " ") for line in LEGEND]
+    return "\n\n".join(["\n".join(parts), *map(_latex_table, blocks)]) + "\n"
+
+
+def _latex_table(block: Block) -> str:
+    head = [_stack(lines, r"\shortstack[r]") for lines in heads(block)]
+    body = []
+    for row in block.rows:
+        cells = [_stack((row.method, *row_notes(row)), r"\shortstack[l]")]
+        for cell in row_cells(row, block):
+            stack = _stack((cell.first_line, *cell.lines), r"\shortstack[r]")
+            cells.append(rf"\textbf{{{stack}}}" if cell.is_best else stack)
+        body.append(" & ".join(cells) + r" \\")
+    caption = escape_latex(f"{block.title}. " + " ".join(LEGEND))
+    lines = [
+        r"\begin{table}[htbp]", r"\centering", rf"\caption{{{caption}}}",
+        r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{l{'r' * len(head)}}}", r"\toprule",
+        " & ".join(["method", *head]) + r" \\", r"\midrule", *body, r"\bottomrule",
+        r"\end{tabular}}", r"\end{table}",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def _stack(lines: Sequence[str], command: str) -> str:
+    return command + "{" + r"\\".join("{" + escape_latex(line) + "}" for line in lines) + "}"
+
+
+def main_frame(blocks: Sequence[Block]) -> pd.DataFrame:
+    """A row a (table, method, column), fractions raw; ``state`` and ``absent`` tell of missing ones."""
+    rows = []
+    for block in blocks:
+        for row in block.rows:
+            rows += [_frame_row(block, row, cell, column) for column, cell in row.cells.items()]
+            for name in QUANTITIES:
+                column = Column("training", block.key[2], name, "record", 0, "{}")
+                rows.append(_frame_row(block, row, row.quantities[name], column))
+    counts = ("test_items", "n", "difference_n", "ratio_n")
+    return pd.DataFrame(rows).astype(dict.fromkeys(counts, "Int64") if rows else {})
+
+
+def _frame_row(block: Block, row: Row, cell: Cell, column: Column) -> dict[str, object]:
+    value, delta = cell.spread, cell.difference
+    low, high = delta.ci95 if delta and delta.ci95 else (None, None)
+    state = MISSING if value is None else "partial" if value.n < cell.asked else "complete"
+    return {
+        **_block_row(block),
+        "method": row.method, "task": column.task, "dataset": column.dataset, "metric": column.metric,
+        "protocol": column.protocol, "test_items": column.items or None, "options": column.options,
+        "n": value.n if value else 0, "mean": value and value.mean, "sd": value and value.sd,
+        "difference_n": delta.n if delta else None, "difference": delta and delta.mean,
+        "difference_ci95_low": low, "difference_ci95_high": high,
+        "ratio_n": cell.ratio and cell.ratio.n, "ratio": cell.ratio and cell.ratio.mean,
+        "is_best": cell.is_best, "state": state, "absent": "; ".join((*cell.unmeasured, *cell.absent)),
+        "runs": " ".join(run.record["run"] for run in row.runs),
+    }  # fmt: skip
+
+
+def values_frame(results: Results) -> pd.DataFrame:
+    """A row a (run, metric): what the records say, before any mean."""
+    keys = ("sweep", "run", "framework", "model", "pool", "method", "seed")
+    rows = []
+    for run in results.runs:
+        told = {key: run.record[key] for key in keys}
+        for metric in run.record["metrics"]:
+            low, high = metric["ci95"]
+            rows.append({**told, **metric, "ci95": None, "items_ci95_low": low, "items_ci95_high": high})
+    columns = [*keys, "task", "dataset", "metric", "protocol", "value", "n", "items_ci95_low", "items_ci95_high"]
+    return pd.DataFrame(rows, columns=columns).rename(columns={"n": "test_items"})
+
+
+def truth_frame(blocks: Sequence[Block]) -> pd.DataFrame:
+    """A row a (table, method, flag, share), fractions raw: mean, sd and n over seeds."""
+    rows = []
+    for block in blocks:
+        for truth in truth_rows(block):
+            shares = {name: getattr(truth, name) for name in SHARES}
+            shares |= {f"candidates: {kind}": value for kind, value in truth.candidates.items()}
+            told = {**_block_row(block), "method": truth.method, "flag": truth.flag}
+            rows += [
+                {**told, "share": name, "n": value.n, "mean": value.mean, "sd": value.sd}
+                for name, value in shares.items()
+                if value is not None
+            ]
+    columns = ["framework", "model", "pool", "setting", "method", "flag", "share", "n", "mean", "sd"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _block_row(block: Block) -> dict[str, str]:
+    return dict(zip(("framework", "model", "pool", "setting"), (*block.key[:3], block.note), strict=True))

@@ -1,0 +1,71 @@
+"""The command: results -> a page, its tables and its figures.
+
+``python -m analysis.report [--results DIR] [--out DIR] [SWEEP ...]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from analysis.load import Results, load
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when a report was made, also of results with gaps; 2 when there is nothing to report."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.report", description="Make the report from records.")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="holds a folder a sweep")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="where index.html is put")
+    parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="folder names in results; all by default")
+    options = parser.parse_args(arguments)
+    try:
+        results = load(options.results, options.sweeps)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    for problem in results.problems:
+        print(f"warning: {problem.where}: {problem.message}", file=sys.stderr)
+    words = ["python", "-m", "analysis.report", "--results", str(options.results), "--out", str(options.out)]
+    page = make(results, options.out, shlex.join([*words, *options.sweeps]))
+    print(f"{len(results.runs)} records, {len(results.missing)} missing runs: {page}")
+    return 0
+
+
+def make(results: Results, out: Path, command: str) -> Path:
+    """Write everything under ``out``; returns the path of the page."""
+    from analysis.departures import departures  # here: a wrong folder is told before plotting is loaded
+    from analysis.figures import draw_block
+    from analysis.formats import latex, main_frame, markdown, truth_frame, values_frame
+    from analysis.page import Page
+    from analysis.rows import BASELINE
+    from analysis.style import looks
+    from analysis.tables import build_blocks
+    from benchmark.files import write_atomic, write_text
+
+    blocks = build_blocks(results)
+    page = Page(results, blocks, out)
+    tables = out / "tables"
+    write_text(tables / "main.html", page.main_tables())
+    write_text(tables / "main.md", markdown(blocks, results.missing))
+    write_text(tables / "main.tex", latex(blocks))
+    frames = {"main": main_frame(blocks), "values": values_frame(results), "truth": truth_frame(blocks)}
+    for name, frame in frames.items():
+        write_text(tables / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
+    appearance = looks(results.methods, BASELINE)
+    figures = [draw_block(block, i + 1, appearance) for i, block in enumerate(blocks)]
+    for figure in [figure for drawn in figures for figure in drawn]:
+        for ending, image in (("png", figure.png), ("svg", figure.svg)):
+            path = out / "figures" / f"{figure.name}.{ending}"
+            write_atomic(path, lambda file, image=image: file.write(image))  # type: ignore[misc]
+    index = out / "index.html"
+    write_text(index, page.render(figures, departures(ROOT), command))
+    return index
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""Runs of one method -> ``Row``: a cell a metric, with its seeds, or the reason why there is no number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from analysis.load import Missing, Run
+from analysis.setting import differing, evaluation_of
+from analysis.statistics import Difference, Interval, Spread, best_of, paired, spread
+from benchmark.record import TASKS
+
+BASELINE = "full"
+QUANTITIES = ("pruning_rate", "samples_seen", "seconds")
+"""Of a record's ``training``, what the main table shows."""
+
+BySeed = Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric as one protocol measured it; values of two protocols, test sets or options never share one."""
+
+    task: str
+    dataset: str
+    metric: str
+    protocol: str
+    items: int
+    """Test items, the same for every value in the column."""
+    options: str
+    """The evaluation's options, JSON."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.task} {self.dataset} {self.metric} ({self.protocol})"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table with its seeds, or the reasons why there is none."""
+
+    spread: Spread | None = None
+    asked: int = 0
+    """Seeds that were asked for."""
+    difference: Difference | None = None
+    """To ``full``, over common seeds."""
+    ratio: Spread | None = None
+    """To ``full``, over common seeds on the same device; seconds only."""
+    items95: Interval | None = None
+    """The record's own interval over test items; only for one seed."""
+    absent: tuple[str, ...] = ()
+    """Seeds without a record, each with the reason; the same in all cells of a row."""
+    unmeasured: tuple[str, ...] = ()
+    """Seeds with a record but no value here, each with the reason."""
+    is_best: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method."""
+
+    method: str
+    runs: tuple[Run, ...]
+    missing: tuple[Missing, ...]
+    values: Mapping[Column, BySeed]
+    cells: Mapping[Column, Cell]
+    quantities: Mapping[str, Cell]
+    """By the names in ``QUANTITIES``."""
+
+
+def build_rows(runs: Sequence[Run], missing: Sequence[Missing], order: Sequence[str]) -> list[Row]:
+    """A row a method of ``runs`` and ``missing``. A seed run twice counts once: the last in ``runs`` holds."""
+    named = {run.record["method"] for run in runs} | {one.method for one in missing}
+    methods = [name for name in order if name in named] + sorted(named - set(order))
+    base = [run for run in runs if run.record["method"] == BASELINE]
+    rows = []
+    for method in methods:
+        own = [run for run in runs if run.record["method"] == method]
+        done = {run.record["seed"] for run in own}
+        absent = [one for one in missing if one.method == method and one.seed not in done]
+        rows.append(_row(method, own, absent, base, _columns_of(runs)))
+    return _mark_best(rows)
+
+
+def columns_of(rows: Iterable[Row]) -> list[Column]:
+    """Of all rows, in the order of a table."""
+    return list(next((row.cells for row in rows), {}))
+
+
+def column_notes(columns: Sequence[Column]) -> dict[Column, str]:
+    """For each column, the options that tell it from one of the same name; mostly empty."""
+    notes = {}
+    for column in columns:
+        alike = [c for c in columns if c.name == column.name]
+        notes[column] = differing([c.options for c in alike])[alike.index(column)]
+    return notes
+
+
+def _metrics(runs: Iterable[Run]) -> dict[Column, dict[int, dict[str, Any]]]:
+    """column -> seed -> the metric's entry in the record."""
+    found: dict[Column, dict[int, dict[str, Any]]] = {}
+    for run in runs:
+        for metric in run.record["metrics"]:
+            options = evaluation_of(run.record["config"], metric["task"], metric["dataset"])
+            what = {key: metric[key] for key in ("task", "dataset", "metric", "protocol")}
+            column = Column(**what, items=metric["n"], options=options)
+            found.setdefault(column, {})[run.record["seed"]] = metric
+    return found
+
+
+def _columns_of(runs: Sequence[Run]) -> list[Column]:
+    """By task and data set; the metrics of one stand as the records have them."""
+    seen = list(_metrics(runs))
+    metrics = list(dict.fromkeys(column.metric for column in seen))
+
+    def place(column: Column) -> tuple[Any, ...]:
+        task, metric = TASKS.index(column.task), metrics.index(column.metric)
+        return task, column.dataset, metric, column.protocol, column.items, column.options
+
+    return sorted(seen, key=place)
+
+
+def _row(
+    method: str, runs: list[Run], missing: list[Missing], base: Sequence[Run], columns: Sequence[Column]
+) -> Row:
+    metrics, full = _metrics(runs), _metrics(base)
+    values = {column: _values(metrics, column) for column in columns}
+    seeds = {run.record["seed"] for run in runs}
+    asked = len(seeds) + len({one.seed for one in missing})
+    told = absent_seeds(missing)
+    cells = {}
+    for column in columns:
+        items95 = [tuple(metric["ci95"]) for metric in metrics.get(column, {}).values()]
+        cells[column] = Cell(
+            spread=spread(values[column].values()),
+            asked=asked,
+            difference=paired(values[column], _values(full, column)) if method != BASELINE else None,
+            items95=items95[0] if len(items95) == 1 else None,
+            absent=told,
+            unmeasured=_unmeasured(runs, seeds - values[column].keys(), column),
+        )
+    quantities = {
+        name: Cell(spread=spread(_training(runs, name).values()), asked=asked, absent=told) for name in QUANTITIES
+    }
+    if method != BASELINE:
+        quantities["seconds"] = replace(quantities["seconds"], ratio=spread(_ratios(runs, base)))
+    runs = sorted(runs, key=lambda run: run.record["seed"])
+    return Row(method, tuple(runs), tuple(missing), values, cells, quantities)
+
+
+def absent_seeds(missing: Iterable[Missing]) -> tuple[str, ...]:
+    """``seed 1 failed`` for each."""
+    return tuple(f"seed {'?' if one.seed is None else one.seed} {one.short_state}" for one in missing)
+
+
+def _values(metrics: Mapping[Column, Mapping[int, dict[str, Any]]], column: Column) -> BySeed:
+    return {seed: metric["value"] for seed, metric in metrics.get(column, {}).items()}
+
+
+def _training(runs: Iterable[Run], name: str) -> BySeed:
+    return {run.record["seed"]: run.record["training"][name] for run in runs}
+
+
+def _ratios(runs: Iterable[Run], base: Iterable[Run]) -> list[float]:
+    def seconds(runs: Iterable[Run]) -> dict[tuple[int, str, int], float]:
+        records = [run.record for run in runs]
+        return {(r["seed"], r["device"], r["num_ranks"]): r["training"]["seconds"] for r in records}
+
+    own, full = seconds(runs), seconds(base)
+    return [own[key] / full[key] for key in sorted(own.keys() & full.keys()) if full[key] > 0]
+
+
+def _unmeasured(runs: Iterable[Run], seeds: set[int], column: Column) -> tuple[str, ...]:
+    """For each finished seed without a value in the column, why."""
+    told = {}
+    for run in runs:
+        reasons = [s["reason"] for s in run.record["evaluation_skipped"] if s["task"] == column.task]
+        if run.record["seed"] in seeds:
+            told[run.record["seed"]] = reasons[0] if reasons else "not measured this way"
+    return tuple(f"seed {seed} {reason}" for seed, reason in sorted(told.items()))
+
+
+def _mark_best(rows: Sequence[Row]) -> list[Row]:
+    """Among the methods other than full, the one a paired test puts above each other."""
+    best = {
+        column: best_of({row.method: row.values[column] for row in rows if row.method != BASELINE})
+        for column in columns_of(rows)
+    }
+    marked = []
+    for row in rows:
+        cells = {c: replace(cell, is_best=best[c] == row.method) for c, cell in row.cells.items()}
+        marked.append(replace(row, cells=cells))
+    return marked

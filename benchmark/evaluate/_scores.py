@@ -1,0 +1,75 @@
+"""Features that are checked, and ranks in which ties never favour the model.
+
+Letters: q queries, m candidates, d feature width, b queries in a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from PIL import Image
+
+from benchmark.evaluate import Encoder, unit
+
+DECIMALS = 6
+"""Cosines are rounded to this many decimals: what differs by the rounding of float32 alone is a tie."""
+BLOCK_ELEMENTS = 1 << 22
+"""Most similarities held at once."""
+
+
+def image_features(encoder: Encoder, images: Sequence[Image.Image], where: str) -> np.ndarray:
+    """float32 [n, d]. Raises ValueError, opening with ``where``, for a feature that is not finite."""
+    return _checked(encoder.encode_images(images), len(images), "image", where)
+
+
+def text_features(encoder: Encoder, texts: Sequence[str], where: str) -> np.ndarray:
+    """float32 [n, d]. Raises ValueError, opening with ``where``, for a feature that is not finite."""
+    return _checked(encoder.encode_texts(texts), len(texts), "text", where)
+
+
+def _checked(features: np.ndarray, count: int, kind: str, where: str) -> np.ndarray:
+    assert features.ndim == 2, features.shape
+    assert len(features) == count, (len(features), count)
+    bad = int((~np.isfinite(features).all(axis=1)).sum())
+    if bad:
+        raise ValueError(
+            f"{where}: {bad} of {count} {kind} features are not finite: the model has diverged;"
+            " look at the loss in log.jsonl and train with a lower rate or with bf16 or fp32"
+        )
+    return features.astype(np.float32, copy=False)
+
+
+def cosine_blocks(
+    queries: np.ndarray, candidates: np.ndarray, most: int = BLOCK_ELEMENTS
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Slices of the queries and their rounded cosines [b, m], at most ``most`` of them (or one row) at once."""
+    queries, columns = unit(queries), unit(candidates).T
+    step = max(1, most // max(1, columns.shape[1]))
+    for start in range(0, len(queries), step):
+        rows = slice(start, min(start + step, len(queries)))
+        yield rows, np.round(queries[rows] @ columns, DECIMALS)
+
+
+def ranks(
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    query_group: np.ndarray,
+    candidate_group: np.ndarray,
+    most: int = BLOCK_ELEMENTS,
+) -> np.ndarray:
+    """For each query, how many candidates stand before its best positive: int64 [q], 0 is the top.
+
+    A candidate is positive when it has the query's group; there must be one. Among equal scores the smaller
+    index stands first, whatever is positive, so equal embeddings score chance and no more.
+    """
+    places = np.empty(len(queries), dtype=np.int64)
+    column = np.arange(len(candidates))
+    for rows, scores in cosine_blocks(queries, candidates, most):
+        is_positive = query_group[rows, None] == candidate_group[None, :]  # [b, m]
+        assert is_positive.any(axis=1).all(), "a query has no positive"
+        best = np.where(is_positive, scores, -np.inf).argmax(axis=1)  # the first of equals
+        score = np.take_along_axis(scores, best[:, None], axis=1)  # [b, 1]
+        before = (scores > score) | ((scores == score) & (column < best[:, None]))
+        places[rows] = before.sum(axis=1)
+    return places

@@ -1,0 +1,139 @@
+"""What every method in ``baselines/`` must keep to; a new file is found and tested without being told."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import plugins
+from benchmark.checkpoint import to_arrays, to_tensors
+from benchmark.config import Choice
+from benchmark.options import ConfigError
+from benchmark.pool import PoolView
+from benchmark.pruner import Pruner, StaticPruner, make_pruner
+
+N, B, EPOCHS = 96, 16, 12
+REQUIRED: dict[str, dict[str, Any]] = {"random_subset": {"keep_fraction": 0.5}}
+"""Options for methods that have one without a default."""
+
+METHODS = plugins.names("baselines")
+
+
+def view() -> PoolView:
+    rng = np.random.default_rng(0)
+    features = {name: rng.normal(size=(N, 8)).astype(np.float32) for name in ("image_embedding", "text_embedding")}
+    return PoolView(N, "contract", features)
+
+
+def make(name: str, seed: int = 0) -> Pruner:
+    pruner = make_pruner(Choice(name=name, options=REQUIRED.get(name, {})), "test")
+    pruner.setup(view(), num_epochs=EPOCHS, seed=seed)
+    return pruner
+
+
+def losses_of(epoch: int, ids: np.ndarray) -> np.ndarray:
+    base = np.random.default_rng(1).random((N, 2)).astype(np.float32)
+    return base[ids] + np.float32(1 / (epoch + 1))
+
+
+def step(pruner: Pruner, epoch: int, batches: slice = slice(None)) -> np.ndarray:
+    plan = pruner.plan(epoch)
+    ids = np.random.default_rng(epoch).permutation(N)
+    ids = ids[plan.keep[ids]]
+    for part in list(ids[: len(ids) - len(ids) % B].reshape(-1, B))[batches]:
+        if plan.observe:
+            pruner.observe(part, losses_of(epoch, part))
+    return plan.keep
+
+
+def masks(pruner: Pruner, epochs: range) -> list[np.ndarray]:
+    found = []
+    for epoch in epochs:
+        found.append(step(pruner, epoch))
+        pruner.end_epoch(epoch)
+    return found
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_plan_is_well_formed_and_never_empty(name: str) -> None:
+    pruner = make(name)
+    for epoch in range(EPOCHS):
+        plan = pruner.plan(epoch)
+        assert plan.keep.dtype == np.bool_
+        assert plan.keep.shape == (N,)
+        assert plan.keep.any()
+        if plan.weight is not None:
+            assert plan.weight.dtype == np.float32
+            assert plan.weight.shape == (N,)
+            assert np.isfinite(plan.weight).all()
+        step(pruner, epoch)
+        pruner.end_epoch(epoch)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_asking_twice_gives_the_same_plan(name: str) -> None:
+    pruner = make(name)
+    for epoch in range(EPOCHS):
+        checksum = pruner.plan(epoch).checksum()
+        assert pruner.plan(epoch).checksum() == checksum
+        step(pruner, epoch)
+        assert pruner.plan(epoch).checksum() == checksum  # also after the epoch's losses were observed
+        pruner.end_epoch(epoch)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_seed_gives_the_same_masks(name: str) -> None:
+    for one, other in zip(masks(make(name), range(EPOCHS)), masks(make(name), range(EPOCHS)), strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("cut", range(EPOCHS))
+def test_a_restart_in_mid_epoch_changes_nothing(name: str, cut: int) -> None:
+    whole = masks(make(name), range(EPOCHS))
+    pruner = make(name)
+    masks(pruner, range(cut))
+    step(pruner, cut, slice(0, 2))
+    saved = through_a_checkpoint(pruner.state_dict())
+    resumed = make(name)
+    resumed.load_state_dict(saved)
+    assert np.array_equal(step(resumed, cut, slice(2, None)), whole[cut])
+    resumed.end_epoch(cut)
+    for one, other in zip(masks(resumed, range(cut + 1, EPOCHS)), whole[cut + 1 :], strict=True):
+        assert np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_fields_are_options_and_a_wrong_one_is_refused(name: str) -> None:
+    assert dataclasses.is_dataclass(make(name))
+    with pytest.raises(ConfigError, match="no_such_option"):
+        make_pruner(Choice(name=name, options={**REQUIRED.get(name, {}), "no_such_option": 1}), "test")
+    pickle.dumps(make(name))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_global_generators_are_left_alone(name: str) -> None:
+    np_state, torch_state = np.random.get_state()[1], torch.get_rng_state()  # noqa: NPY002 (its state is the test)
+    masks(make(name), range(EPOCHS))
+    assert np.array_equal(np.random.get_state()[1], np_state)  # type: ignore[arg-type]  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), torch_state)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_static_methods_choose_once(name: str) -> None:
+    pruner = make(name)
+    if isinstance(pruner, StaticPruner):
+        assert len({pruner.plan(epoch).checksum() for epoch in range(EPOCHS)}) == 1
+
+
+def through_a_checkpoint(state: dict[str, Any]) -> Any:
+    file = io.BytesIO()
+    torch.save(to_tensors(state), file)
+    file.seek(0)
+    return to_arrays(torch.load(file, weights_only=True))

@@ -142,12 +142,12 @@ def _pruned(block: Block, flag: str, rows: Sequence[TruthRow], prefix: str) -> D
     pruned = [row for row in rows if row.precision or row.recall]
     if not pruned:
         return None
-    with axes(1.2 + 0.36 * len(pruned)) as (figure, panel):
+    with axes(1.2 + 0.42 * len(pruned)) as (figure, panel):
         for name, look in (("precision", Look("#0072B2", "o", "-")), ("recall", Look("#D55E00", "s", "-"))):
             per_row = [[entry[name] for entry in row.by_seed] for row in pruned]
             _dots(panel, per_row, look, name, shift=-0.12 if name == "precision" else 0.12)
         _base_rate(panel, rows)
-        labels = [f"{row.method} (n = {len(row.by_seed)})" for row in pruned]
+        labels = [f"{row.method}\n(n = {len(row.by_seed)})" for row in pruned]
         _share_axis(panel, labels, "share, %")
         finish(figure, panel, f"{flag}: what was pruned")
         caption = f"{block.title}. Large: mean over seeds; small: each seed. {RANDOM}"
@@ -159,14 +159,14 @@ def _candidates(block: Block, flag: str, rows: Sequence[TruthRow], prefix: str, 
     kinds = [(row, kind) for row in rows for kind, value in row.candidates.items() if value is not None]
     if not kinds:
         return None
-    with axes(1.2 + 0.36 * len(kinds)) as (figure, panel):
+    with axes(1.2 + 0.42 * len(kinds)) as (figure, panel):
         for i, (row, kind) in enumerate(kinds):
             values: list[list[float | None]] = [[] for _ in kinds]
             values[i] = [entry["candidates"].get(kind) for entry in row.by_seed]
             _dots(panel, values, looks[row.method], None)
         _base_rate(panel, rows)
         labels = [
-            f"{row.method}: {kind} (n = {value.n})" for row, kind in kinds if (value := row.candidates[kind])
+            f"{row.method}:\n{kind} (n = {value.n})" for row, kind in kinds if (value := row.candidates[kind])
         ]
         _share_axis(panel, labels, "share with the flag, %")
         finish(figure, panel, f"{flag}: among candidates")
@@ -197,6 +197,10 @@ def _base_rate(panel: Axes, rows: Sequence[TruthRow]) -> None:
 
 def _share_axis(panel: Axes, labels: Sequence[str], unit: str) -> None:
     panel.set(xlabel=unit, yticks=range(len(labels)), ylim=(len(labels) - 0.4, -0.6))
-    panel.set_yticklabels([textwrap.fill(label, 24) for label in labels])
+    panel.set_yticklabels(["\n".join(map(_wrapped, label.split("\n"))) for label in labels], fontsize=8)
     panel.set_xlim(left=min(0.0, panel.get_xlim()[0]))
     panel.grid(axis="y", visible=False)
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 28)

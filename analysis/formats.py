@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -19,6 +20,13 @@ LEGEND = (
     '"over test items" is the 95 % interval of one run over its test items; it says nothing about seeds.',
     "A best value is bold only where a paired t test (at least 3 common seeds, Bonferroni) puts it above"
     " every other method; full takes no part.",
+)
+
+LATEX_COLUMNS = 5
+
+CAPTION = (
+    "Mean over seeds in percent, with sd and number of seeds n; Δ: paired difference to full over common seeds"
+    " in percentage points, with its 95 % t interval over seeds."
 )
 
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|*`"} | {"<": "&lt;", ">": "&gt;", "\n": " "})
@@ -70,22 +78,27 @@ def _pipes(cells: Sequence[str], escape: bool = False) -> str:
 
 
 def latex(blocks: Sequence[Block]) -> str:
-    """A ``table`` environment a block."""
+    """``table`` environments, as many a block as its columns need to be read on a page."""
     parts = [r"% \usepackage{booktabs,graphicx} and, for names in other scripts, a Unicode engine"]
-    parts += [f"% {line}".replace("\n", " ") for line in LEGEND]
-    return "\n\n".join(["\n".join(parts), *map(_latex_table, blocks)]) + "\n"
+    parts += [f"% {line}" for line in LEGEND]
+    tables = [
+        _latex_table(block, start) for block in blocks for start in range(0, len(heads(block)), LATEX_COLUMNS)
+    ]
+    return "\n\n".join(["\n".join(parts), *tables]) + "\n"
 
 
-def _latex_table(block: Block) -> str:
-    head = [_stack(lines, r"\shortstack[r]") for lines in heads(block)]
+def _latex_table(block: Block, start: int) -> str:
+    """The method and the columns from ``start`` on."""
+    shown = slice(start, start + LATEX_COLUMNS)
+    head = [_stack("b", "r", *lines) for lines in heads(block)[shown]]
     body = []
     for row in block.rows:
-        cells = [_stack((row.method, *row_notes(row)), r"\shortstack[l]")]
-        for cell in row_cells(row, block):
-            stack = _stack((cell.first_line, *cell.lines), r"\shortstack[r]")
-            cells.append(rf"\textbf{{{stack}}}" if cell.is_best else stack)
-        body.append(" & ".join(cells) + r" \\")
-    caption = escape_latex(f"{block.title}. " + " ".join(LEGEND))
+        cells = [_stack("t", "l", row.method, *row_notes(row))]
+        for cell in row_cells(row, block)[shown]:
+            note = [f"({cell.note})"] if cell.note else []
+            cells.append(_stack("t", "r", cell.value, *note, *cell.lines, is_bold=cell.is_best))
+        body.append(" & ".join(cells) + r" \\ \addlinespace")
+    caption = escape_latex(f"{block.title}{', continued' if start else ''}. {CAPTION}")
     lines = [
         r"\begin{table}[htbp]", r"\centering", rf"\caption{{{caption}}}",
         r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
@@ -96,8 +109,14 @@ def _latex_table(block: Block) -> str:
     return "\n".join(lines)
 
 
-def _stack(lines: Sequence[str], command: str) -> str:
-    return command + "{" + r"\\".join("{" + escape_latex(line) + "}" for line in lines) + "}"
+def _stack(place: str, side: str, *lines: str, is_bold: bool = False) -> str:
+    """Lines over each other, narrow: an interval and what a head tells of its test set get their own."""
+    narrow = [part for line in lines for part in re.split(r" (?=\[)|(?<=,) (?=[\d,]+ items)", line)]
+    told = [escape_latex(part) for part in narrow]
+    if is_bold:
+        told[0] = rf"\textbf{{{told[0]}}}"
+    rows = r"\\".join(f"{{{part}}}" for part in told)
+    return rf"\begin{{tabular}}[{place}]{{@{{}}{side}@{{}}}}{rows}\end{{tabular}}"
 
 
 def main_frame(blocks: Sequence[Block]) -> pd.DataFrame:

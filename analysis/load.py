@@ -11,7 +11,16 @@ from typing import Any
 
 from analysis.setting import training_of
 from benchmark.options import ConfigError, load_yaml
-from benchmark.record import CONFIG_FILE, ERROR_FILE, LOG_FILE, PLAN_FILE, RECORD_FILE, RecordError, read_record
+from benchmark.record import (
+    CONFIG_FILE,
+    ERROR_FILE,
+    LOG_FILE,
+    PLAN_FILE,
+    RECORD_FILE,
+    STARTED_FILE,
+    RecordError,
+    read_record,
+)
 
 NO_COMMAND = "unknown: the sweep has no plan.json"
 
@@ -179,7 +188,6 @@ def _read_run(folder: Path, problems: list[Problem]) -> tuple[dict[str, Any] | N
     path = folder / RECORD_FILE
     try:
         record = read_record(path)
-        json.dumps(record, allow_nan=False)  # Python reads NaN, which no mean survives
     except FileNotFoundError:
         return None, _state(folder)
     except (RecordError, OSError, ValueError) as error:
@@ -193,6 +201,8 @@ def _read_run(folder: Path, problems: list[Problem]) -> tuple[dict[str, Any] | N
 
 
 def _state(folder: Path) -> str:
+    if _time(folder / ERROR_FILE) < _time(folder / STARTED_FILE):  # an attempt after the error has not ended
+        return "partial"
     try:
         error = json.loads((folder / ERROR_FILE).read_text(encoding="utf-8"))
         line = next(iter(str(error["message"]).strip().splitlines()), "no message")
@@ -201,6 +211,14 @@ def _state(folder: Path) -> str:
         return "partial" if (folder / LOG_FILE).exists() else "not run"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"failed: {ERROR_FILE} cannot be read"
+
+
+def _retried(command: str) -> str:
+    return command if command == NO_COMMAND or "--retry" in command.split() else f"{command} --retry"
+
+
+def _time(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _missing(folder: Path, entry: Mapping[str, Any] | None, state: str, command: str) -> Missing:
@@ -214,7 +232,7 @@ def _missing(folder: Path, entry: Mapping[str, Any] | None, state: str, command:
         sweep=folder.parent.name,
         seed=asked["seed"],
         state=state,
-        command=command,
+        command=_retried(command) if state.startswith("failed") else command,
         training=training_of(config) if config else None,
         **texts,
     )

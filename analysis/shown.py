@@ -90,20 +90,20 @@ def row_notes(row: Row) -> tuple[str, ...]:
 def row_cells(row: Row, block: Block) -> list[Shown]:
     """The row's cells in the order of ``heads``, without the method."""
     return [
-        *(metric_cell(row.cells[column]) for column in block.columns),
         quantity_cell(row.quantities["pruning_rate"], percent),
         quantity_cell(row.quantities["samples_seen"], whole),
         quantity_cell(row.quantities["seconds"], seconds),
+        *(metric_cell(row.cells[column]) for column in block.columns),
     ]
 
 
 def heads(block: Block) -> list[tuple[str, ...]]:
     """The lines over each column but the first."""
     return [
-        *(column_head(column, block.column_notes[column]) for column in block.columns),
         ("pruned", "% of samples"),
         ("samples seen",),
         ("seconds", "training"),
+        *(column_head(column, block.column_notes[column]) for column in block.columns),
     ]
 
 

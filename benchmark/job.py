@@ -27,8 +27,8 @@ from benchmark.objective import Objective
 from benchmark.options import plain
 from benchmark.pool import Pool, PoolError, make_source
 from benchmark.pruner import make_pruner
-from benchmark.record import CONFIG_FILE, RECORD_FILE, SCHEMA_VERSION, RecordError, write_record
-from benchmark.state import LEASE_FILE, STARTED_FILE, state_at_rest, write_error
+from benchmark.record import CONFIG_FILE, RECORD_FILE, SCHEMA_VERSION, STARTED_FILE, RecordError, write_record
+from benchmark.state import LEASE_FILE, state_at_rest, write_error
 from benchmark.train import NEVER, Trainer
 
 logger = logging.getLogger(__name__)

@@ -22,6 +22,8 @@ CONFIG_FILE = "config.yaml"
 RECORD_FILE = "record.json"
 ERROR_FILE = "error.json"
 LOG_FILE = "log.jsonl"
+STARTED_FILE = "job/started.json"
+"""Written when an attempt starts; an error is the run's last word only if it is newer."""
 PLAN_FILE = "plan.json"
 """In a sweep's folder: the command that made it and the runs it asked for."""
 
@@ -133,8 +135,8 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
 def read_record(path: Path) -> dict[str, Any]:
     """Read and validate. Raises FileNotFoundError, or RecordError for anything but a record of this schema."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except ValueError as error:  # also what is not UTF-8
         raise RecordError(f"{path}: not JSON ({error}); move it away to have the run evaluated again") from error
     validate(record, path)
     assert isinstance(record, dict)
@@ -152,6 +154,10 @@ def validate(record: Any, path: Path) -> None:
     error = jsonschema.exceptions.best_match(_VALIDATOR.iter_errors(record))
     if error is not None:
         raise RecordError(f"{path}: {error.json_path.removeprefix('$.')}: {error.message}")
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number in JSON")
 
 
 def finite(value: float) -> float | None:

@@ -13,10 +13,9 @@ from benchmark.config import RunConfig
 from benchmark.files import write_text
 from benchmark.lease import is_held
 from benchmark.options import plain
-from benchmark.record import ERROR_FILE, RECORD_FILE, RecordError, read_record
+from benchmark.record import ERROR_FILE, RECORD_FILE, STARTED_FILE, RecordError, read_record
 
 LEASE_FILE = "job/run.lock"
-STARTED_FILE = "job/started.json"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import argparse
 import logging
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
     if options.dry_run or options.status:
         Console(width=None if sys.stdout.isatty() else 160).print(plan_table(runs, _title(sweep.name, runs)))
         return 0
-    cluster = options.cluster or ("slurm" if shutil.which("sbatch") else "local")
+    cluster = options.cluster or _default_cluster()
     folder = options.results / sweep.name
     with lease(folder / "sweep.lock", wait_seconds=60):  # two sweeps at once submit one after the other
         runs = with_states(plan, queue_states(plan))
@@ -59,6 +60,17 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
     elif cluster == "local":
         LocalQueue(todo, options.jobs or local_limit(todo), options.fail_fast, console).work()
     return _conclude(plan, cluster, console)
+
+
+def _default_cluster() -> str:
+    """SLURM where its controller answers, this machine where there is no SLURM; raises ConfigError in between."""
+    if shutil.which("sbatch") is None:
+        return "local"
+    if subprocess.run(["sinfo", "-h"], capture_output=True, timeout=60).returncode != 0:
+        raise ConfigError(
+            "SLURM is installed here but does not answer (sinfo); choose with --cluster slurm or local"
+        )
+    return "slurm"
 
 
 def _to_do(runs: Sequence[PlannedRun], retry: bool) -> list[PlannedRun]:

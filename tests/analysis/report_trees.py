@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmark.record import PLAN_FILE, RECORD_FILE, Metric, write_record
 
-COMMAND = "python -m benchmark.sweep sweeps/tiny.yaml --retry"
+COMMAND = "python -m benchmark.sweep sweeps/tiny.yaml"
 
 
 def metric(value: float, **changes: Any) -> dict[str, Any]:

@@ -53,6 +53,15 @@ def assert_same(value: int, what: str) -> None:
         raise RuntimeError(f"ranks disagree on {what}: {values}")
 
 
+def broadcast(value: str) -> str:
+    """Rank 0's word, on all ranks."""
+    if world() == 1:
+        return value
+    words: list[object] = [value]
+    td.broadcast_object_list(words, src=0)
+    return str(words[0])
+
+
 def any_rank(flag: bool) -> bool:
     """True on all ranks if it is true on one: decisions by the clock must be common ones."""
     if world() == 1:

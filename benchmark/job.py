@@ -10,6 +10,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 
 from benchmark import checkpoint, dist
 from benchmark.config import RunConfig
+from benchmark.coreset import Coreset, save_coreset
 from benchmark.evaluate import make_task
 from benchmark.files import write_text
 from benchmark.frameworks import make_objective
@@ -26,8 +28,16 @@ from benchmark.lease import HeldError, lease
 from benchmark.objective import Objective
 from benchmark.options import plain
 from benchmark.pool import Pool, PoolError, make_source
-from benchmark.pruner import make_pruner
-from benchmark.record import CONFIG_FILE, RECORD_FILE, SCHEMA_VERSION, STARTED_FILE, RecordError, write_record
+from benchmark.pruner import StaticPruner, make_pruner
+from benchmark.record import (
+    CONFIG_FILE,
+    CORESET_FILE,
+    RECORD_FILE,
+    SCHEMA_VERSION,
+    STARTED_FILE,
+    RecordError,
+    write_record,
+)
 from benchmark.state import LEASE_FILE, state_at_rest, write_error
 from benchmark.train import NEVER, Trainer
 
@@ -59,37 +69,54 @@ def run(folder: Path, report: Callable[[float, str], None] = NEVER) -> str:
     ``done`` (also if it was before) or ``held`` (another process works on it). Any error is written to the
     folder's ``error.json`` and raised.
     """
-    if dist.rank() != 0:  # rank 0 holds the lease and keeps the account
-        _train(folder, RunConfig.load(folder / CONFIG_FILE), report)
+    with ExitStack() as held:
+        verdict = _verdict(folder, held) if dist.rank() == 0 else ""
+        verdict = dist.broadcast(verdict)  # ranks start together or not at all
+        if verdict != "go":
+            return verdict
+        try:
+            _work(folder, report)
+        except Exception as error:
+            if dist.rank() == 0:
+                write_error(folder, error)
+            raise
         return "done"
+
+
+def _verdict(folder: Path, held: ExitStack) -> str:
+    """``go`` with the lease held, or why there is nothing to do."""
     try:
-        with lease(folder / LEASE_FILE):
-            return _run_alone(folder, report)
+        held.enter_context(lease(folder / LEASE_FILE))
+        state = state_at_rest(folder, RunConfig.load(folder / CONFIG_FILE))
     except HeldError as error:
         logger.warning("%s; leaving it alone", error)
         return "held"
-
-
-def _run_alone(folder: Path, report: Callable[[float, str], None]) -> str:
-    started = _now()
-    try:
-        config = RunConfig.load(folder / CONFIG_FILE)
-        state = state_at_rest(folder, config)
-        if state.name == "done":
-            return "done"
-        if state.name == "unreadable":  # somebody's result: never written over
-            raise RecordError(state.detail)
-        write_text(folder / STARTED_FILE, json.dumps({"time": started, "pid": os.getpid()}) + "\n")
-        trainer, training = _train(folder, config, report)
-        report(1.0, "evaluating")
-        metrics, skipped = _evaluate(config, trainer.objective)
-        checkpoint.save_weights(folder / "checkpoint", trainer.objective)
-        record = _record(config, started, trainer, training)
-        write_record(folder / RECORD_FILE, {**record, "metrics": metrics, "evaluation_skipped": skipped})
-        return "done"
-    except Exception as error:
+    except ValueError as error:
         write_error(folder, error)
         raise
+    if state.name == "unreadable":  # somebody's result: never written over
+        raise RecordError(state.detail)
+    return "done" if state.name == "done" else "go"
+
+
+def _work(folder: Path, report: Callable[[float, str], None]) -> None:
+    """Train to the end, evaluate and leave the record; only rank 0 writes."""
+    started = _now()
+    if dist.rank() == 0:
+        write_text(folder / STARTED_FILE, json.dumps({"time": started, "pid": os.getpid()}) + "\n")
+    config = RunConfig.load(folder / CONFIG_FILE)
+    trainer, training = _train(folder, config, report)
+    if dist.rank() != 0:
+        return
+    if isinstance(trainer.pruner, StaticPruner):
+        keep, pool = trainer.pruner.plan(0).keep, trainer.pool
+        chosen = Coreset(keep, pool.fingerprint, config.method, config.seed, made_by=config.name)
+        save_coreset(folder / CORESET_FILE, chosen)
+    report(1.0, "evaluating")
+    metrics, skipped = _evaluate(config, trainer.objective)
+    checkpoint.save_weights(folder / "checkpoint", trainer.objective)
+    record = _record(config, started, trainer, training)
+    write_record(folder / RECORD_FILE, {**record, "metrics": metrics, "evaluation_skipped": skipped})
 
 
 def _train(

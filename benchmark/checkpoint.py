@@ -37,10 +37,13 @@ def save(folder: Path, state: Mapping[str, Any], step: int) -> None:
         remove_leftovers(folder)
         write_atomic(path, lambda file: torch.save(to_tensors(state), file))
         write_text(_digest_file(path), _digest(path))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch.save wraps what its file raises
+        cause = _os_error(error)
+        if cause is None:
+            raise
         before = ", ".join(p.name for p in whole_checkpoints(folder)) or "none"
         raise CheckpointError(
-            f"{path}: cannot be written: {error.strerror or error}; whole checkpoints: {before}."
+            f"{path}: cannot be written: {cause.strerror or cause}; whole checkpoints: {before}."
             " Make room and start the run again: it goes on from there"
         ) from error
     for old in _files(folder)[KEPT:]:
@@ -99,6 +102,13 @@ def to_tensors(state: Any) -> Any:
     if isinstance(state, dict):
         return {key: to_tensors(value) for key, value in state.items()}
     return [to_tensors(value) for value in state] if isinstance(state, list | tuple) else state
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The error of the file system behind ``error``, or None."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _files(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import time
@@ -27,6 +28,7 @@ from benchmark.state import State, state_of
 SUBMITTED_FILE = "job/submitted.json"
 LOCAL_TIMEOUT_MINUTES = 60 * 24 * 30
 POLL_SECONDS = 0.5
+logger = logging.getLogger(__name__)
 
 
 def run_inline(runs: Sequence[PlannedRun], console: Console, fail_fast: bool) -> list[State]:
@@ -38,8 +40,8 @@ def run_inline(runs: Sequence[PlannedRun], console: Console, fail_fast: bool) ->
             bar = bars.add_task(run.config.name, total=1.0, text="starting")
             try:
                 job.run(run.folder, lambda share, text, bar=bar: bars.update(bar, completed=share, text=text))  # type: ignore[misc]
-            except Exception as error:  # the run has left its own traceback
-                console.print(f"[red]{run.config.name}: {type(error).__name__}: {error}[/]", markup=True)
+            except Exception:
+                logger.debug("%s failed", run.config.name, exc_info=True)  # its folder holds the traceback
             states.append(state_of(run.folder, run.config))
             bars.update(bar, text=states[-1].name)
             bars.advance(total)
@@ -105,10 +107,6 @@ class LocalQueue:
             state = State("failed", f"the process ended without a record; see {process.paths.stdout}")
         self.states.append(state)
         bars.update(bar, completed=1.0, text=state.name)
-        if state.name == "failed":
-            self.console.print(
-                f"{name}: {state.detail}\n  traceback: {run.folder / 'error.json'}", style="red", markup=False
-            )
 
     def _show(self, bars: Progress) -> None:
         for run, _, bar in self.active.values():

@@ -34,8 +34,13 @@ class RunLog:
         """Append one line; numbers also go to TensorBoard. A value that is not finite is written as null."""
         assert self._board is not None
         safe = {key: finite(value) if isinstance(value, float) else value for key, value in line.items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(safe, allow_nan=False) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(safe, allow_nan=False) + "\n")
+        except OSError as error:  # the system's message does not say which file
+            raise OSError(
+                error.errno, f"{error.strerror}: make room and start the run again", str(self.path)
+            ) from error
         for key, value in line.items():
             if isinstance(value, int | float) and key not in ("epoch", "step"):
                 self._board.add_scalar(f"{line['kind']}/{key}", value, step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 import traceback
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from benchmark.lease import is_held
 from benchmark.options import plain
 from benchmark.record import ERROR_FILE, RECORD_FILE, STARTED_FILE, RecordError, read_record
 
+logger = logging.getLogger(__name__)
 LEASE_FILE = "job/run.lock"
 
 
@@ -61,7 +63,10 @@ def write_error(folder: Path, error: BaseException) -> None:
         "traceback": "".join(traceback.format_exception(error)),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
-    write_text(folder / ERROR_FILE, json.dumps(content, indent=1) + "\n")
+    try:
+        write_text(folder / ERROR_FILE, json.dumps(content, indent=1) + "\n")
+    except OSError as second:  # a full disk, say: the first error is the one to show
+        logger.error("%s cannot be written: %s", folder / ERROR_FILE, second)
 
 
 def error_message(folder: Path) -> str:

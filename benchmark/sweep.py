@@ -84,11 +84,10 @@ def _conclude(plan: Sequence[PlannedRun], cluster: str, console: Console) -> int
     runs = with_states(plan, queue_states(plan))
     for run in runs:
         if run.state.name in ("failed", "unreadable"):
-            console.print(
-                f"{run.state.name}: {run.folder}: {run.state.detail}", style="red", markup=False, soft_wrap=True
-            )
+            console.print(f"{run.state.name}: {run.config.name}", style="red", markup=False, soft_wrap=True)
+            console.print(f"  {run.state.detail}\n  in {run.folder}", markup=False, soft_wrap=True)
     if any(run.state.name == "failed" for run in runs):
-        console.print("run the same command with --retry to take failed runs again")
+        console.print("the same command with --retry takes failed runs again")
     console.print(_title(plan[0].config.sweep, runs), soft_wrap=True)
     return EXIT_FAILED if any(run.state.name in ("failed", "unreadable") for run in runs) else 0
 

@@ -62,6 +62,11 @@ class TrainConfig:
     """``fp32``, ``bf16`` (autocast) or ``fp16`` (autocast with a gradient scaler)."""
     accumulate: int = 1
     """Micro-batches in a global batch; CLIP keeps the whole batch's negatives."""
+    shuffle: str = "full"
+    """``full``: a uniform permutation; ``window``: shards in random order, mixed within ``window_shards``."""
+    window_shards: int = 16
+    max_skipped: float = field(default=0.01, metadata=NOT_IDENTITY)
+    """Share of the pool that may turn out unreadable before the run stops."""
     device: str = field(default="auto", metadata=NOT_IDENTITY)
     num_workers: int = field(default=0, metadata=NOT_IDENTITY)
     log_every: int = field(default=10, metadata=NOT_IDENTITY)
@@ -80,11 +85,14 @@ class TrainConfig:
             ("lr_clock", ("progress", "reference")),
             ("optimizer", ("adamw", "lars")),
             ("precision", ("fp32", "bf16", "fp16")),
+            ("shuffle", ("full", "window")),
         ):
             check_option(name, getattr(self, name), allowed)
         require(self.accumulate >= 1, "accumulate", "at least 1", self.accumulate)
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of accumulate {self.accumulate}")
+        require(self.window_shards >= 1, "window_shards", "at least 1", self.window_shards)
+        require(0 <= self.max_skipped <= 1, "max_skipped", "in [0, 1]", self.max_skipped)
         require(self.log_every >= 1, "log_every", "at least 1", self.log_every)
         require(self.num_workers >= 0, "num_workers", "at least 0", self.num_workers)
 

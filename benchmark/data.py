@@ -1,8 +1,7 @@
-"""Epochs of a pool: a permutation of all ids, the mask, then batches that are read and decoded.
+"""Reads an epoch's batches: a pruned sample costs nothing, and any batch of any epoch can be had directly.
 
-The order depends on (seed, epoch) alone and the mask filters it before anything is read: a pruned sample
-costs nothing, two methods see their common samples in one order, and any batch of any epoch can be had
-directly. Workers are told (epoch, id), so that none can hold a stale mask.
+The main process holds the order and the mask; workers are told which samples to read, so that none can hold
+a stale mask. A sample that cannot be read gives its place to another, the same one wherever that happens.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,24 +17,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from benchmark.objective import Tensors, Transform
-from benchmark.pool import Pool
-from benchmark.seeds import generator, seed_of
+from benchmark.order import epoch_batches, spares
+from benchmark.pool import Pool, PoolError, SampleError
+from benchmark.seeds import seed_of
+
+SPARES = 3
 
 
-def epoch_batches(keep: np.ndarray, *, seed: int, epoch: int, batch_size: int) -> np.ndarray:
-    """Ids of every global batch of an epoch, int64 [steps, B]; the last incomplete batch is left out.
+class Fault(NamedTuple):
+    """A sample that could not be read."""
 
-    ``keep`` is bool [N]. Raises ValueError if fewer than a batch are kept.
-    """
-    order = generator(seed, "order", epoch).permutation(len(keep))
-    kept = order[keep[order]]  # filter the full permutation: runs of two methods stay paired
-    steps = len(kept) // batch_size
-    if steps == 0:
-        raise ValueError(
-            f"epoch {epoch} keeps {len(kept)} of {len(keep)} samples, fewer than train.batch_size {batch_size}:"
-            " use a smaller batch, a larger pool or less pruning"
-        )
-    return kept[: steps * batch_size].reshape(steps, batch_size)
+    sample_id: int
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -43,8 +37,14 @@ class Batch:
     """This rank's part of a global batch."""
 
     ids: Tensor
-    """int64 [b]"""
+    """int64 [b]: the samples that were read."""
     tensors: Tensors
+    faults: tuple[Fault, ...] = ()
+    """Samples that others stand in for."""
+
+    def pin_memory(self) -> Batch:
+        """Called by torch's loader for a GPU's sake."""
+        return Batch(self.ids, tuple(t.pin_memory() for t in self.tensors), self.faults)
 
 
 class Loader:
@@ -60,15 +60,16 @@ class Loader:
         num_workers: int = 0,
         rank: int = 0,
         world: int = 1,
+        window: int = 0,
         pin_memory: bool = False,
     ) -> None:
         if batch_size % world:
             raise ValueError(f"train.batch_size {batch_size} is not a multiple of the {world} ranks")
-        self.batch_size, self.seed = batch_size, seed
-        self.part = slice(rank * (batch_size // world), (rank + 1) * (batch_size // world))
+        self.batch_size, self.seed, self.window = batch_size, seed, window
+        self.shard_starts = pool.shard_starts
         self.wait_seconds = 0.0
         """Time spent waiting for batches, in all."""
-        self._batches = _Batches()
+        self._batches = _Batches(batch_size // world, rank)
         self._loader: DataLoader[Any] = DataLoader(
             _Examples(pool, transform, seed),
             batch_sampler=self._batches,
@@ -76,14 +77,22 @@ class Loader:
             collate_fn=_collated,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
+            prefetch_factor=4 if num_workers else None,
             worker_init_fn=_one_thread,
             generator=torch.Generator(),  # else the loader draws from the global generator
         )
 
     def epoch(self, epoch: int, keep: np.ndarray, first_step: int = 0) -> tuple[int, Iterator[Batch]]:
         """Steps in the epoch, and its batches from ``first_step`` on."""
-        batches = epoch_batches(keep, seed=self.seed, epoch=epoch, batch_size=self.batch_size)
-        self._batches.epoch, self._batches.ids = epoch, batches[first_step:, self.part]
+        batches = epoch_batches(
+            keep,
+            seed=self.seed,
+            epoch=epoch,
+            batch_size=self.batch_size,
+            shard_starts=self.shard_starts,
+            window=self.window,
+        )
+        self._batches.set(epoch, batches, first_step)
         return len(batches), self._timed()
 
     def _timed(self) -> Iterator[Batch]:
@@ -94,19 +103,34 @@ class Loader:
             started = time.perf_counter()
 
 
-class _Batches(Sampler[list[tuple[int, int]]]):
+class _Wanted(NamedTuple):
+    """One rank's part of one batch: what a worker is asked for."""
+
+    epoch: int
+    ids: list[int]
+    spares: list[list[int]]
+
+
+class _Batches(Sampler[Any]):
     """The batches of the current epoch, in the main process."""
 
-    def __init__(self) -> None:
-        self.epoch = 0
-        self.ids: np.ndarray = np.zeros((0, 0), dtype=np.int64)
+    def __init__(self, size: int, rank: int) -> None:
+        self.size, self.rank = size, rank
+        self.set(0, np.zeros((0, 0), dtype=np.int64), 0)
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for row in self.ids:
-            yield [(self.epoch, sample_id) for sample_id in row.tolist()]
+    def set(self, epoch: int, batches: np.ndarray, first_step: int) -> None:
+        self.epoch, self.batches, self.first_step = epoch, batches, first_step
+
+    def __iter__(self) -> Iterator[_Wanted]:
+        epoch, batches = self.epoch, self.batches  # [steps, B]
+        for step in range(self.first_step, len(batches)):
+            start = self.rank * self.size
+            ids = batches[step, start : start + self.size].tolist()
+            first = step * batches.shape[1] + start
+            yield _Wanted(epoch, ids, [spares(batches, first + i, SPARES) for i in range(len(ids))])
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.batches) - self.first_step
 
 
 class _Examples(Dataset[Batch]):
@@ -115,18 +139,28 @@ class _Examples(Dataset[Batch]):
     def __init__(self, pool: Pool, transform: Transform, seed: int) -> None:
         self.pool, self.transform, self.seed = pool, transform, seed
 
-    def __getitems__(self, wanted: list[tuple[int, int]]) -> Batch:
+    def __getitems__(self, wanted: _Wanted) -> Batch:
         state = torch.default_generator.get_state()
+        faults: list[Fault] = []
         try:
-            examples = [self._example(epoch, sample_id) for epoch, sample_id in wanted]
+            read = [
+                self._first_readable(wanted.epoch, [sample_id, *others], faults)
+                for sample_id, others in zip(wanted.ids, wanted.spares, strict=True)
+            ]
         finally:
             torch.default_generator.set_state(state)  # without workers this is the trainer's own generator
-        ids = torch.tensor([sample_id for _, sample_id in wanted], dtype=torch.int64)
-        return Batch(ids, tuple(torch.stack(column) for column in zip(*examples, strict=True)))
+        ids = torch.tensor([sample_id for sample_id, _ in read], dtype=torch.int64)
+        columns = zip(*(example for _, example in read), strict=True)
+        return Batch(ids, tuple(torch.stack(column) for column in columns), tuple(faults))
 
-    def _example(self, epoch: int, sample_id: int) -> Tensors:
-        torch.default_generator.manual_seed(seed_of(self.seed, "augment", epoch, sample_id))
-        return self.transform(self.pool.read(sample_id))
+    def _first_readable(self, epoch: int, ids: list[int], faults: list[Fault]) -> tuple[int, Tensors]:
+        for sample_id in ids:
+            torch.default_generator.manual_seed(seed_of(self.seed, "augment", epoch, sample_id))
+            try:
+                return sample_id, self.transform(self.pool.read(sample_id))
+            except SampleError as error:
+                faults.append(Fault(sample_id, error.reason, str(error)))
+        raise PoolError(f"{len(ids)} samples in a row cannot be read, the last: {faults[-1].message}")
 
 
 def _collated(batch: Any) -> Any:
@@ -135,8 +169,3 @@ def _collated(batch: Any) -> Any:
 
 def _one_thread(_worker: int) -> None:
     torch.set_num_threads(1)
-
-
-def steps_in_epoch(num_samples: int, batch_size: int) -> int:
-    """Optimiser steps of an epoch on the full pool."""
-    return num_samples // batch_size

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as td
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def is_distributed() -> bool:
@@ -47,10 +50,18 @@ def assert_same(value: int, what: str) -> None:
     """Raise RuntimeError unless all ranks hold the same number."""
     if world() == 1:
         return
-    values: list[object] = [None] * world()
-    td.all_gather_object(values, value)
+    values = gather_objects(value)
     if len(set(values)) != 1:
         raise RuntimeError(f"ranks disagree on {what}: {values}")
+
+
+def gather_objects(value: T) -> list[T]:
+    """Every rank's value, in rank order."""
+    if world() == 1:
+        return [value]
+    values: list[Any] = [None] * world()
+    td.all_gather_object(values, value)
+    return values
 
 
 def broadcast(value: str) -> str:
@@ -64,11 +75,7 @@ def broadcast(value: str) -> str:
 
 def any_rank(flag: bool) -> bool:
     """True on all ranks if it is true on one: decisions by the clock must be common ones."""
-    if world() == 1:
-        return flag
-    values: list[object] = [None] * world()
-    td.all_gather_object(values, flag)
-    return any(values)
+    return any(gather_objects(flag))
 
 
 def pick_device(name: str) -> torch.device:

@@ -112,6 +112,7 @@ def _work(folder: Path, report: Callable[[float, str], None]) -> None:
         keep, pool = trainer.pruner.plan(0).keep, trainer.pool
         chosen = Coreset(keep, pool.fingerprint, config.method, config.seed, made_by=config.name)
         save_coreset(folder / CORESET_FILE, chosen)
+    trainer.faults.write(folder)
     report(1.0, "evaluating")
     metrics, skipped = _evaluate(config, trainer.objective)
     checkpoint.save_weights(folder / "checkpoint", trainer.objective)
@@ -170,7 +171,11 @@ def _record(config: RunConfig, started: str, trainer: Trainer, training: dict[st
         "num_ranks": dist.world(),
         "started": started,
         "finished": _now(),
-        "pool_facts": {"num_samples": pool.num_samples, "fingerprint": pool.fingerprint, "skipped": {}},
+        "pool_facts": {
+            "num_samples": pool.num_samples,
+            "fingerprint": pool.fingerprint,
+            "skipped": trainer.faults.counts(),
+        },
         "training": training,
         "pruning_truth": trainer.truth.rows(trainer.pruner.candidates()),
     }

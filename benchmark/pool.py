@@ -6,7 +6,9 @@ features they ask for, never the planted truth.
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +23,35 @@ from benchmark.options import build
 
 SPLITS = ("train", "test")
 
+SAMPLE_FAULTS = {
+    "image_missing": "a caption without an image next to it in the shard",
+    "image_empty": "an image of 0 bytes",
+    "image_undecodable": "bytes that are no JPEG, PNG, WebP, GIF or BMP, or a damaged one",
+    "image_too_large": "more pixels than PIL.Image.MAX_IMAGE_PIXELS, or a file of 4 GiB and more",
+    "caption_missing": "an image without a caption next to it in the shard, or JSON without a text 'caption'",
+    "caption_empty": "a caption of 0 bytes or of white space alone",
+    "caption_not_utf8": "a caption that is not valid UTF-8",
+    "caption_not_json": "a .json entry that is not a JSON object",
+    "caption_too_long": "a caption of more than 64 KiB, or a .json entry of more than 1 MiB",
+    "member_repeated": "two images or two entries of one name in one sample: no telling which belong together",
+}
+"""Why a sample is skipped or cannot be read: reason -> what it means."""
+
 
 class PoolError(ValueError):
     """A pool whose data is absent, damaged or not what was asked; the message says what to do."""
+
+
+class SampleError(PoolError):
+    """One sample that cannot be used while its pool can; ``reason`` is one of ``SAMPLE_FAULTS``."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        assert reason in SAMPLE_FAULTS, reason
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[SampleError], tuple[str, str]]:
+        return type(self), (self.reason, str(self))
 
 
 @dataclass(frozen=True)
@@ -65,9 +93,23 @@ class Pool(ABC):
         """Planted flags, bool [N] by name: for the report alone."""
         return {}
 
+    @property
+    def shard_starts(self) -> np.ndarray | None:
+        """First id of every shard, then N: int64 [num_shards + 1]; None where any order reads equally fast."""
+        return None
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Entries of the data that never became samples, counted by reason (``SAMPLE_FAULTS``)."""
+        return {}
+
     def key(self, sample_id: int) -> str:
         """The sample's name outside this suite."""
         return str(sample_id)
+
+    def source_of(self, sample_id: int) -> str:
+        """The data set a sample comes from, where a pool mixes several."""
+        return ""
 
     def view(self, needs: Sequence[str] = ()) -> PoolView:
         """The part a method may see. Raises PoolError for a feature that does not exist."""
@@ -136,3 +178,8 @@ def make_source(choice: Choice, where: str) -> Source:
 def data_folder(root: str, name: str) -> Path:
     """``root`` if given, else ``$SCAN_BENCH_DATA/<name>`` (``data/<name>`` when that is not set)."""
     return Path(root) if root else Path(os.environ.get("SCAN_BENCH_DATA", "data")) / name
+
+
+if __name__ == "__main__":
+    # by name: the command stands above this file, and this file is also ``benchmark.pool`` to all the others
+    sys.exit(importlib.import_module("benchmark.poolcli").main())

@@ -25,6 +25,7 @@ LOG_FILE = "log.jsonl"
 STARTED_FILE = "job/started.json"
 """Written when an attempt starts; an error is the run's last word only if it is newer."""
 CORESET_FILE = "coreset.npz"
+SKIPPED_FILE = "skipped.jsonl"
 PLAN_FILE = "plan.json"
 """In a sweep's folder: the command that made it and the runs it asked for."""
 

@@ -19,10 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmark import checkpoint, dist
 from benchmark.config import TrainConfig
-from benchmark.data import Batch, Loader, steps_in_epoch
+from benchmark.data import Batch, Loader
+from benchmark.faults import FaultList
 from benchmark.log import RunLog
 from benchmark.objective import Objective
 from benchmark.optim import clip_gradient, learning_rate, make_optimizer, set_learning_rate
+from benchmark.order import steps_in_epoch
 from benchmark.pool import Pool
 from benchmark.progress import Progress
 from benchmark.pruner import EpochPlan, Pruner
@@ -62,6 +64,7 @@ class Trainer:
         self.pruner = pruner
         pruner.setup(pool.view(pruner.needs), num_epochs=config.epochs, seed=seed, num_ranks=dist.world())
         self.truth = TruthTracker(pool.truth, pool.num_samples)
+        self.faults = FaultList(pool, config.max_skipped)
         self.now = Progress()
         self.log = RunLog(folder)
         self.loader = Loader(
@@ -72,6 +75,7 @@ class Trainer:
             num_workers=config.num_workers,
             rank=dist.rank(),
             world=dist.world(),
+            window=config.window_shards if config.shuffle == "window" else 0,
             pin_memory=device.type == "cuda",
         )
         self._pending: list[tuple[Tensor, Tensor]] = []  # ids and losses of steps not yet handed over
@@ -132,6 +136,7 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.objective.after_step()
+        self.faults.add(batch.faults)
         self._pending.append((batch.ids, losses))
         now.step += 1
         now.total_steps += 1
@@ -164,6 +169,7 @@ class Trainer:
         self.pruner.end_epoch(now.epoch)
         now.pruning_seconds += time.perf_counter() - started
         self.truth.end_epoch(plan.keep)
+        self.faults.share()
         self._tick()
         lr = learning_rate(self.config, epoch=now.epoch, step=steps - 1, steps=steps, full_steps=self.full_steps)
         row = {
@@ -205,6 +211,7 @@ class Trainer:
                 "scaler": self.scaler.state_dict(),
                 "pruner": self.pruner.state_dict(),
                 "truth": self.truth.state_dict(),
+                "faults": self.faults.state_dict(),
             }
             checkpoint.save(self.folder / "checkpoint", state, self.now.total_steps)
 
@@ -217,6 +224,7 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
             self.pruner.load_state_dict(checkpoint.to_arrays(state["pruner"]))
             self.truth.load_state_dict(checkpoint.to_arrays(state["truth"]))
+            self.faults.load_state_dict(state["faults"])
             logger.info("going on from epoch %d, step %d", self.now.epoch, self.now.step)
         self.now.attempts += 1
         self._clock = self._saved_at = time.perf_counter()
@@ -239,7 +247,9 @@ class Trainer:
         if self.device.type == "cuda":  # torch has no SyncBatchNorm on the CPU
             self.objective = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.objective)
         elif any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in self.objective.modules()):
-            raise ValueError("batch normalisation over several ranks needs GPUs: run on one rank, or with launch.gpus")
+            raise ValueError(
+                "batch normalisation over several ranks needs GPUs: run on one rank, or with launch.gpus"
+            )
         ids = [self.device.index] if self.device.type == "cuda" else None
         return DistributedDataParallel(self.objective, device_ids=ids)
 

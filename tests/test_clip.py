@@ -5,12 +5,15 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 from conftest import TINY_CLIP
+from PIL import Image
 
-from benchmark.clip import MAX_LOGIT_SCALE, Clip, contrastive_losses, make
+from benchmark.clip import MAX_LOGIT_SCALE, Clip, contrastive_losses, make, normalised
 from benchmark.config import Choice
+from benchmark.pool import Sample
 
 TINY = Choice(name="tiny", options=TINY_CLIP["tiny"])
 RESNET = Choice(
@@ -26,7 +29,7 @@ def batch(objective: Clip, size: int = 8) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
     side = objective.model.visual.image_size
     side = side[0] if isinstance(side, tuple) else side
-    images = torch.randn(size, 3, side, side, generator=generator)
+    images = torch.randint(256, (size, side, side, 3), generator=generator, dtype=torch.uint8)
     captions = [f"a picture of thing number {i}" for i in range(size)]
     return images, objective.transform.tokenizer(captions)
 
@@ -68,7 +71,7 @@ def test_accumulation_takes_batch_statistics_once() -> None:
     before = layer.running_mean.clone()
     with torch.no_grad():
         features = torch.stack(
-            [objective.model.visual.conv1(part).mean(dim=(0, 2, 3)) for part in tensors[0].chunk(2)]
+            [objective.model.visual.conv1(normalised(part)).mean(dim=(0, 2, 3)) for part in tensors[0].chunk(2)]
         )
     expected = before
     for mean in features:
@@ -101,8 +104,6 @@ def test_initialisation_depends_on_the_seed_alone() -> None:
 
 
 def test_the_encoder_is_in_eval_mode_and_gives_training_mode_back() -> None:
-    from PIL import Image
-
     objective = make(RESNET, 0)
     objective.train()
     encoder = objective.encoder(batch_size=2)
@@ -115,3 +116,19 @@ def test_the_encoder_is_in_eval_mode_and_gives_training_mode_back() -> None:
     assert objective.model.training
     assert np.allclose(features[:2], encoder.encode_images(images[:2]), atol=1e-6)
     assert encoder.encode_texts(["a", "b", "c"]).shape == (3, 16)
+
+
+@pytest.mark.parametrize("size", [(40, 30), (16, 16), (7, 90)])
+def test_training_images_are_those_of_open_clips_own_transform(size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    image, theirs = Image.fromarray(pixels), open_clip.image_transform(16, is_train=True)
+    transform = make(TINY, 0).transform
+    for seed in range(5):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            wanted = theirs(image)
+            torch.manual_seed(seed)
+            ours, tokens = transform(Sample(image, "a red circle"))
+        assert ours.dtype == torch.uint8
+        assert torch.allclose(normalised(ours[None])[0], wanted, atol=1e-5)
+        assert tokens.tolist() == open_clip.SimpleTokenizer(context_length=16)("a red circle")[0].tolist()

@@ -9,14 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmark.data import Loader, epoch_batches
-from benchmark.pool import Pool, Sample
+from benchmark.data import Loader
+from benchmark.order import epoch_batches, window_order
+from benchmark.pool import Pool, PoolError, Sample, SampleError
 
 
 class CountingPool(Pool):
     """Samples whose image is their id; remembers what was read."""
 
     fingerprint = "counting"
+    shard_starts: np.ndarray | None = None  # type: ignore[assignment]
 
     def __init__(self, num_samples: int) -> None:
         self.num_samples = num_samples
@@ -131,3 +133,94 @@ def test_fewer_kept_samples_than_a_batch_is_an_error_that_says_so() -> None:
 def test_a_batch_that_ranks_cannot_share_is_an_error() -> None:
     with pytest.raises(ValueError, match="multiple of the 3 ranks"):
         loader(CountingPool(32), world=3)
+
+
+class DamagedPool(CountingPool):
+    """Every sample whose id is in ``bad`` cannot be decoded."""
+
+    def __init__(self, num_samples: int, bad: set[int]) -> None:
+        super().__init__(num_samples)
+        self.bad = bad
+
+    def read(self, sample_id: int) -> Sample:
+        if sample_id in self.bad:
+            raise SampleError("image_undecodable", f"sample {sample_id}: image_undecodable")
+        return super().read(sample_id)
+
+
+def test_a_sample_that_cannot_be_read_leaves_the_batch_full_wherever_it_is_read() -> None:
+    keep = np.arange(64) % 4 != 0
+    bad = {1, 2, 7, 33, 41, 50}
+    found = []
+    for world, num_workers in ((1, 0), (1, 2), (2, 1)):
+        parts = [
+            Loader(DamagedPool(64, bad), noisy, batch_size=8, seed=0, rank=r, world=world, num_workers=num_workers)
+            for r in range(world)
+        ]
+        ranks = [list(part.epoch(3, keep)[1]) for part in parts]
+        batches = [[i for rank in ranks for i in rank[step].ids.tolist()] for step in range(len(ranks[0]))]
+        faults = {fault.sample_id for rank in ranks for batch in rank for fault in batch.faults}
+        found.append((batches, faults))
+    assert found[0] == found[1] == found[2]
+    batches, faults = found[0]
+    assert all(len(batch) == 8 for batch in batches)
+    assert faults == {i for i in bad if keep[i]}
+    assert not bad & {i for batch in batches for i in batch}
+    assert all(keep[i] for batch in batches for i in batch)
+
+
+def test_a_pool_that_cannot_be_read_at_all_is_an_error_with_an_example() -> None:
+    with pytest.raises(PoolError, match="4 samples in a row cannot be read, the last: sample"):
+        list(loader(DamagedPool(32, set(range(32)))).epoch(0, np.ones(32, dtype=bool))[1])
+
+
+@pytest.mark.parametrize("shuffle", ["full", "window"])
+def test_elastic_batches_do_not_depend_on_ranks_workers_or_restarts(shuffle: str) -> None:
+    """1, 2 or 4 ranks, 0 to 2 workers, from any step: the same ids in the same global batches."""
+    pool = CountingPool(96)
+    pool.shard_starts = np.arange(0, 97, 12)
+    keep = np.random.default_rng(0).random(96) < 0.6
+    window = 3 if shuffle == "window" else 0
+    wanted: list[list[int]] | None = None
+    for world in (1, 2, 4):
+        for num_workers in (0, 1, 2):
+            for first in (0, 3):
+                ranks = [
+                    Loader(
+                        pool,
+                        noisy,
+                        batch_size=8,
+                        seed=5,
+                        rank=r,
+                        world=world,
+                        num_workers=num_workers,
+                        window=window,
+                    )
+                    for r in range(world)
+                ]
+                parts = [list(part.epoch(2, keep, first)[1]) for part in ranks]
+                batches = [[i for p in parts for i in p[step].ids.tolist()] for step in range(len(parts[0]))]
+                wanted = wanted or batches
+                assert batches == wanted[first:]
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=12), st.integers(1, 5), st.integers(0, 100))
+def test_window_order_is_a_permutation_that_reads_few_shards_at_a_time(
+    sizes: list[int], window: int, seed: int
+) -> None:
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    order = window_order(starts, window, seed=seed, epoch=1)
+    assert sorted(order.tolist()) == list(range(sum(sizes)))
+    shard = np.searchsorted(starts, order, side="right") - 1
+    seen: list[int] = list(dict.fromkeys(shard.tolist()))
+    for i, one in enumerate(seen):  # a shard is finished before a later window's shards begin
+        last = int(np.flatnonzero(shard == one)[-1])
+        assert len(set(shard[: last + 1].tolist())) <= i + 2 * window
+
+
+def test_window_order_differs_between_epochs_and_needs_shards() -> None:
+    starts = np.arange(0, 65, 8)
+    orders = {tuple(window_order(starts, 2, seed=0, epoch=e).tolist()) for e in range(3)}
+    assert len(orders) == 3
+    plain = epoch_batches(np.ones(64, dtype=bool), seed=0, epoch=0, batch_size=8)
+    assert np.array_equal(plain, epoch_batches(np.ones(64, dtype=bool), seed=0, epoch=0, batch_size=8, window=4))

@@ -1,0 +1,96 @@
+"""Bytes of a sample become an RGB image and a text; whatever is wrong with them has one of a few reasons.
+
+Images: JPEG, PNG, WebP, GIF and BMP by content, whatever the name says. Alpha is composited on white (as
+img2dataset does), 16 bits become 8, of an animation the first frame counts, EXIF orientation is not applied.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+from PIL import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+MAX_CAPTION_BYTES = 64 << 10
+MAX_JSON_BYTES = 1 << 20
+
+
+class SampleFault(ValueError):
+    """Bytes that are no image or caption; ``reason`` is one of ``benchmark.pool.SAMPLE_FAULTS``."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def image_from(data: bytes, decode_size: int | None = None) -> Image.Image:
+    """Decode to RGB; with ``decode_size`` a JPEG is decoded at 1/2, 1/4 or 1/8 if no side falls below that.
+
+    Raises SampleFault: image_empty, image_too_large, image_undecodable.
+    """
+    if not data:
+        raise SampleFault("image_empty", "0 bytes")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and image.width * image.height > limit:
+                raise SampleFault("image_too_large", f"{image.width} x {image.height} pixels, more than {limit}")
+            if decode_size is not None:
+                image.draft(None, (decode_size, decode_size))
+            image.load()
+            return _rgb(image)
+    except SampleFault:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise SampleFault("image_too_large", str(error)) from error
+    except Exception as error:  # decoders raise whatever damaged bytes lead them to
+        raise SampleFault("image_undecodable", f"{type(error).__name__}: {error}") from error
+
+
+def caption_from(data: bytes, is_json: bool) -> str:
+    """The caption as it stands in the file. Raises SampleFault with one of the reasons ``caption_...``."""
+    if len(data) > (MAX_JSON_BYTES if is_json else MAX_CAPTION_BYTES):
+        raise SampleFault("caption_too_long", f"{len(data)} bytes")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SampleFault("caption_not_utf8", str(error)) from error
+    if is_json and text.strip():
+        text = _caption_field(text)
+    if not text.strip():
+        raise SampleFault("caption_empty", "nothing but white space")
+    return text
+
+
+def _caption_field(text: str) -> str:
+    try:
+        record = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SampleFault("caption_not_json", str(error)) from error
+    if not isinstance(record, dict):
+        raise SampleFault("caption_not_json", "not a JSON object")
+    caption = record.get("caption")
+    if not isinstance(caption, str):
+        raise SampleFault("caption_missing", f"'caption' is {type(caption).__name__}")
+    try:
+        length = len(caption.encode("utf-8"))
+    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+        raise SampleFault("caption_not_utf8", str(error)) from error
+    if length > MAX_CAPTION_BYTES:
+        raise SampleFault("caption_too_long", f"{length} bytes")
+    return caption
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        levels = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255)
+        return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")

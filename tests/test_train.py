@@ -16,6 +16,7 @@ from conftest import clip_grid, moco_grid
 from benchmark import checkpoint, clip, job, train
 from benchmark.lease import lease
 from benchmark.plan import PlannedRun
+from benchmark.pool import PoolError
 from benchmark.record import read_record
 from benchmark.state import LEASE_FILE, state_of
 
@@ -98,7 +99,7 @@ def test_workers_do_not_change_a_run(planned: Plan) -> None:
     assert [s["loss"] for s in log_lines(alone, "step")] == [s["loss"] for s in log_lines(helped, "step")]
 
 
-@pytest.mark.parametrize("precision", ["bf16"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_trains(planned: Plan, precision: str) -> None:
     (run,) = planned(clip_grid(train={"precision": precision}))
     job.run(run.folder)
@@ -180,6 +181,13 @@ def test_a_failed_run_leaves_its_traceback(planned: Plan, monkeypatch: pytest.Mo
     error = json.loads((run.folder / "error.json").read_text())
     assert error["type"] == "ZeroDivisionError"
     assert "lambda" in error["traceback"]
+
+
+def test_a_pool_whose_data_is_absent_says_how_to_get_it(planned: Plan) -> None:
+    (run,) = planned(clip_grid(pool={"webdataset": {"name": "nowhere_to_be_found"}}))
+    with pytest.raises(PoolError, match=r"nowhere_to_be_found.*docs/data\.md"):
+        job.run(run.folder)
+    assert state_of(run.folder, run.config).name == "failed"
 
 
 def test_training_leaves_the_global_generator_alone(planned: Plan) -> None:

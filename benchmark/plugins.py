@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from types import GenericAlias
 from typing import TypeVar
 
 from benchmark.options import ConfigError, did_you_mean
@@ -39,6 +40,7 @@ def load(package: str, name: str, base: type[T], where: str) -> type[T]:
         c
         for c in vars(module).values()
         if inspect.isclass(c)
+        and not isinstance(c, GenericAlias)  # list[int] is a class to Python 3.10
         and issubclass(c, base)
         and not inspect.isabstract(c)
         and c.__module__ == module.__name__

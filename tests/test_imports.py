@@ -31,6 +31,8 @@ ORDER = [
     "shards",
     "imagefolder",
     "sources",
+    "preparing",
+    "prepare",
     "poolinspect",
     "poolcli",
     "pruner",

@@ -1,0 +1,102 @@
+"""A data set that ``python -m benchmark.pool prepare`` made: a manifest, a table of its samples, and tar shards.
+
+The samples are in parts (``train``, ``test``, ...), each a list of shards; the table has a row a sample, in the
+order of parts and of ids. The manifest is written last: a data set without one was never finished.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmark.imagefolder import LazyImages
+from benchmark.pool import PoolError, data_folder
+from benchmark.shardbuild import index_shards
+from benchmark.shards import ShardPool
+
+MANIFEST = "manifest.json"
+TABLE = "samples.jsonl"
+
+Row = dict[str, Any]
+"""What is known of a sample: ``key``, ``part``, ``caption``, ``content`` and what the data set adds."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A finished data set."""
+
+    name: str
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    def shards(self, *parts: str) -> list[str]:
+        """Paths of the shards of the parts, in the order of ids."""
+        files = [shard["file"] for part in parts for shard in self.manifest["parts"][part]["shards"]]
+        return [str((self.folder / file).absolute()) for file in files]
+
+    def num_samples(self, *parts: str) -> int:
+        return sum(self.manifest["parts"][part]["samples"] for part in parts)
+
+    def pool(self, *parts: str) -> ShardPool:
+        """The samples of the parts. Raises PoolError if the shards do not hold what the manifest says."""
+        pool = ShardPool(index_shards(self.shards(*parts)))
+        if pool.num_samples != self.num_samples(*parts):
+            raise PoolError(
+                f"{self.folder} holds {pool.num_samples} samples of {' and '.join(parts)}, its manifest says"
+                f" {self.num_samples(*parts)}: {how_to_get(self.name, self.folder)}"
+            )
+        return pool
+
+    def rows(self, *parts: str) -> list[Row]:
+        """Rows of the table in the order of ``pool(*parts)``."""
+        by_part: dict[str, list[Row]] = {part: [] for part in self.manifest["parts"]}
+        with (self.folder / TABLE).open(encoding="utf-8") as lines:
+            for line in lines:
+                row = json.loads(line)
+                by_part[row["part"]].append(row)
+        return [row for part in parts for row in by_part[part]]
+
+    def images(self, ids: Sequence[int], *parts: str) -> LazyImages:
+        """Images of ``pool(*parts)``, decoded when taken out."""
+        pool = self.pool(*parts)
+        return LazyImages(ids, lambda sample_id: pool.read(sample_id).image)
+
+
+def open_prepared(name: str, root: str, version: int) -> Prepared:
+    """The data set in ``root`` or in its usual folder. Raises PoolError, saying how to get it, if it is absent."""
+    folder = data_folder(root, name)
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        found = (manifest["name"], manifest["version"])
+    except FileNotFoundError:
+        raise PoolError(f"{name} is not in {folder}: {how_to_get(name, folder)}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PoolError(f"{folder / MANIFEST} cannot be read ({error}): {how_to_get(name, folder)}") from error
+    if found != (name, version):
+        raise PoolError(
+            f"{folder} holds {found[0]} version {found[1]}, not {name} version {version}:"
+            f" {how_to_get(name, folder)}"
+        )
+    return Prepared(name, folder, manifest)
+
+
+def check_count(prepared: Prepared, expected: int, *parts: str) -> None:
+    """Raise PoolError unless the parts hold the pinned number of samples."""
+    found = prepared.num_samples(*parts)
+    if found != expected:
+        raise PoolError(
+            f"{prepared.folder} was prepared with {found} training samples, this version has {expected}:"
+            f" {how_to_get(prepared.name, prepared.folder)}"
+        )
+
+
+def how_to_get(name: str, folder: Path) -> str:
+    return f"run  python -m benchmark.pool prepare {name} --out {folder}"
+
+
+def templates(*prompts: str) -> list[Callable[[str], str]]:
+    return [partial(str.format, prompt) for prompt in prompts]

@@ -1,0 +1,94 @@
+"""Emoji of two vendors with their names: small, clean pictures, alike across vendors and skin tones.
+
+Three parts: ``train``, and of the held-out names ``seen`` (the first vendor's pictures) and ``test`` (the second
+vendor's). ``split: names`` trains on ``train``: a held-out emoji is unknown in any vendor, skin tone or copy.
+``split: images`` trains on ``train`` and ``seen``: its name is known, the picture of the second vendor is not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from benchmark.options import NOT_IDENTITY, check_option
+from benchmark.pool import SPLITS, LabelledSet, PairSet, PoolError, Source
+from benchmark.shards import ShardPool
+from benchmark.sources import _emoji_classes as classes
+from benchmark.sources._prepared import Prepared, check_count, open_prepared
+
+VERSION = 1
+"""Goes up with anything that changes a sample or the split."""
+
+PARTS = ("train", "seen", "test")
+TRAINING = {"names": ("train",), "images": ("train", "seen")}
+HELD_OUT = {"names": ("seen", "test"), "images": ("test",)}
+EXPECTED = {"names": 6076, "images": 6824}
+"""Training samples of each split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emoji(Source):
+    """Emoji of 64 px on white; the caption is the name in lower case, with the skin tone."""
+
+    root: str = field(default="", metadata=NOT_IDENTITY)
+    """Folder that ``prepare`` filled; "" is the usual one."""
+    split: str = "names"
+    """What is held out: a fifth of the ``names``, or of these names the second vendor's ``images`` alone."""
+    classes: str = "category"
+    """Of the labelled splits: ``category`` (9), ``subcategory`` or ``name``."""
+
+    def __post_init__(self) -> None:
+        check_option("split", self.split, tuple(TRAINING))
+        check_option("classes", self.classes, classes.KINDS)
+
+    @property
+    def label(self) -> str:
+        return "emoji" if self.split == "names" else f"emoji-{self.split}"
+
+    def expected_samples(self) -> int:
+        return EXPECTED[self.split]
+
+    def training_pool(self) -> ShardPool:
+        prepared = self._open()
+        check_count(prepared, EXPECTED[self.split], *TRAINING[self.split])
+        return prepared.pool(*TRAINING[self.split])
+
+    def labelled(self, split: str) -> LabelledSet:
+        """Emoji without skin tone, of the training or of the held-out side; all names are classes of ``name``."""
+        if split not in SPLITS:
+            raise PoolError(f"{self.label} has no split '{split}' (known: {', '.join(SPLITS)})")
+        if (self.classes, self.split, split) == ("name", "names", "train"):
+            raise PoolError("emoji: no held-out name has training images: use split: images, or zero-shot alone")
+        prepared = self._open()
+        rows = prepared.rows(*PARTS)
+        names = classes.class_names(rows, self.classes)
+        index = {name: i for i, name in enumerate(names)}
+        parts = (TRAINING if split == "train" else HELD_OUT)[self.split]
+        chosen = [
+            (sample_id, index[label])
+            for sample_id, row in enumerate(prepared.rows(*parts))
+            if not row["tone"] and (label := classes.label_of(row, self.classes)) in index
+        ]
+        images = prepared.images([sample_id for sample_id, _ in chosen], *parts)
+        labels = np.array([label for _, label in chosen], dtype=np.int64)
+        name = f"{self.label}-{self.classes}"
+        return LabelledSet(name, split, images, labels, names, classes.prompts(rows, self.classes))
+
+    def pairs(self) -> PairSet:
+        """Held-out emoji of the second vendor without skin tone, the same for both splits.
+
+        An emoji whose name or picture another one shares is left out: no telling which belong together.
+        """
+        prepared = self._open()
+        rows = prepared.rows("test")
+        plain = [i for i, row in enumerate(rows) if not row["tone"]]
+        captions = Counter(rows[i]["caption"] for i in plain)
+        contents = Counter(rows[i]["content"] for i in plain)
+        ids = [i for i in plain if captions[rows[i]["caption"]] == 1 and contents[rows[i]["content"]] == 1]
+        order = np.arange(len(ids), dtype=np.int64)
+        return PairSet(self.label, prepared.images(ids, "test"), [rows[i]["caption"] for i in ids], order)
+
+    def _open(self) -> Prepared:
+        return open_prepared("emoji", self.root, VERSION)

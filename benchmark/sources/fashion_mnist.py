@@ -1,0 +1,122 @@
+"""Fashion-MNIST: 70,000 grey pictures of clothes, without captions; for MoCo and for probes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmark.imagefolder import LazyImages
+from benchmark.options import NOT_IDENTITY, require
+from benchmark.pool import SPLITS, LabelledSet, Pool, PoolError, Sample, Source
+from benchmark.seeds import generator
+from benchmark.sources._prepared import Prepared, open_prepared, templates
+
+VERSION = 1
+"""Goes up with anything that changes a sample or the split."""
+
+EXPECTED = 60_000
+CLASS_NAMES = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FashionMnist(Source):
+    """Pictures of 28 px in grey, as RGB."""
+
+    root: str = field(default="", metadata=NOT_IDENTITY)
+    """Folder that ``prepare`` filled; "" is the usual one."""
+    train_limit: int | None = None
+    """Most images of the labelled train split, drawn once and for all, the same share of each class."""
+
+    def __post_init__(self) -> None:
+        if self.train_limit is not None:
+            require(self.train_limit >= 1, "train_limit", "at least 1", self.train_limit)
+
+    @property
+    def label(self) -> str:
+        return "fashion_mnist"
+
+    def expected_samples(self) -> int:
+        return EXPECTED
+
+    def training_pool(self) -> FashionMnistPool:
+        """The 60,000 images of the train split."""
+        return FashionMnistPool.open(self._open(), "train")
+
+    def labelled(self, split: str) -> LabelledSet:
+        """The data set's own train and test splits."""
+        if split not in SPLITS:
+            raise PoolError(f"{self.label} has no split '{split}' (known: {', '.join(SPLITS)})")
+        prepared = self._open()
+        pool = FashionMnistPool.open(prepared, split)
+        labels = np.load(prepared.folder / f"{split}-labels.npy").astype(np.int64)
+        ids = np.arange(len(labels))
+        if split == "train" and self.train_limit is not None:
+            ids = stratified(labels, self.train_limit)
+        images = LazyImages(ids.tolist(), lambda i: pool.read(i).image)
+        name = "fashion_mnist" if self.train_limit is None else f"fashion_mnist-{self.train_limit}"
+        prompts = templates("{}", "a photo of a {}")
+        return LabelledSet(name, split, images, labels[ids], list(CLASS_NAMES), prompts)
+
+    def _open(self) -> Prepared:
+        return open_prepared("fashion_mnist", self.root, VERSION)
+
+
+class FashionMnistPool(Pool):
+    """One split without labels; all processes share the mapped pixels."""
+
+    def __init__(self, path: Path, split: str, num_samples: int, fingerprint: str) -> None:
+        self.path, self.split = path, split
+        self.num_samples, self.fingerprint = num_samples, fingerprint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return FashionMnistPool, (self.path, self.split, self.num_samples, self.fingerprint)
+
+    @classmethod
+    def open(cls, prepared: Prepared, split: str) -> FashionMnistPool:
+        """Raises PoolError if the pixels are not there."""
+        part = prepared.manifest["parts"][split]
+        path = prepared.folder / part["shards"][0]["file"]
+        if not path.exists():
+            raise PoolError(f"{path} is missing: run  python -m benchmark.pool prepare fashion_mnist again")
+        return cls(path.absolute(), split, part["samples"], part["shards"][0]["sha256"][:16])
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """uint8 [N, 28, 28]"""
+        return np.load(self.path, mmap_mode="r")
+
+    def key(self, sample_id: int) -> str:
+        """Split and place in the data set."""
+        return f"{self.split}-{sample_id:05d}"
+
+    def read(self, sample_id: int) -> Sample:
+        if not 0 <= sample_id < self.num_samples:
+            raise PoolError(f"fashion_mnist has samples 0 to {self.num_samples - 1}, not {sample_id}")
+        return Sample(Image.fromarray(np.asarray(self.pixels[sample_id])).convert("RGB"), "")
+
+
+def stratified(labels: np.ndarray, count: int) -> np.ndarray:
+    """At most ``count`` ids in rising order, int64: as many of each class as of any other, give or take one."""
+    # raw output of the bit generator: NumPy keeps it the same in all versions
+    raw = generator(0, "fashion_mnist train_limit").bit_generator.random_raw(len(labels))
+    order = np.argsort(raw, kind="stable")
+    place = np.empty(len(labels), dtype=np.int64)  # of an id among those of its class, in that order
+    for label in np.unique(labels):
+        ids = order[labels[order] == label]
+        place[ids] = np.arange(len(ids))
+    return np.sort(np.lexsort((raw, place))[:count])

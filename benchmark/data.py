@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from benchmark.objective import Tensors, Transform
 from benchmark.order import epoch_batches, spares
@@ -151,7 +151,8 @@ class _Examples(Dataset[Batch]):
             torch.default_generator.set_state(state)  # without workers this is the trainer's own generator
         ids = torch.tensor([sample_id for sample_id, _ in read], dtype=torch.int64)
         columns = zip(*(example for _, example in read), strict=True)
-        return Batch(ids, tuple(torch.stack(column) for column in columns), tuple(faults))
+        # in a worker this stacks into the memory that it shares with the trainer: a copy less
+        return Batch(ids, tuple(default_collate(list(column)) for column in columns), tuple(faults))
 
     def _first_readable(self, epoch: int, ids: list[int], faults: list[Fault]) -> tuple[int, Tensors]:
         for sample_id in ids:

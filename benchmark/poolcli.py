@@ -13,9 +13,9 @@ from rich.console import Console
 
 from benchmark.pool import PoolError
 from benchmark.poolinspect import count_problem, draw, print_facts, save_grid
-from benchmark.shardbuild import index_shards
-from benchmark.shardlist import expand
-from benchmark.shards import ShardPool
+from benchmark.storage.build import index_shards
+from benchmark.storage.names import expand
+from benchmark.storage.shards import ShardPool
 
 EXIT_WRONG_COUNT, EXIT_USAGE = 1, 2
 

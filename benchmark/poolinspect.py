@@ -15,7 +15,7 @@ from rich.table import Table
 from benchmark.files import write_atomic
 from benchmark.pool import SAMPLE_FAULTS, Sample, SampleError
 from benchmark.seeds import generator
-from benchmark.shards import ShardPool
+from benchmark.storage.shards import ShardPool
 
 QUANTILES = (0.05, 0.5, 0.95)
 TOLERANCE = 0.01

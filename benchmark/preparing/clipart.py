@@ -9,7 +9,6 @@ from dataclasses import replace
 
 from rich.progress import track
 
-from benchmark.decode import SampleFault
 from benchmark.preparing.dataset import Made, Recipe
 from benchmark.preparing.packages import Contents, Package
 from benchmark.preparing.pictures import boxed_png, content_of, contrast_of, without_margins
@@ -17,6 +16,7 @@ from benchmark.preparing.shardfiles import Item
 from benchmark.preparing.splits import drawn
 from benchmark.preparing.svgmeta import Meta, SvgError, read_meta
 from benchmark.sources.clipart import VERSION
+from benchmark.storage.decode import SampleFault
 
 HELD_OUT_SHARE = 0.3
 """Of the pictures with a caption of their own: about an eighth of all pictures."""

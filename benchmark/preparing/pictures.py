@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 from PIL import Image
 
-from benchmark.decode import image_from
+from benchmark.storage.decode import image_from
 
 COPY_SIZE = 32
 

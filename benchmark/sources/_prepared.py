@@ -13,10 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmark.imagefolder import LazyImages
 from benchmark.pool import PoolError, data_folder
-from benchmark.shardbuild import index_shards
-from benchmark.shards import ShardPool
+from benchmark.storage.build import index_shards
+from benchmark.storage.imagefolder import LazyImages
+from benchmark.storage.shards import ShardPool
 
 MANIFEST = "manifest.json"
 TABLE = "samples.jsonl"

@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmark.options import NOT_IDENTITY
 from benchmark.pool import SPLITS, LabelledSet, PairSet, PoolError, Source
-from benchmark.shards import ShardPool
 from benchmark.sources._prepared import Prepared, Row, check_count, open_prepared
 from benchmark.sources._prototypes import prototypes
+from benchmark.storage.shards import ShardPool
 
 VERSION = 1
 """Goes up with anything that changes a sample or the split."""

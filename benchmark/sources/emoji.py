@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmark.options import NOT_IDENTITY, check_option
 from benchmark.pool import SPLITS, LabelledSet, PairSet, PoolError, Source
-from benchmark.shards import ShardPool
 from benchmark.sources import _emoji_classes as classes
 from benchmark.sources._prepared import Prepared, check_count, open_prepared
+from benchmark.storage.shards import ShardPool
 
 VERSION = 1
 """Goes up with anything that changes a sample or the split."""

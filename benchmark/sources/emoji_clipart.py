@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 from benchmark.options import NOT_IDENTITY
 from benchmark.pool import Source
-from benchmark.shardbuild import index_shards
-from benchmark.shards import ShardPool
 from benchmark.sources import clipart, emoji
 from benchmark.sources._prepared import check_count, open_prepared
+from benchmark.storage.build import index_shards
+from benchmark.storage.shards import ShardPool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.imagefolder import LazyImages
 from benchmark.options import NOT_IDENTITY, require
 from benchmark.pool import SPLITS, LabelledSet, Pool, PoolError, Sample, Source
 from benchmark.seeds import generator
 from benchmark.sources._prepared import Prepared, open_prepared, templates
+from benchmark.storage.imagefolder import LazyImages
 
 VERSION = 1
 """Goes up with anything that changes a sample or the split."""

@@ -11,9 +11,9 @@ import numpy as np
 from open_clip import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
 from timm.data import ImageNetInfo
 
-from benchmark.imagefolder import FolderPool, list_classes
 from benchmark.options import NOT_IDENTITY
 from benchmark.pool import SPLITS, LabelledSet, PoolError, Source, data_folder
+from benchmark.storage.imagefolder import FolderPool, list_classes
 
 logger = logging.getLogger(__name__)
 

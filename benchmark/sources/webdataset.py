@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmark.imagefolder import LazyImages
 from benchmark.options import NOT_IDENTITY, require
 from benchmark.pool import PairSet, PoolError, SampleError, Source, data_folder
-from benchmark.shardlist import expand
-from benchmark.shards import ShardPool
+from benchmark.storage.imagefolder import LazyImages
+from benchmark.storage.names import expand
+from benchmark.storage.shards import ShardPool
 
 logger = logging.getLogger(__name__)
 

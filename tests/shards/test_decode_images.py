@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from shard_files import encoded
 
-from benchmark.decode import SampleFault, image_from
+from benchmark.storage.decode import SampleFault, image_from
 
 RED = (200, 16, 32)
 

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from shard_files import encoded, number_of_image, png
 
-from benchmark import imagefolder
 from benchmark.config import Choice
 from benchmark.pool import PoolError, SampleError, make_source
 from benchmark.sources.imagenet import ImageNet
+from benchmark.storage import imagefolder
 
 TENCH, HEN = "n01440764", "n01514859"
 

@@ -11,9 +11,9 @@ from range_server import RangeServer, serving
 from shard_files import number_of_image, sample, words, write_shards, write_tar
 from torch.utils.data import DataLoader
 
-from benchmark import byteranges
 from benchmark.pool import PoolError
-from benchmark.shards import ShardPool
+from benchmark.storage import byteranges
+from benchmark.storage.shards import ShardPool
 
 pytest.importorskip("aiohttp", reason="needs the extra 'remote'")
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from shard_files import number_of_image, number_of_words, sample, write_tar
 
-from benchmark import byteranges
 from benchmark.pool import PoolError, SampleError
-from benchmark.shards import ShardPool
+from benchmark.storage import byteranges
+from benchmark.storage.shards import ShardPool
 
 NUM_SAMPLES = 6
 MUTATIONS = 120

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.pool import PoolError
-from benchmark.shardlist import braces, common_folder, expand, sources
+from benchmark.storage.names import braces, common_folder, expand, sources
 
 
 @pytest.mark.parametrize(

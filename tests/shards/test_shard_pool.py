@@ -15,13 +15,13 @@ import pytest
 from shard_files import encoded, number_of_image, sample, words, write_shards, write_tar
 from torch.utils.data import DataLoader, Dataset
 
-from benchmark import arrayfile, byteranges, shardbuild
-from benchmark.decode import image_from
 from benchmark.pool import PoolError, SampleError
-from benchmark.shardbuild import default_places, index_shards
-from benchmark.shardindex import load_index
-from benchmark.shardlist import expand
-from benchmark.shards import ShardPool
+from benchmark.storage import arrayfile, build, byteranges
+from benchmark.storage.build import default_places, index_shards
+from benchmark.storage.decode import image_from
+from benchmark.storage.index import load_index
+from benchmark.storage.names import expand
+from benchmark.storage.shards import ShardPool
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +34,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def scanned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the shards that are scanned from now on."""
     names: list[str] = []
-    scan = shardbuild.scan_shard
-    monkeypatch.setattr(shardbuild, "scan_shard", lambda name: names.append(Path(name).name) or scan(name))
+    scan = build.scan_shard
+    monkeypatch.setattr(build, "scan_shard", lambda name: names.append(Path(name).name) or scan(name))
     return names
 
 
@@ -335,5 +335,5 @@ def test_decode_size_reaches_the_decoder(tmp_path: Path) -> None:
 
 def test_opening_a_pool_needs_no_torch(tmp_path: Path) -> None:
     """Scanning processes import what opening imports: that must stay light."""
-    code = "import sys; import benchmark.tarscan; sys.exit('torch' in sys.modules)"
+    code = "import sys; import benchmark.storage.tarscan; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,8 +11,8 @@ import pytest
 from shard_files import Entry, number_of_image, png, sample, words, write_tar
 
 from benchmark.pool import PoolError
-from benchmark.shards import ShardPool
-from benchmark.tarscan import scan_shard, split_name
+from benchmark.storage.shards import ShardPool
+from benchmark.storage.tarscan import scan_shard, split_name
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 LONG = "a_long_name_" * 20

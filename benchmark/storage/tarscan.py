@@ -12,9 +12,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmark.decode import MAX_JSON_BYTES, SampleFault, caption_from
-from benchmark.shardlist import file_system, is_remote
-from benchmark.tarheaders import Member, Read, TarFault, members
+from benchmark.storage.decode import MAX_JSON_BYTES, SampleFault, caption_from
+from benchmark.storage.names import file_system, is_remote
+from benchmark.storage.tarheaders import Member, Read, TarFault, members
 
 REMOTE_BLOCK = 8 << 20
 

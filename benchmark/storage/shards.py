@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.byteranges import ByteRanges
-from benchmark.decode import SampleFault, caption_from, image_from
 from benchmark.pool import Pool, PoolError, Sample, SampleError
-from benchmark.shardbuild import index_shards
-from benchmark.shardindex import ShardIndex, load_index
-from benchmark.shardlist import expand, is_remote, sources
-from benchmark.tarheaders import BLOCK
+from benchmark.storage.build import index_shards
+from benchmark.storage.byteranges import ByteRanges
+from benchmark.storage.decode import SampleFault, caption_from, image_from
+from benchmark.storage.index import ShardIndex, load_index
+from benchmark.storage.names import expand, is_remote, sources
+from benchmark.storage.tarheaders import BLOCK
 
 logger = logging.getLogger(__name__)
 

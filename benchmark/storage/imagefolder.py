@@ -16,11 +16,11 @@ from typing import Any, overload
 import numpy as np
 from PIL import Image
 
-from benchmark import arrayfile
-from benchmark.arrayfile import ArrayFileError, cache_folder
-from benchmark.byteranges import retried
-from benchmark.decode import SampleFault, image_from
 from benchmark.pool import Pool, PoolError, Sample, SampleError
+from benchmark.storage import arrayfile
+from benchmark.storage.arrayfile import ArrayFileError, cache_folder
+from benchmark.storage.byteranges import retried
+from benchmark.storage.decode import SampleFault, image_from
 
 logger = logging.getLogger(__name__)
 

@@ -17,13 +17,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from benchmark.arrayfile import cache_folder
-from benchmark.byteranges import ABSENT, Stamp, retried, stamp
 from benchmark.pool import PoolError
-from benchmark.shardindex import Shard, ShardIndex, load_index, save_index
-from benchmark.shardlist import common_folder, is_remote
-from benchmark.tarheaders import BLOCK
-from benchmark.tarscan import Scan, scan_shard
+from benchmark.storage.arrayfile import cache_folder
+from benchmark.storage.byteranges import ABSENT, Stamp, retried, stamp
+from benchmark.storage.index import Shard, ShardIndex, load_index, save_index
+from benchmark.storage.names import common_folder, is_remote
+from benchmark.storage.tarheaders import BLOCK
+from benchmark.storage.tarscan import Scan, scan_shard
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from benchmark.pool import PoolError
-from benchmark.shardlist import file_system, is_remote
+from benchmark.storage.names import file_system, is_remote
 
 logger = logging.getLogger(__name__)
 

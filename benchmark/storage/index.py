@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmark import arrayfile
-from benchmark.arrayfile import ArrayFileError
-from benchmark.byteranges import Stamp
 from benchmark.pool import PoolError
-from benchmark.shardlist import is_remote
+from benchmark.storage import arrayfile
+from benchmark.storage.arrayfile import ArrayFileError
+from benchmark.storage.byteranges import Stamp
+from benchmark.storage.names import is_remote
 
 FORMAT, VERSION = "scan-bench shard index", 1
 

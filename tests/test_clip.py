@@ -8,10 +8,23 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import TINY_CLIP
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from tiny import TINY_CLIP
+from torchvision.transforms import RandomResizedCrop
 
-from benchmark.clip import MAX_LOGIT_SCALE, Clip, contrastive_losses, make, normalised
+from benchmark.clip import (
+    CROP_RATIO,
+    CROP_SCALE,
+    MAX_LOGIT_SCALE,
+    Clip,
+    ClipTransform,
+    contrastive_losses,
+    crop_box,
+    make,
+    normalised,
+)
 from benchmark.config import Choice
 from benchmark.pool import Sample
 
@@ -132,3 +145,64 @@ def test_training_images_are_those_of_open_clips_own_transform(size: tuple[int, 
         assert ours.dtype == torch.uint8
         assert torch.allclose(normalised(ours[None])[0], wanted, atol=1e-5)
         assert tokens.tolist() == open_clip.SimpleTokenizer(context_length=16)("a red circle")[0].tolist()
+
+
+TRANSFORM, TOKENIZER = ClipTransform(16, 24), open_clip.SimpleTokenizer(context_length=24)
+PIECES = st.sampled_from(
+    [
+        "  ",
+        "'s",
+        "don't",
+        "'LL",
+        "<start_of_text>",
+        "<END_OF_TEXT>",
+        "<",
+        "&amp;",
+        "&",
+        "a",
+        "Zebra",
+        "42",
+        "...",
+        "_",
+    ]
+)
+CAPTIONS = st.one_of(
+    st.text(),
+    st.text(st.characters(max_codepoint=127)),
+    st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=80),
+    st.lists(PIECES, max_size=30).map("".join),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(CAPTIONS)
+@example("")
+@example("A photo of a dog &lt;3, it\u2019s 12\u00a0m wide")
+@example("\x1b[1mbold\x1b[0m\r\ntabs\there")
+def test_token_ids_are_those_of_open_clips_tokenizer(caption: str) -> None:
+    ids = TRANSFORM.token_ids(caption)
+    assert ids.dtype == torch.int64
+    assert ids.tolist() == TOKENIZER([caption])[0].tolist()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 600), st.integers(1, 600), st.integers(0, 1 << 40))
+@example(1, 600, 0)
+@example(600, 1, 0)
+@example(256, 256, 0)
+def test_crops_are_the_draws_of_torchvision(height: int, width: int, seed: int) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        wanted = RandomResizedCrop.get_params(torch.empty(3, height, width), CROP_SCALE, CROP_RATIO)
+        after = torch.get_rng_state()
+        torch.manual_seed(seed)
+        assert crop_box(height, width) == tuple(wanted)
+        assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_normalised_images_are_bit_equal_to_the_formula() -> None:
+    images = torch.randint(256, (3, 5, 7, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    mean, std = (torch.tensor(v) * 255 for v in (open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD))
+    found = normalised(images)
+    assert found.is_contiguous()
+    assert torch.equal(found, ((images - mean) / std).permute(0, 3, 1, 2))

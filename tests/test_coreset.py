@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import clip_grid
+from tiny import clip_grid
 
 from benchmark import job
 from benchmark.coreset import Coreset, CoresetError, load_coreset, save_coreset

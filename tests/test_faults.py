@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from conftest import clip_grid
+from tiny import clip_grid
 
 from benchmark import job
 from benchmark.plan import PlannedRun

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import clip_grid
+from tiny import clip_grid
 
 from benchmark import plugins, sweep
 from benchmark.record import read_record

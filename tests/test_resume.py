@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import clip_grid, moco_grid
+from tiny import clip_grid, moco_grid
 
 from benchmark import files, job, train
 from benchmark.plan import PlannedRun

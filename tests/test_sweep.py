@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY_CLIP, clip_grid, moco_grid
+from tiny import TINY_CLIP, clip_grid, moco_grid
 
 from benchmark import clip, job, sweep
 from benchmark.config import RunConfig

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import clip_grid, moco_grid
+from tiny import clip_grid, moco_grid
 
 from benchmark import checkpoint, clip, job, train
 from benchmark.lease import lease

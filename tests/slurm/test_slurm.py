@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cluster import cluster, why_not
-from conftest import clip_grid
+from tiny import clip_grid
 
 from benchmark import sweep
 from benchmark.config import LaunchConfig

@@ -73,6 +73,16 @@ def broadcast(value: str) -> str:
     return str(words[0])
 
 
+@contextmanager
+def rank_zero_first() -> Iterator[None]:
+    """Rank 0 goes through the block before the others: it builds what they then find built."""
+    if world() > 1 and rank() != 0:
+        td.barrier()
+    yield
+    if world() > 1 and rank() == 0:
+        td.barrier()
+
+
 def any_rank(flag: bool) -> bool:
     """True on all ranks if it is true on one: decisions by the clock must be common ones."""
     return any(gather_objects(flag))

@@ -125,7 +125,8 @@ def _train(
 ) -> tuple[Trainer, dict[str, Any]]:
     if not torch.cuda.is_available():
         torch.set_num_threads(config.launch.cpus)
-    pool = make_source(config.pool, "pool").training_pool()
+    with dist.rank_zero_first():  # opening a pool may index its shards
+        pool = make_source(config.pool, "pool").training_pool()
     trainer = Trainer(
         folder,
         config.train,

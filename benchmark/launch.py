@@ -8,7 +8,8 @@ import os
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,7 @@ class LocalQueue:
             gpus_per_node=launch.gpus,
             stderr_to_stdout=True,
         )
-        with _environment(OMP_NUM_THREADS=str(launch.cpus)):
+        with _environment(OMP_NUM_THREADS=str(launch.cpus)), _errors_to(run.folder / "job" / "starter.log"):
             process = executor.submit(job.Job(str(run.folder.resolve())))
         self.active[run.config.name] = (run, process, bars.add_task(run.config.name, total=1.0, text="starting"))
 
@@ -188,6 +189,20 @@ def queue_states(runs: Sequence[PlannedRun]) -> dict[str, str]:
 def _bars(console: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
     return Progress(*columns, TimeElapsedColumn(), console=console)
+
+
+@contextmanager
+def _errors_to(path: Path) -> Iterator[None]:
+    """Processes started within write their errors to a file: an interrupt must not flood the terminal."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    terminal = os.dup(2)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
 
 
 class _environment:

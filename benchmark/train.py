@@ -86,7 +86,7 @@ class Trainer:
 
         Raises NonFiniteLossError, CheckpointError, and what a pool raises for data it cannot read.
         """
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             self._resume()
             model = self._wrapped()
             self.objective.train()

@@ -2,21 +2,20 @@
 
 Warm-up epochs on full data end when the loss stops falling fast. Then cycles of one preparation epoch and
 ``cycle`` mutation epochs follow to the end. In a preparation epoch each batch gives its lowest losses
-(redundant) and its highest (ill-matched), per direction. B below is the size of a global batch.
+(redundant) and its highest (ill-matched), per direction. docs/scan.md compares this with the published code.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmark.options import check_option
+from baselines._candidates import KINDS, all_but, by_rank, merge, mutation_share
+from benchmark.options import LATER_OPTION, check_option
 from benchmark.pool import PoolView
 from benchmark.pruner import EpochPlan, Pruner, State, pack, unpack
-
-MASKS = ("redundant", "ill_matched", "next_redundant", "next_ill_matched")
 
 
 @dataclass
@@ -32,21 +31,45 @@ class Scan(Pruner):
     overlap: float = 0.9
     """Below this agreement of the two directions, their intersection is topped up at random."""
     mode: str = "both"
-    """Candidates that are dropped: ``both``, ``redundant`` or ``ill_matched``."""
+    """Candidates that are dropped: ``both``, ``redundant`` or ``ill_matched``.
+
+    One kind with a doubled share has the pruning rate of both, and is the control by loss alone: ``redundant``
+    with ``redundant_share: 0.6`` drops low losses, ``ill_matched`` with ``ill_matched_share: 0.6`` high ones.
+    """
+    schedule: str = field(default="cosine", metadata=LATER_OPTION)
+    """How much is dropped: ``cosine`` grows in a cycle, ``fixed`` drops its mean in every mutation epoch."""
+    combine: str = field(default="top_up", metadata=LATER_OPTION)
+    """How two directions make one set: the paper's ``top_up`` (see ``overlap``), ``intersection`` or ``union``."""
+    full_last_epochs: int = field(default=0, metadata=LATER_OPTION)
+    """Epochs at the end of the run that train on full data; the paper has none."""
+    redundant_below: float | None = field(default=None, metadata=LATER_OPTION)
+    """Mark losses below this as redundant instead of by rank; then ``redundant_share`` is not used."""
+    ill_matched_above: float | None = field(default=None, metadata=LATER_OPTION)
+    """Mark losses above this as ill-matched instead of by rank; then ``ill_matched_share`` is not used."""
+    rank_within: str = field(default="global", metadata=LATER_OPTION)
+    """Losses compared: those of the ``global`` batch, or of each ``rank``'s part alone, as published for MoCo."""
 
     def __post_init__(self) -> None:
         for name in ("redundant_share", "ill_matched_share", "overlap"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
-        if self.redundant_share + self.ill_matched_share > 1:
+        if self.mode == "both" and self.redundant_share + self.ill_matched_share > 1:
             raise ValueError("redundant_share and ill_matched_share must add up to at most 1")
+        below, above = self.redundant_below, self.ill_matched_above
+        if below is not None and above is not None and below > above:
+            raise ValueError(f"redundant_below must be at most ill_matched_above, got {below} and {above}")
         if self.cycle < 1:
             raise ValueError(f"cycle must be at least 1, got {self.cycle}")
-        check_option("mode", self.mode, ("both", "redundant", "ill_matched"))
+        if self.full_last_epochs < 0:
+            raise ValueError(f"full_last_epochs must be at least 0, got {self.full_last_epochs}")
+        check_option("mode", self.mode, ("both", *KINDS))
+        check_option("schedule", self.schedule, ("cosine", "fixed"))
+        check_option("combine", self.combine, ("top_up", "intersection", "union"))
+        check_option("rank_within", self.rank_within, ("global", "rank"))
 
     def setup(self, pool: PoolView, *, num_epochs: int, seed: int, num_ranks: int = 1) -> None:
         super().setup(pool, num_epochs=num_epochs, seed=seed, num_ranks=num_ranks)
-        self.masks = {name: np.zeros(pool.num_samples, dtype=bool) for name in MASKS}
+        self.masks = {name: np.zeros(pool.num_samples, dtype=bool) for name in KINDS}
         self.start: int | None = None  # first preparation epoch, once warm-up has ended
         self.previous_loss: float | None = None
         self.epoch = 0
@@ -55,45 +78,41 @@ class Scan(Pruner):
         self.loss_count = 0
 
     def plan(self, epoch: int) -> EpochPlan:
-        keep = np.ones(self.pool.num_samples, dtype=bool)
         phase = self._phase(epoch)
         if phase is None or phase == 0:
-            return EpochPlan(keep, observe=True)
-        dropped = np.flatnonzero(self._droppable())
-        count = int(mutation_share(phase, self.cycle) * len(dropped))
-        keep[self.rng(epoch).choice(dropped, size=count, replace=False)] = False
-        return EpochPlan(keep)
+            return EpochPlan(np.ones(self.pool.num_samples, dtype=bool), observe=True)
+        mask = self._droppable()
+        count = int(mutation_share(phase, self.cycle, self.schedule) * np.count_nonzero(mask))
+        return EpochPlan(all_but(count, mask, self.rng(epoch)))
 
     def observe(self, ids: np.ndarray, losses: np.ndarray) -> None:
         # a loss that is not finite says nothing about its sample; the published code ranks NaN as ill-matched
         finite = np.isfinite(losses).all(axis=1)
-        ids, losses = ids[finite], losses[finite]
         # DEVIATION(scan): warm-up reads the mean loss of all ranks; the published code one rank's sum
-        self.loss_sum += float(losses.sum(dtype=np.float64))
-        self.loss_count += losses.size
+        usable = losses[finite]
+        self.loss_sum += float(usable.sum(dtype=np.float64))
+        self.loss_count += usable.size
         if self._phase(self.epoch) == 0:
+            if self.num_batches == 0:  # a preparation marks anew
+                for mask in self.masks.values():
+                    mask[:] = False
             rng = self.rng(self.epoch, self.num_batches)
-            order = np.argsort(losses, axis=0, kind="stable")  # [B, 2], rising
-            for kind, share in (("redundant", self.redundant_share), ("ill_matched", self.ill_matched_share)):
-                count = int(share * len(ids))  # DEVIATION(scan): 0 marks none; the published slice [-0:] marks all
-                extreme = order[:count] if kind == "redundant" else order[len(ids) - count :]
-                self.masks[f"next_{kind}"][ids[self._merge(extreme, len(ids), rng)]] = True
+            parts = self.num_ranks if self.rank_within == "rank" else 1  # a batch comes in the order of its ranks
+            for part in np.split(np.arange(len(ids)), parts):
+                rows = part[finite[part]]
+                self._mark(ids[rows], losses[rows], rng)
         self.num_batches += 1
 
     def end_epoch(self, epoch: int) -> None:
-        if self._phase(epoch) == 0:
-            for kind in ("redundant", "ill_matched"):
-                self.masks[kind] = self.masks[f"next_{kind}"]
-                self.masks[f"next_{kind}"] = np.zeros(self.pool.num_samples, dtype=bool)
-        elif self.start is None and self.loss_count:
+        if self.start is None and self.loss_count:
             loss = self.loss_sum / self.loss_count
             if self.previous_loss is not None and _fall(self.previous_loss, loss) < self.warmup_threshold:
                 self.start = epoch + 1
             self.previous_loss = loss
         self.epoch, self.num_batches, self.loss_sum, self.loss_count = epoch + 1, 0, 0.0, 0
 
-    def candidates(self) -> dict[str, np.ndarray]:
-        return {kind: self.masks[kind] for kind in ("redundant", "ill_matched") if self.mode in ("both", kind)}
+    def candidates(self) -> Mapping[str, np.ndarray]:
+        return {kind: self.masks[kind] for kind in KINDS if self.mode in ("both", kind)}
 
     def state_dict(self) -> State:
         numbers = ("start", "previous_loss", "epoch", "num_batches", "loss_sum", "loss_count")
@@ -102,36 +121,30 @@ class Scan(Pruner):
 
     def load_state_dict(self, state: State) -> None:
         for name, value in state.items():
-            if name in MASKS:
+            if name in KINDS:
                 self.masks[name] = unpack(value, self.pool.num_samples)
             else:
                 setattr(self, name, value)
 
     def _phase(self, epoch: int) -> int | None:
-        """None in warm-up, 0 in a preparation epoch, 1..cycle in mutation epochs."""
-        return None if self.start is None or epoch < self.start else (epoch - self.start) % (self.cycle + 1)
+        """0 in a preparation epoch, 1..cycle in mutation epochs; None in warm-up and in full last epochs."""
+        if self.start is None or epoch < self.start or epoch >= self.num_epochs - self.full_last_epochs:
+            return None
+        return (epoch - self.start) % (self.cycle + 1)
 
     def _droppable(self) -> np.ndarray:
         if self.mode == "both":
             return self.masks["redundant"] | self.masks["ill_matched"]
         return self.masks[self.mode]
 
-    def _merge(self, extreme: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-        """Positions [k, 2] picked by each direction -> one mask, bool [B]: both, topped up where they disagree."""
-        picked = np.zeros((batch_size, 2), dtype=bool)
-        picked[extreme[:, 0], 0] = True
-        picked[extreme[:, 1], 1] = True
-        merged = np.logical_and(picked[:, 0], picked[:, 1])
-        missing = len(extreme) - int(merged.sum())
-        if len(extreme) - missing < self.overlap * len(extreme):
-            either = np.flatnonzero(picked.any(axis=1) & ~merged)
-            merged[rng.choice(either, size=missing, replace=False)] = True
-        return merged
-
-
-def mutation_share(phase: int, cycle: int) -> float:
-    """Share of the candidates dropped: 0 at phase 0 of a cycle, 1 at phase ``cycle`` (SCAN, eq. for rho_cur)."""
-    return 0.5 * (1 + math.cos(math.pi * (cycle - phase) / cycle))
+    def _mark(self, ids: np.ndarray, losses: np.ndarray, rng: np.random.Generator) -> None:
+        picked = by_rank(losses, self.redundant_share, self.ill_matched_share)
+        if self.redundant_below is not None:
+            picked["redundant"] = losses < self.redundant_below
+        if self.ill_matched_above is not None:
+            picked["ill_matched"] = losses > self.ill_matched_above
+        for kind in KINDS:
+            self.masks[kind][ids[merge(picked[kind], self.combine, self.overlap, rng)]] = True
 
 
 def _fall(previous: float, loss: float) -> float:

@@ -19,6 +19,10 @@ T = TypeVar("T")
 NOT_IDENTITY = {"identity": False}
 """Field metadata of an option that cannot change a result: a path, a count of loader workers."""
 
+LATER_OPTION = {"identity": "unless default"}
+"""Field metadata of an option that came later and whose default is what runs did before it: older runs keep
+their names, since it enters a run's identity only where it differs from its default."""
+
 
 class ConfigError(ValueError):
     """A mistake in a sweep file or an option; the message opens with where it stands."""
@@ -124,6 +128,12 @@ def plain(value: Any) -> Any:
 
 def _identity(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kept = [f for f in dataclasses.fields(value) if f.init and f.metadata.get("identity", True)]
+        kept = [f for f in dataclasses.fields(value) if f.init and _counts(f, getattr(value, f.name))]
         return {f.name: _identity(getattr(value, f.name)) for f in kept}
     return plain(value)
+
+
+def _counts(f: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether an option enters the identity with this value."""
+    rule = f.metadata.get("identity", True)
+    return value != f.default if rule == LATER_OPTION["identity"] else bool(rule)

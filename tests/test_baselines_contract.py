@@ -19,7 +19,9 @@ from benchmark.pool import PoolView
 from benchmark.pruner import Pruner, StaticPruner, make_pruner
 
 N, B, EPOCHS = 96, 16, 12
-REQUIRED: dict[str, dict[str, Any]] = {"random_subset": {"keep_fraction": 0.5}}
+REQUIRED: dict[str, dict[str, Any]] = {
+    name: {"keep_fraction": 0.5} for name in ("random_dynamic", "random_subset")
+}
 """Options for methods that have one without a default."""
 
 METHODS = plugins.names("baselines")

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from baselines.scan import Scan, mutation_share
+from baselines._candidates import mutation_share
+from baselines.scan import Scan
 from benchmark.pool import PoolView
 
 
@@ -118,6 +119,21 @@ def test_a_loss_that_is_not_a_number_makes_no_candidate() -> None:
     assert not (scan.candidates()["redundant"] | scan.candidates()["ill_matched"])[4]
 
 
+def test_a_loss_that_is_not_a_number_does_not_hold_up_the_end_of_warm_up() -> None:
+    losses = both(np.ones(10).tolist())
+    losses[4] = np.nan
+    assert after_warmup(10, losses, batch_size=10).start == 2
+
+
+def test_a_preparation_marks_anew() -> None:
+    rising = both(np.arange(10.0).tolist())
+    scan = after_warmup(10, rising, batch_size=10)
+    for epoch in range(3, 7):  # 6 is the next preparation
+        run_epoch(scan, epoch, rising[::-1], 10)
+    assert np.flatnonzero(scan.candidates()["redundant"]).tolist() == [7, 8, 9]
+    assert np.flatnonzero(scan.candidates()["ill_matched"]).tolist() == [0, 1, 2]
+
+
 def test_mutation_subsets_are_drawn_afresh_not_nested() -> None:
     losses = both(np.linspace(0, 1, 400).tolist())
     scan = after_warmup(400, losses, batch_size=400)
@@ -156,6 +172,11 @@ def test_selection_sizes_and_membership(batch: int, redundant: float, ill: float
         ({"redundant_share": 0.6, "ill_matched_share": 0.6}, "at most 1"),
         ({"cycle": 0}, "cycle"),
         ({"mode": "ill_match"}, "did you mean 'ill_matched'"),
+        ({"schedule": "cosin"}, "did you mean 'cosine'"),
+        ({"combine": "topup"}, "did you mean 'top_up'"),
+        ({"rank_within": "ranks"}, "did you mean 'rank'"),
+        ({"full_last_epochs": -1}, "full_last_epochs"),
+        ({"redundant_below": 2.0, "ill_matched_above": 1.0}, "redundant_below must be at most"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, float | str], message: str) -> None:

@@ -149,6 +149,19 @@ def test_identity_follows_what_changes_numbers_and_nothing_else(write_sweep: Wri
         assert name(**change) != name()
 
 
+def test_an_option_added_later_leaves_the_names_of_older_runs_alone() -> None:
+    from dataclasses import field, make_dataclass
+
+    from benchmark.options import LATER_OPTION, identity_of
+
+    before = make_dataclass("Method", [("cycle", int, 3)])
+    after = make_dataclass(
+        "Method", [("cycle", int, 3), ("shape", str, field(default="a", metadata=LATER_OPTION))]
+    )
+    assert identity_of({"m": after()}) == identity_of({"m": before()})
+    assert identity_of({"m": after(shape="b")}) != identity_of({"m": after()})
+
+
 def test_a_config_survives_the_disk_whatever_its_hash_looks_like(
     planned: Callable[..., list[PlannedRun]], tmp_path: Path
 ) -> None:

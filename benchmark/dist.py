@@ -14,6 +14,8 @@ import torch.distributed as td
 from torch import Tensor
 
 T = TypeVar("T")
+TIMEOUT = timedelta(minutes=30)
+"""The longest that ranks wait for one another."""
 
 
 def is_distributed() -> bool:
@@ -94,30 +96,41 @@ def pick_device(name: str) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise ValueError(f"train.device is '{name}', but torch sees no GPU here")
-    device = torch.device("cuda", rank() % torch.cuda.device_count())
+    device = torch.device("cuda", _local_gpu(rank()))
     torch.cuda.set_device(device)
     return device
 
 
+def _local_gpu(this: int) -> int:
+    """The GPU of rank ``this``: nodes hold equally many ranks, a GPU each."""
+    return int(os.environ.get("LOCAL_RANK", this)) % torch.cuda.device_count()
+
+
 @contextmanager
 def process_group(folder: Path) -> Iterator[None]:
-    """Join the other tasks of this submitit job; ranks meet through a file in ``folder``, so no port can clash."""
-    from submitit import JobEnvironment
+    """Join the other ranks of this job: submitit's tasks, or the processes that torchrun started.
 
-    environment = JobEnvironment()
-    if environment.num_tasks == 1:
+    submitit's meet through a file in ``folder``, so no port can clash; torchrun brings its own meeting point.
+    """
+    if "SUBMITIT_EXECUTOR" in os.environ:
+        from submitit import JobEnvironment
+
+        environment = JobEnvironment()
+        attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
+        folder.mkdir(parents=True, exist_ok=True)
+        meeting_point = f"file://{(folder / f'ranks-{environment.job_id}-{attempt}').resolve()}"
+        this, ranks = environment.global_rank, environment.num_tasks
+    else:
+        meeting_point = "env://"
+        this, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if ranks == 1:
         yield
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
-    meeting_point = (folder / f"ranks-{environment.job_id}-{attempt}").resolve()
-    td.init_process_group(
-        "nccl" if torch.cuda.is_available() else "gloo",
-        init_method=f"file://{meeting_point}",
-        rank=environment.global_rank,
-        world_size=environment.num_tasks,
-        timeout=timedelta(minutes=30),
-    )
+    backend = "gloo"  # also for objects beside GPUs: no stall, and no need of a device
+    if torch.cuda.is_available():
+        backend = "cpu:gloo,cuda:nccl"
+        torch.cuda.set_device(_local_gpu(this))  # before NCCL first speaks, or all ranks speak through GPU 0
+    td.init_process_group(backend, meeting_point, TIMEOUT, rank=this, world_size=ranks)
     try:
         yield
     finally:

@@ -1,15 +1,20 @@
-"""A job: everything it needs it reads from its run's folder when it starts, everything it leaves lies there."""
+"""A job: everything it needs it reads from its run's folder when it starts, everything it leaves lies there.
+
+``python -m benchmark.job FOLDER`` works on one run without submitit, also under ``torchrun``.
+"""
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import logging
 import os
 import platform
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -38,7 +43,7 @@ from benchmark.record import (
     RecordError,
     write_record,
 )
-from benchmark.state import LEASE_FILE, state_at_rest, write_error
+from benchmark.state import LEASE_FILE, has_new_error, state_at_rest, write_error
 from benchmark.train import NEVER, Trainer
 
 logger = logging.getLogger(__name__)
@@ -70,15 +75,20 @@ def run(folder: Path, report: Callable[[float, str], None] = NEVER) -> str:
     folder's ``error.json`` and raised.
     """
     with ExitStack() as held:
+        started = _now()
         verdict = _verdict(folder, held) if dist.rank() == 0 else ""
+        if verdict == "go":  # before any rank works: a rank's error is then newer
+            write_text(folder / STARTED_FILE, json.dumps({"time": started, "pid": os.getpid()}) + "\n")
         verdict = dist.broadcast(verdict)  # ranks start together or not at all
         if verdict != "go":
             return verdict
         try:
-            _work(folder, report)
+            _work(folder, report, started)
         except Exception as error:
-            if dist.rank() == 0:
+            if dist.world() == 1:
                 write_error(folder, error)
+            elif not has_new_error(folder):  # else another rank failed first, and this one for want of it
+                write_error(folder, error, f"rank {dist.rank()} of {dist.world()}: ")
             raise
         return "done"
 
@@ -99,11 +109,8 @@ def _verdict(folder: Path, held: ExitStack) -> str:
     return "done" if state.name == "done" else "go"
 
 
-def _work(folder: Path, report: Callable[[float, str], None]) -> None:
+def _work(folder: Path, report: Callable[[float, str], None], started: str) -> None:
     """Train to the end, evaluate and leave the record; only rank 0 writes."""
-    started = _now()
-    if dist.rank() == 0:
-        write_text(folder / STARTED_FILE, json.dumps({"time": started, "pid": os.getpid()}) + "\n")
     config = RunConfig.load(folder / CONFIG_FILE)
     trainer, training = _train(folder, config, report)
     if dist.rank() != 0:
@@ -210,3 +217,15 @@ def _device_name(device: torch.device) -> str:
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """0 if the run is done, 1 if another process holds it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmark.job", description="Work on one planned run.")
+    parser.add_argument("folder", help="the run's folder, which holds its config.yaml")
+    verdict = Job(parser.parse_args(words).folder)()
+    return 0 if verdict == "done" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

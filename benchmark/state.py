@@ -45,21 +45,26 @@ def state_at_rest(folder: Path, config: RunConfig) -> State:
         record = None
     except RecordError as error:
         return State("unreadable", str(error))
-    error_time = _time(folder / ERROR_FILE)
     if record is not None and _covers(record, config):
         return State("done")
-    if error_time and error_time >= _time(folder / STARTED_FILE):
+    if has_new_error(folder):
         return State("failed", error_message(folder))
     if any((folder / "checkpoint").glob("step-*.sha256")):
         return State("partial", "" if record is None else "evaluation is missing")
     return State("absent")
 
 
-def write_error(folder: Path, error: BaseException) -> None:
-    """Leave the error with its traceback in the run's folder."""
+def has_new_error(folder: Path) -> bool:
+    """Whether this attempt, or the last one, has left an error."""
+    error_time = _time(folder / ERROR_FILE)
+    return error_time > 0 and error_time >= _time(folder / STARTED_FILE)
+
+
+def write_error(folder: Path, error: BaseException, where: str = "") -> None:
+    """Leave the error with its traceback in the run's folder; ``where`` opens the message."""
     content = {
         "type": type(error).__name__,
-        "message": str(error),
+        "message": f"{where}{error}",
         "traceback": "".join(traceback.format_exception(error)),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmark import checkpoint, dist
+from benchmark import checkpoint, dist, syncbn
 from benchmark.config import TrainConfig
 from benchmark.data import Batch, Loader
 from benchmark.faults import FaultList
@@ -202,6 +202,7 @@ class Trainer:
     def _save(self) -> None:
         self._tick()
         self._saved_at = time.perf_counter()
+        self.faults.share()  # rank 0 writes for all
         if dist.rank() == 0:
             self.now.log_position = self.log.position
             state = {
@@ -226,6 +227,7 @@ class Trainer:
             self.truth.load_state_dict(checkpoint.to_arrays(state["truth"]))
             self.faults.load_state_dict(state["faults"])
             logger.info("going on from epoch %d, step %d", self.now.epoch, self.now.step)
+        dist.assert_same(self.now.total_steps, "the step to go on from")
         self.now.attempts += 1
         self._clock = self._saved_at = time.perf_counter()
         if dist.rank() == 0:
@@ -244,14 +246,10 @@ class Trainer:
     def _wrapped(self) -> Callable[..., Any]:
         if dist.world() == 1:
             return self.objective
-        if self.device.type == "cuda":  # torch has no SyncBatchNorm on the CPU
-            self.objective = torch.nn.SyncBatchNorm.convert_sync_batchnorm(self.objective)
-        elif any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in self.objective.modules()):
-            raise ValueError(
-                "batch normalisation over several ranks needs GPUs: run on one rank, or with launch.gpus"
-            )
+        syncbn.over_ranks(self.objective, self.device)
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(self.objective, device_ids=ids)
+        # buffers are the same on all ranks by construction: nothing to broadcast before a forward
+        return DistributedDataParallel(self.objective, device_ids=ids, broadcast_buffers=False)
 
     def _autocast(self) -> torch.autocast:
         dtype = AUTOCAST.get(self.config.precision)

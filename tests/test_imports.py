@@ -19,6 +19,7 @@ ORDER = [
     "sweepfile",
     "lease",
     "dist",
+    "syncbn",
     "pool",
     "storage",
     "sources",

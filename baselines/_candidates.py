@@ -15,8 +15,12 @@ CHUNK = 1 << 24
 """Samples that ``all_but`` draws from at once: its temporary arrays stay under 400 MB for a pool of any size."""
 
 
-def by_rank(losses: np.ndarray, redundant_share: float, ill_matched_share: float) -> dict[str, np.ndarray]:
-    """float32 [B, 2] -> bool [B, 2] by kind: lowest and highest losses of each direction, ties by position."""
+def by_rank(
+    losses: np.ndarray, redundant_share: float, ill_matched_share: float
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """float32 [B, 2] -> each direction's rising order, int64 [B, 2], ties by position, and its lowest and highest
+    losses, bool [B, 2] by kind.
+    """
     order = _rising(losses)  # [B, 2]
     low, high = int(redundant_share * len(losses)), int(ill_matched_share * len(losses))
     # DEVIATION(scan): a share that rounds to 0 marks none; the published slice [-0:] marks the whole batch
@@ -24,7 +28,18 @@ def by_rank(losses: np.ndarray, redundant_share: float, ill_matched_share: float
     picked = {kind: np.zeros(losses.shape, dtype=bool) for kind in KINDS}
     for kind, positions in extremes.items():
         picked[kind][positions, [0, 1]] = True
-    return picked
+    return order, picked
+
+
+def extremeness(order: np.ndarray, mode: str) -> np.ndarray:
+    """Each direction's rising order, int64 [B, 2] -> float64 [B] in [0, 1]: nearness to the end that is dropped.
+
+    1 is the lowest loss for ``redundant``, the highest for ``ill_matched``, either for ``both``, by the mean rank.
+    """
+    rank = np.empty(order.shape, dtype=np.int64)
+    np.put_along_axis(rank, order, np.arange(len(order))[:, None], axis=0)
+    share = rank.mean(axis=1) / max(len(order) - 1, 1)  # 0 the lowest loss, 1 the highest
+    return {"redundant": 1 - share, "ill_matched": share, "both": np.abs(2 * share - 1)}[mode]
 
 
 def _rising(losses: np.ndarray) -> np.ndarray:

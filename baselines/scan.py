@@ -7,15 +7,19 @@ Warm-up epochs on full data end when the loss stops falling fast. Then cycles of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from baselines._candidates import KINDS, all_but, by_rank, merge, mutation_share
+from baselines._candidates import KINDS, all_but, by_rank, extremeness, merge, mutation_share
 from benchmark.options import LATER_OPTION, check_option
 from benchmark.pool import PoolView
 from benchmark.pruner import EpochPlan, Pruner, State, pack, unpack
+
+BITS = {"redundant": 1 << 7, "ill_matched": 1 << 6}
+STRENGTH = (1 << 6) - 1
+"""A mark is one byte: a bit for each kind, and 0 if the sample was not observed, else 1 + its extremeness * 62."""
 
 
 @dataclass
@@ -69,7 +73,7 @@ class Scan(Pruner):
 
     def setup(self, pool: PoolView, *, num_epochs: int, seed: int, num_ranks: int = 1) -> None:
         super().setup(pool, num_epochs=num_epochs, seed=seed, num_ranks=num_ranks)
-        self.masks = {name: np.zeros(pool.num_samples, dtype=bool) for name in KINDS}
+        self.marks_now = np.zeros(pool.num_samples, dtype=np.uint8)
         self.start: int | None = None  # first preparation epoch, once warm-up has ended
         self.previous_loss: float | None = None
         self.epoch = 0
@@ -81,7 +85,7 @@ class Scan(Pruner):
         phase = self._phase(epoch)
         if phase is None or phase == 0:
             return EpochPlan(np.ones(self.pool.num_samples, dtype=bool), observe=True)
-        mask = self._droppable()
+        mask = self._droppable(self.marks_now)
         count = int(mutation_share(phase, self.cycle, self.schedule) * np.count_nonzero(mask))
         return EpochPlan(all_but(count, mask, self.rng(epoch)))
 
@@ -94,8 +98,7 @@ class Scan(Pruner):
         self.loss_count += usable.size
         if self._phase(self.epoch) == 0:
             if self.num_batches == 0:  # a preparation marks anew
-                for mask in self.masks.values():
-                    mask[:] = False
+                self.marks_now[:] = 0
             rng = self.rng(self.epoch, self.num_batches)
             parts = self.num_ranks if self.rank_within == "rank" else 1  # a batch comes in the order of its ranks
             for part in np.split(np.arange(len(ids)), parts):
@@ -112,19 +115,41 @@ class Scan(Pruner):
         self.epoch, self.num_batches, self.loss_sum, self.loss_count = epoch + 1, 0, 0.0, 0
 
     def candidates(self) -> Mapping[str, np.ndarray]:
-        return {kind: self.masks[kind] for kind in KINDS if self.mode in ("both", kind)}
+        return {kind: self.marks_now & BITS[kind] > 0 for kind in KINDS if self.mode in ("both", kind)}
+
+    def marks(self, epoch: int) -> np.ndarray | None:
+        return self.marks_now if self._phase(epoch) == 0 else None
+
+    def ranking(self, history: Iterable[np.ndarray]) -> np.ndarray | None:
+        """How often a sample was a candidate, then how extreme its loss was on average: float32 [N], or None.
+
+        The paper leaves open how its coresets are cut; this order continues the candidates of larger shares.
+        """
+        often, extremeness_sum, observed = np.zeros((3, self.pool.num_samples), dtype=np.float32)
+        cycles = 0
+        for marks in history:
+            often += self._droppable(marks)
+            level = marks & STRENGTH
+            extremeness_sum += np.maximum(level, 1).astype(np.float32) - 1
+            observed += level > 0
+            cycles += 1
+        return often + extremeness_sum / (np.maximum(observed, 1) * STRENGTH) if cycles else None
 
     def state_dict(self) -> State:
         numbers = ("start", "previous_loss", "epoch", "num_batches", "loss_sum", "loss_count")
-        packed = {name: pack(mask) for name, mask in self.masks.items()}
-        return {**packed, **{name: getattr(self, name) for name in numbers}}
+        packed = {kind: pack(self.marks_now & BITS[kind] > 0) for kind in KINDS}
+        # a byte a sample only while a preparation epoch is under way: once it has ended, its marks lie on disk
+        strength = self.marks_now & STRENGTH if self._phase(self.epoch) == 0 and self.num_batches else None
+        return {**packed, "strength": strength, **{name: getattr(self, name) for name in numbers}}
 
     def load_state_dict(self, state: State) -> None:
-        for name, value in state.items():
-            if name in KINDS:
-                self.masks[name] = unpack(value, self.pool.num_samples)
-            else:
-                setattr(self, name, value)
+        rest = dict(state)
+        strength = rest.pop("strength", None)
+        self.marks_now[:] = 0 if strength is None else strength
+        for kind in KINDS:
+            self.marks_now |= unpack(rest.pop(kind), self.pool.num_samples) * np.uint8(BITS[kind])
+        for name, value in rest.items():
+            setattr(self, name, value)
 
     def _phase(self, epoch: int) -> int | None:
         """0 in a preparation epoch, 1..cycle in mutation epochs; None in warm-up and in full last epochs."""
@@ -132,19 +157,22 @@ class Scan(Pruner):
             return None
         return (epoch - self.start) % (self.cycle + 1)
 
-    def _droppable(self) -> np.ndarray:
-        if self.mode == "both":
-            return self.masks["redundant"] | self.masks["ill_matched"]
-        return self.masks[self.mode]
+    def _droppable(self, marks: np.ndarray) -> np.ndarray:
+        """uint8 [N] -> bool [N]: marked with a kind that this mode drops."""
+        return marks & sum(BITS[kind] for kind in KINDS if self.mode in ("both", kind)) > 0
 
     def _mark(self, ids: np.ndarray, losses: np.ndarray, rng: np.random.Generator) -> None:
-        picked = by_rank(losses, self.redundant_share, self.ill_matched_share)
+        order, picked = by_rank(losses, self.redundant_share, self.ill_matched_share)
         if self.redundant_below is not None:
             picked["redundant"] = losses < self.redundant_below
         if self.ill_matched_above is not None:
             picked["ill_matched"] = losses > self.ill_matched_above
+        marks = 1 + np.rint(extremeness(order, self.mode) * (STRENGTH - 1)).astype(np.uint8)
         for kind in KINDS:
-            self.masks[kind][ids[merge(picked[kind], self.combine, self.overlap, rng)]] = True
+            marks[merge(picked[kind], self.combine, self.overlap, rng)] |= BITS[kind]
+        # a sample that comes twice in an epoch keeps what either visit marked
+        np.bitwise_or.at(self.marks_now, ids, marks & ~np.uint8(STRENGTH))
+        self.marks_now[ids] = self.marks_now[ids] & ~np.uint8(STRENGTH) | marks & STRENGTH
 
 
 def _fall(previous: float, loss: float) -> float:

@@ -152,6 +152,8 @@ class RunConfig:
     launch: LaunchConfig
     identity: str
     """Hash over what changes numbers."""
+    waits_for: tuple[str, ...] = ()
+    """Names of the sweep's runs that this one takes something from."""
 
     @property
     def name(self) -> str:
@@ -180,6 +182,7 @@ class RunConfig:
         )
         node["train"] = build(TrainConfig, node.get("train", {}), f"{path}: train")
         node["launch"] = build(LaunchConfig, node.get("launch", {}), f"{path}: launch")
+        node["waits_for"] = tuple(node.get("waits_for", ()))
         check_keys(node, [f.name for f in dataclasses.fields(RunConfig)], str(path), all_required=True)
         return RunConfig(**node)
 

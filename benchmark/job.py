@@ -25,7 +25,7 @@ import torch
 
 from benchmark import checkpoint, dist
 from benchmark.config import RunConfig
-from benchmark.coreset import Coreset, save_coreset
+from benchmark.coreset import Coreset, least, load_marks, save_coreset
 from benchmark.evaluate import make_task
 from benchmark.files import write_text
 from benchmark.frameworks import make_objective
@@ -115,10 +115,7 @@ def _work(folder: Path, report: Callable[[float, str], None], started: str) -> N
     trainer, training = _train(folder, config, report)
     if dist.rank() != 0:
         return
-    if isinstance(trainer.pruner, StaticPruner):
-        keep, pool = trainer.pruner.plan(0).keep, trainer.pool
-        chosen = Coreset(keep, pool.fingerprint, config.method, config.seed, made_by=config.name)
-        save_coreset(folder / CORESET_FILE, chosen)
+    _leave_coreset(folder, config, trainer, training)
     trainer.faults.write(folder)
     report(1.0, "evaluating")
     metrics, skipped = _evaluate(config, trainer.objective)
@@ -134,17 +131,34 @@ def _train(
         torch.set_num_threads(config.launch.cpus)
     with dist.rank_zero_first():  # opening a pool may index its shards
         pool = make_source(config.pool, "pool").training_pool()
+    pruner = make_pruner(config.pruner, "pruner")
+    pruner.runs_folder = folder.parent
     trainer = Trainer(
         folder,
         config.train,
         config.seed,
         pool,
         make_objective(config.framework, config.model, config.seed),
-        make_pruner(config.pruner, "pruner"),
+        pruner,
         dist.pick_device(config.train.device),
         report,
     )
     return trainer, trainer.fit()
+
+
+def _leave_coreset(folder: Path, config: RunConfig, trainer: Trainer, training: dict[str, Any]) -> None:
+    """Of a static method its choice; of one that ranks, its order, cut to as many samples as the run saw."""
+    pruner, pool = trainer.pruner, trainer.pool
+    score = pruner.ranking(load_marks(folder, pool.num_samples))
+    if isinstance(pruner, StaticPruner):
+        keep = pruner.plan(0).keep
+    elif score is not None:
+        count = round(pool.num_samples * training["samples_seen"] / training["samples_full"])
+        keep = least(score, count, config.seed)
+    else:
+        return
+    coreset = Coreset(keep, pool.fingerprint, config.method, config.seed, made_by=config.name, score=score)
+    save_coreset(folder / CORESET_FILE, coreset)
 
 
 def _evaluate(config: RunConfig, objective: Objective) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

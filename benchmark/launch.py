@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import subprocess
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,14 +16,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from benchmark import job
-from benchmark.config import LaunchConfig
-from benchmark.files import write_text
 from benchmark.log import last_line
 from benchmark.plan import PlannedRun
 from benchmark.record import LOG_FILE
-from benchmark.state import State, state_of
+from benchmark.state import State, has_record, state_of
 
-SUBMITTED_FILE = "job/submitted.json"
 LOCAL_TIMEOUT_MINUTES = 60 * 24 * 30
 POLL_SECONDS = 0.5
 logger = logging.getLogger(__name__)
@@ -39,6 +33,10 @@ def run_inline(runs: Sequence[PlannedRun], console: Console, fail_fast: bool) ->
         total = bars.add_task("all runs", total=len(runs), text="")
         for run in runs:
             bar = bars.add_task(run.config.name, total=1.0, text="starting")
+            if hindrance := hindrance_of(run):
+                bars.update(bar, text=hindrance)
+                bars.advance(total)
+                continue
             try:
                 job.run(run.folder, lambda share, text, bar=bar: bars.update(bar, completed=share, text=text))  # type: ignore[misc]
             except Exception:
@@ -69,8 +67,11 @@ class LocalQueue:
             total = bars.add_task("all runs", total=len(waiting), text="")
             try:
                 while waiting or self.active:
-                    while waiting and len(self.active) < self.limit:
-                        self._start(waiting.pop(0), bars)
+                    for run in [run for run in waiting if not hindrance_of(run)][: self.limit - len(self.active)]:
+                        waiting.remove(run)
+                        self._start(run, bars)
+                    if not self.active:  # what is left waits for runs that ended without a record
+                        break
                     time.sleep(POLL_SECONDS)
                     for name in [name for name, (_, process, _) in self.active.items() if process.done()]:
                         self._finish(name, bars)
@@ -120,70 +121,18 @@ class LocalQueue:
                 bars.update(bar, completed=1.0, text="evaluating")
 
 
+def hindrance_of(run: PlannedRun) -> str:
+    """Why a run cannot start now: those it waits for that have no record yet; "" if it can."""
+    missing = [name for name in run.config.waits_for if not has_record(run.folder.parent / name)]
+    return f"waits for {', '.join(missing)}" if missing else ""
+
+
 def local_limit(runs: Sequence[PlannedRun]) -> int:
     """How many runs fit this machine's cores side by side; with GPUs, one at a time."""
     if any(run.config.launch.gpus for run in runs):
         return 1
     widest = max((run.config.launch.cpus * run.config.launch.num_ranks for run in runs), default=1)
     return max(1, len(os.sched_getaffinity(0)) // widest)
-
-
-def submit_slurm(runs: Sequence[PlannedRun], folder: Path) -> list[str]:
-    """Submit runs of one shape as one array each; each run's job id is on disk before the next submission."""
-    shapes: dict[str, list[PlannedRun]] = defaultdict(list)
-    for run in runs:
-        shapes[json.dumps(vars(run.config.launch), sort_keys=True)].append(run)
-    ids = []
-    for group in shapes.values():
-        executor = submitit.SlurmExecutor(folder=folder / "job")
-        executor.update_parameters(**slurm_parameters(group[0].config.launch, group[0].config.sweep))
-        with executor.batch():
-            jobs = [executor.submit(job.Job(str(run.folder.resolve()))) for run in group]
-        for run, submitted in zip(group, jobs, strict=True):
-            write_text(run.folder / SUBMITTED_FILE, json.dumps({"job_id": submitted.job_id}) + "\n")
-            ids.append(submitted.job_id)
-    return ids
-
-
-def slurm_parameters(launch: LaunchConfig, name: str) -> dict[str, Any]:
-    """What ``SlurmExecutor.update_parameters`` takes; options that were not set are left to the cluster."""
-    asked = {
-        "partition": launch.partition,
-        "account": launch.account,
-        "qos": launch.qos,
-        "constraint": launch.constraint,
-        "mem": f"{launch.memory_gb}GB" if launch.memory_gb else None,
-        "gpus_per_node": launch.gpus or None,
-        "setup": [f"export OMP_NUM_THREADS={launch.cpus}", *launch.setup],
-        "additional_parameters": launch.sbatch or None,
-    }
-    return {
-        "job_name": name,
-        "time": launch.minutes,
-        "nodes": launch.nodes,
-        "ntasks_per_node": launch.ranks_per_node,
-        "cpus_per_task": launch.cpus,
-        "stderr_to_stdout": True,
-        **{key: value for key, value in asked.items() if value is not None},
-    }
-
-
-def queue_states(runs: Sequence[PlannedRun]) -> dict[str, str]:
-    """``queued`` or ``running``, by run name, for submitted runs that squeue still lists; {} without SLURM."""
-    ids = {}
-    for run in runs:
-        try:
-            ids[json.loads((run.folder / SUBMITTED_FILE).read_text())["job_id"]] = run.config.name
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # never submitted
-    if not ids:
-        return {}
-    try:
-        done = subprocess.run(["squeue", "-h", "-r", "-o", "%i %T"], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    states = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if " " in line)
-    return {name: "running" if states[i] == "RUNNING" else "queued" for i, name in ids.items() if i in states}
 
 
 def _bars(console: Console) -> Progress:

@@ -23,6 +23,10 @@ LATER_OPTION = {"identity": "unless default"}
 """Field metadata of an option that came later and whose default is what runs did before it: older runs keep
 their names, since it enters a run's identity only where it differs from its default."""
 
+RUNS = {"runs": True}
+"""Field metadata of an option that names other runs of the sweep. A sweep file selects them by what they are,
+``{pruner: scan}``; the planner puts their names in its place and has this run wait for them."""
+
 
 class ConfigError(ValueError):
     """A mistake in a sweep file or an option; the message opens with where it stands."""
@@ -49,8 +53,11 @@ def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
     return built
 
 
-def label_of(name: str, built: Any) -> str:
-    """The name with the options that differ from their defaults: ``scan(mode=redundant)``."""
+def label_of(name: str, built: Any, shown_as: Mapping[str, str] | None = None) -> str:
+    """The name with the options that differ from their defaults: ``scan(mode=redundant)``.
+
+    ``shown_as`` gives words for options whose value is none for people.
+    """
     shown = []
     for f in dataclasses.fields(built):
         if not f.init or f.metadata.get("identity", True) is False:
@@ -58,7 +65,7 @@ def label_of(name: str, built: Any) -> str:
         value = getattr(built, f.name)
         default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
         if value != default:
-            shown.append(f"{f.name}={value}")
+            shown.append(f"{f.name}={(shown_as or {}).get(f.name, value)}")
     return f"{name}({', '.join(shown)})" if shown else name
 
 

@@ -19,10 +19,18 @@ from benchmark.options import ConfigError, identity_of, label_of
 from benchmark.pool import make_source
 from benchmark.pruner import make_pruner
 from benchmark.record import CONFIG_FILE, PLAN_FILE
+from benchmark.references import Named, Wish, find_runs, unmet
 from benchmark.state import State, state_of
 from benchmark.sweepfile import Grid, Sweep
 
-STYLES = {"done": "green", "running": "cyan", "queued": "cyan", "failed": "red", "unreadable": "red"}
+STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "queued": "cyan",
+    "failed": "red",
+    "unreadable": "red",
+    "blocked": "red",
+}
 
 
 @dataclass(frozen=True)
@@ -34,22 +42,33 @@ class PlannedRun:
     state: State
     samples: int | None
     """Size of the pool; None where only the data can tell."""
-    waits_for: tuple[str, ...]
 
 
 def make_plan(sweep: Sweep, results: Path) -> list[PlannedRun]:
-    """All runs of a sweep in order. Raises ConfigError for any mistake in any of them; reads no data."""
+    """All runs of a sweep, each after those it waits for. Raises ConfigError for any mistake; reads no data."""
     runs: dict[str, PlannedRun] = {}
+    waiting = []
     for grid in sweep.grids:
         _check_grid(grid)
         for model, pool, pruner, seed in itertools.product(grid.models, grid.pools, grid.pruners, grid.seeds):
-            run = _plan_run(sweep, grid, model, pool, pruner, seed, results)
+            waiting.append(Wish(grid, model, pool, pruner, seed))
+    while waiting:
+        later = []
+        for wish in waiting:
+            named = find_runs(wish, runs.values())
+            if named is None:
+                later.append(wish)
+                continue
+            run = _plan_run(sweep, wish, named, results)
             known = runs.setdefault(run.config.name, run)
             if known.config != run.config:
                 raise ConfigError(
-                    f"{grid.where}: asks for the same training as an earlier grid ({run.config.name}) with another"
-                    " evaluation or launch: name it in one grid"
+                    f"{wish.grid.where}: asks for the same training as an earlier grid ({run.config.name}) with"
+                    " another evaluation or launch: name it in one grid"
                 )
+        if len(later) == len(waiting):
+            raise ConfigError(unmet(later[0], runs.values()))
+        waiting = later
     return list(runs.values())
 
 
@@ -67,6 +86,7 @@ def write_plan(runs: Sequence[PlannedRun], sweep: Sweep, results: Path, command:
             "pool": run.config.pool_label,
             "method": run.config.method,
             "seed": run.config.seed,
+            "waits_for": list(run.config.waits_for),
         }
         for run in runs
     ]
@@ -83,7 +103,7 @@ def plan_table(runs: Sequence[PlannedRun], title: str) -> Table:
         state = run.state.name + (f": {run.state.detail}" if run.state.detail else "")
         samples = "known with the data" if run.samples is None else f"{run.samples:,}"
         style = STYLES.get(run.state.name, "")
-        waits = ", ".join(run.waits_for) or "-"
+        waits = ", ".join(run.config.waits_for) or "-"
         table.add_row(
             run.config.name,
             f"[{style}]{_escape(state)}[/]" if style else _escape(state),
@@ -116,12 +136,12 @@ def _check_grid(grid: Grid) -> None:
             )
 
 
-def _plan_run(
-    sweep: Sweep, grid: Grid, model: Choice, pool: Choice, pruner: Choice, seed: int, results: Path
-) -> PlannedRun:
+def _plan_run(sweep: Sweep, wish: Wish, named: Named, results: Path) -> PlannedRun:
+    grid, pool, pruner, seed = wish.grid, wish.pool, wish.pruner, wish.seed
     source = make_source(pool, f"{grid.where}.pool")
-    method = make_pruner(pruner, f"{grid.where}.pruner")
-    model = resolve_model(grid.framework, model, grid.where)
+    label = label_of(pruner.name, make_pruner(pruner, f"{grid.where}.pruner"), named.shown_as)
+    method = make_pruner(Choice(name=pruner.name, options={**pruner.options, **named.options}), grid.where)
+    model = resolve_model(grid.framework, wish.model, grid.where)
     parts = {"framework": grid.framework, "model": model, "pool": source, "pruner": method, "seed": seed}
     names = {"pool_name": pool.name, "pruner_name": pruner.name}
     config = RunConfig(
@@ -131,12 +151,13 @@ def _plan_run(
         pool=resolved(pool.name, source),
         pool_label=source.label,
         pruner=resolved(pruner.name, method),
-        method=label_of(pruner.name, method),
+        method=label,
         seed=seed,
         train=grid.train,
         evaluate=tuple(resolved(c.name, make_task(c, f"{grid.where}.evaluate")) for c in grid.evaluate),
         launch=grid.launch,
         identity=identity_of({**parts, **names, "train": grid.train}),
+        waits_for=named.waits_for,
     )
     folder = results / sweep.name / config.name
     samples = source.expected_samples()
@@ -144,18 +165,35 @@ def _plan_run(
         raise ConfigError(
             f"{grid.where}.train.batch_size: {grid.train.batch_size} is more than the pool's {samples} samples"
         )
-    return PlannedRun(config, folder, state_of(folder, config), samples, tuple(method.needs))
+    return PlannedRun(config, folder, state_of(folder, config), samples)
 
 
 def with_states(runs: Sequence[PlannedRun], queue: dict[str, str]) -> list[PlannedRun]:
-    """The runs with their states read again; ``queue`` is what SLURM says of submitted runs, by run name."""
-    fresh = []
+    """The runs with their states read again; ``queue`` is what SLURM says of submitted runs, by run name.
+
+    A run that has yet to start is *waiting* for runs that are not done, or *blocked* by one that cannot be.
+    """
+    fresh: dict[str, PlannedRun] = {}
     for run in runs:
         state = state_of(run.folder, run.config)
         if state.name not in ("done", "running") and run.config.name in queue:
             state = State(queue[run.config.name])
-        fresh.append(dataclasses.replace(run, state=state))
-    return fresh
+        hindrance = _hindrance([fresh[name] for name in run.config.waits_for])
+        if hindrance is not None and state.name in ("absent", "partial"):
+            state = hindrance
+        elif hindrance is not None and state.name == "queued":
+            state = State("queued", f"{hindrance.name} {hindrance.detail}")
+        fresh[run.config.name] = dataclasses.replace(run, state=state)
+    return list(fresh.values())
+
+
+def _hindrance(others: Sequence[PlannedRun]) -> State | None:
+    """What keeps a run from starting that waits for ``others``; None if all of them are done."""
+    for other in others:
+        if other.state.name in ("failed", "unreadable", "blocked"):
+            return State("blocked", f"by {other.config.name}, which is {other.state.name}")
+    left = [other.config.name for other in others if other.state.name != "done"]
+    return State("waiting", f"for {', '.join(left)}") if left else None
 
 
 def _resources(run: PlannedRun) -> str:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -50,6 +51,8 @@ class Pruner(ABC):
     num_epochs: int
     seed: int
     num_ranks: int
+    runs_folder: Path = Path()
+    """Where the runs that options name (``options.RUNS``) have their folders."""
 
     def setup(self, pool: PoolView, *, num_epochs: int, seed: int, num_ranks: int = 1) -> None:
         """Called once before training, also before ``load_state_dict``. Extend to allocate state."""
@@ -68,6 +71,17 @@ class Pruner(ABC):
     def candidates(self) -> Mapping[str, np.ndarray]:
         """Samples the method would leave out at present, bool [N] by reason: for the report alone."""
         return {}
+
+    def marks(self, epoch: int) -> np.ndarray | None:
+        """What ``epoch``, just ended, found of every sample: uint8 [N], kept on disk for ``ranking``; or None."""
+        return None
+
+    def ranking(self, history: Iterable[np.ndarray]) -> np.ndarray | None:
+        """After training, the most dispensable samples highest: float [N], from all epochs' ``marks`` in order.
+
+        None if the method ranks nothing. It makes the run's coreset, at any budget.
+        """
+        return None
 
     def state_dict(self) -> State:
         """Everything ``load_state_dict`` needs to go on as if never interrupted; masks packed to bits."""

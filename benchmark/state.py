@@ -54,6 +54,11 @@ def state_at_rest(folder: Path, config: RunConfig) -> State:
     return State("absent")
 
 
+def has_record(folder: Path) -> bool:
+    """Whether a run has left its record, and with it all that other runs take from it."""
+    return (folder / RECORD_FILE).exists()
+
+
 def has_new_error(folder: Path) -> bool:
     """Whether this attempt, or the last one, has left an error."""
     error_time = _time(folder / ERROR_FILE)

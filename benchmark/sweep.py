@@ -14,10 +14,11 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmark import plugins
-from benchmark.launch import LocalQueue, local_limit, queue_states, run_inline, submit_slurm
+from benchmark.launch import LocalQueue, local_limit, run_inline
 from benchmark.lease import HeldError, lease
 from benchmark.options import ConfigError
 from benchmark.plan import PlannedRun, make_plan, plan_table, with_states, write_plan
+from benchmark.slurm import queue_states, submit_slurm
 from benchmark.sweepfile import read_sweep
 
 EXIT_FAILED, EXIT_USAGE = 1, 2
@@ -74,9 +75,15 @@ def _default_cluster() -> str:
 
 
 def _to_do(runs: Sequence[PlannedRun], retry: bool) -> list[PlannedRun]:
-    return [
-        run for run in runs if run.state.name in ("absent", "partial") or (retry and run.state.name == "failed")
-    ]
+    """What to start, in an order in which every run comes after those it waits for."""
+    startable = ("absent", "partial", "waiting", "blocked") + (("failed",) if retry else ())
+    coming = {run.config.name for run in runs if run.state.name in ("done", "queued", "running")}
+    todo = []
+    for run in runs:
+        if run.state.name in startable and coming.issuperset(run.config.waits_for):
+            coming.add(run.config.name)
+            todo.append(run)
+    return todo
 
 
 def _conclude(plan: Sequence[PlannedRun], cluster: str, console: Console) -> int:

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmark import checkpoint, dist, syncbn
 from benchmark.config import TrainConfig
+from benchmark.coreset import save_marks
 from benchmark.data import Batch, Loader
 from benchmark.faults import FaultList
 from benchmark.log import RunLog
@@ -167,6 +168,9 @@ class Trainer:
     def _end_epoch(self, plan: EpochPlan, steps: int) -> None:
         now, started = self.now, time.perf_counter()
         self.pruner.end_epoch(now.epoch)
+        marks = self.pruner.marks(now.epoch)
+        if marks is not None and dist.rank() == 0:
+            save_marks(self.folder, now.epoch, marks)
         now.pruning_seconds += time.perf_counter() - started
         self.truth.end_epoch(plan.keep)
         self.faults.share()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from baselines.scan import Scan
+from baselines.scan import BITS, Scan
 from benchmark.pool import PoolView
 from benchmark.record import read_record
 
@@ -118,8 +118,8 @@ def measured(num_samples: int) -> list[float]:
         rng = np.random.default_rng(1)
         for first in range(0, num_samples, 10_000_000):
             value = rng.random(10_000_000, dtype=np.float32)
-            scan.masks["redundant"][first : first + len(value)] = value < 0.3
-            scan.masks["ill_matched"][first : first + len(value)] = value > 0.7
+            marks = (value < 0.3) * BITS["redundant"] | (value > 0.7) * BITS["ill_matched"] | 1
+            scan.marks_now[first : first + len(value)] = marks
     started = time.perf_counter()
     scan.end_epoch(2)
     end_epoch = time.perf_counter() - started
@@ -128,7 +128,7 @@ def measured(num_samples: int) -> list[float]:
     scan.plan(4)
     peak = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
-    state = sum(mask.nbytes for mask in scan.masks.values()) / 1e6
+    state = scan.marks_now.nbytes / 1e6
     saved = sum(value.nbytes for value in scan.state_dict().values() if isinstance(value, np.ndarray)) / 1e6
     per_step = 1e3 * (observe + (end_epoch + plan) / epoch_steps)
     return [state, saved, 1e3 * observe, end_epoch, plan, peak, per_step]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import io
 import pickle
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from benchmark import plugins
 from benchmark.checkpoint import to_arrays, to_tensors
 from benchmark.config import Choice
+from benchmark.coreset import Coreset, save_coreset
 from benchmark.options import ConfigError
 from benchmark.pool import PoolView
 from benchmark.pruner import Pruner, StaticPruner, make_pruner
@@ -24,7 +27,16 @@ REQUIRED: dict[str, dict[str, Any]] = {
 }
 """Options for methods that have one without a default."""
 
+CORESET = Path(tempfile.mkdtemp()) / "coreset.npz"
+REQUIRED["coreset"] = {"files": [str(CORESET)]}
+
 METHODS = plugins.names("baselines")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _coreset() -> None:
+    score = np.random.default_rng(2).random(N, dtype=np.float32)
+    save_coreset(CORESET, Coreset(score < 0.5, "contract", "scan", 0, "another run", score))
 
 
 def view() -> PoolView:

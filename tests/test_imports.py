@@ -28,6 +28,8 @@ ORDER = [
     "poolinspect",
     "poolcli",
     "pruner",
+    "coreset",
+    "coresetcli",
     "evaluate",
     "objective",
     "order",
@@ -44,18 +46,19 @@ ORDER = [
     "log",
     "truth",
     "progress",
-    "coreset",
     "train",
     "state",
     "job",
+    "references",
     "plan",
     "launch",
+    "slurm",
     "sweep",
 ]
 """Rooms of ``benchmark/``, lowest first."""
 
-BASELINES_MAY = {"benchmark.pruner", "benchmark.pool", "benchmark.options"}
-"""The interface, what it hands to a method, and checks of options."""
+BASELINES_MAY = {"benchmark.pruner", "benchmark.pool", "benchmark.options", "benchmark.coreset"}
+"""The interface, what it hands to a method, checks of options, and what other runs leave."""
 
 ANALYSIS_MAY = {"benchmark.config", "benchmark.record", "benchmark.files", "benchmark.options"}
 

@@ -152,7 +152,7 @@ def planned_cycles(scan: Scan, num_epochs: int, batch_size: int = 50) -> list[np
 def test_a_cycle_prunes_half_the_candidates_on_average(cls: type[Scan], schedule: str, cycle: int) -> None:
     scan = preparing(cls, num_samples=1000, cycle=cycle, schedule=schedule)
     dropped = [int((~keep).sum()) for keep in planned_cycles(scan, cycle + 1)]
-    total = int((scan.masks["redundant"] | scan.masks["ill_matched"]).sum())
+    total = int((scan.marks_now & 0b1100_0000 > 0).sum())
     assert dropped[0] == 0
     if (cycle, schedule) == (3, "cosine"):
         assert dropped == [0, total // 4, 3 * total // 4, total]
@@ -165,7 +165,7 @@ def test_a_cycle_prunes_half_the_candidates_on_average(cls: type[Scan], schedule
 def test_scan_drops_candidates_and_its_control_anything(cls: type[Scan], nested: bool) -> None:
     scan = preparing(cls, num_samples=1000)
     masks = planned_cycles(scan, 4)
-    candidates = scan.masks["redundant"] | scan.masks["ill_matched"]
+    candidates = scan.marks_now & 0b1100_0000 > 0
     assert all((~keep <= candidates).all() for keep in masks) == nested
     if not nested:
         assert abs((~masks[2] & candidates).sum() / (~masks[2]).sum() - candidates.mean()) < 0.06
@@ -221,11 +221,53 @@ def test_drawing_all_or_none_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _candidates.all_but(0, np.zeros(10, dtype=bool), np.random.default_rng(0)).all()
 
 
-def test_state_is_two_masks_and_a_checkpoint_two_bits_a_sample() -> None:
+def test_state_is_a_byte_and_a_checkpoint_two_bits_a_sample_outside_preparation() -> None:
     scan = preparing(num_samples=8000)
     planned_cycles(scan, 2)
-    assert sum(mask.nbytes for mask in scan.masks.values()) == 2 * 8000
+    assert scan.marks_now.nbytes == 8000
     assert sum(v.nbytes for v in scan.state_dict().values() if isinstance(v, np.ndarray)) == 2 * 1000
+
+
+def test_a_ranking_counts_cycles_first_and_goes_on_with_the_middle_of_the_losses() -> None:
+    """Over cycles with the same losses it is the order in which growing shares would mark the samples."""
+    n = 800
+    ids, losses = np.arange(n), np.random.default_rng(0).permutation(n).astype(np.float32)
+    history = []
+    for share in (0.3, 0.1):
+        scan = preparing(num_samples=n, redundant_share=share, ill_matched_share=share)
+        scan.observe(ids, np.stack([losses, losses], axis=1))
+        epoch = scan.epoch
+        scan.end_epoch(epoch)
+        marks = scan.marks(epoch)
+        assert marks is not None
+        assert scan.marks(epoch + 1) is None
+        history.append(marks.copy())
+    score = scan.ranking(history)
+    assert score is not None
+    middle = np.abs(2 * losses / (n - 1) - 1)
+    times = sum(((losses < share * n) | (losses >= n - share * n)).astype(int) for share in (0.3, 0.1))
+    assert np.array_equal(np.floor(score), times)
+    by_loss = np.argsort(losses)
+    low, high = by_loss[: n // 2][::-1], by_loss[n // 2 :]
+    assert (np.diff(score[low]) >= 0).all()
+    assert (np.diff(score[high]) >= 0).all()
+    assert np.allclose(score - np.floor(score), middle, atol=2 / 62)
+    assert scan.ranking([]) is None
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("redundant", "high"), ("ill_matched", "low")])
+def test_a_ranking_by_one_kind_goes_by_its_end_of_the_losses(mode: str, kept: str) -> None:
+    scan = preparing(num_samples=100, mode=mode)
+    losses = np.arange(100, dtype=np.float32)
+    scan.observe(np.arange(100), np.stack([losses, losses], axis=1))
+    epoch = scan.epoch
+    scan.end_epoch(epoch)
+    marks = scan.marks(epoch)
+    assert marks is not None
+    score = scan.ranking([marks])
+    assert score is not None
+    rising = np.diff(score)
+    assert (rising <= 0).all() if kept == "high" else (rising >= 0).all()
 
 
 def test_the_tests_that_the_comparison_names_exist() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from benchmark.files import write_atomic
+from benchmark.storage.tarwriter import Member, write_tar
 
 SHARD_SAMPLES = 2000
 
@@ -47,16 +47,12 @@ def write_shards(out: Path, part: str, items: Sequence[Item]) -> list[dict[str, 
 
 def _tar(items: Sequence[Item], part: str) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for item in items:
-            about = {"key": item.key, "part": part, **item.row}
-            members = {
-                "png": item.image,
-                "txt": item.row["caption"].encode(),
-                "json": json.dumps(about, ensure_ascii=False).encode(),
-            }
-            for suffix, data in members.items():
-                member = tarfile.TarInfo(f"{item.key}.{suffix}")  # no time, no owner: the same bytes every time
-                member.size, member.mode = len(data), 0o644
-                tar.addfile(member, io.BytesIO(data))
+    write_tar(buffer, (member for item in items for member in _members(item, part)))
     return buffer.getvalue()
+
+
+def _members(item: Item, part: str) -> Iterator[Member]:
+    about = {"key": item.key, "part": part, **item.row}
+    yield Member(f"{item.key}.png", item.image)
+    yield Member(f"{item.key}.txt", item.row["caption"].encode())
+    yield Member(f"{item.key}.json", json.dumps(about, ensure_ascii=False).encode())

@@ -14,8 +14,8 @@ from tiny import clip_grid
 
 from benchmark import sweep
 from benchmark.config import LaunchConfig
-from benchmark.launch import slurm_parameters
 from benchmark.record import read_record
+from benchmark.slurm import slurm_parameters
 
 pytestmark = pytest.mark.slurm
 

@@ -1,0 +1,157 @@
+"""Options that name other runs of a sweep by what they are: ``{pruner: scan, model: [RN50, ViT-S-16]}``.
+
+A wish (one cell of a grid) goes in with the runs planned so far; the names of the runs it means come out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from benchmark import plugins
+from benchmark.config import Choice, RunConfig, as_choice, resolved
+from benchmark.frameworks import resolve_model
+from benchmark.options import ConfigError, check_keys, label_of, must_be_mapping
+from benchmark.pool import make_source
+from benchmark.pruner import Pruner, make_pruner
+from benchmark.sweepfile import Grid
+
+SELECTOR_KEYS = ("pruner", "model", "pool", "seed")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One run as a grid asks for it."""
+
+    grid: Grid
+    model: Choice
+    pool: Choice
+    pruner: Choice
+    seed: int
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a wish's selectors mean."""
+
+    options: dict[str, Any] = field(default_factory=dict)
+    """Names of runs, by the option that selected them."""
+    shown_as: dict[str, str] = field(default_factory=dict)
+    """The selectors in words: the same for all seeds."""
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for names in self.options.values() for name in names))
+
+
+class HasConfig(Protocol):
+    """A planned run."""
+
+    @property
+    def config(self) -> RunConfig: ...
+
+
+def find_runs(wish: Wish, planned: Iterable[HasConfig]) -> Named | None:
+    """The runs that a wish's options select, or None as long as one of them is not planned.
+
+    Raises ConfigError for a selector that is none.
+    """
+    named = Named()
+    known = [run.config for run in planned]
+    for option, selector, where in _selectors(wish):
+        names = []
+        for wanted in _wanted(selector, wish, where):
+            found = [c.name for c in known if _is(c, wanted)]
+            if not found:
+                return None
+            names += found
+        named.options[option] = names
+        named.shown_as[option] = _words(selector, where)
+    return named
+
+
+def unmet(wish: Wish, planned: Iterable[HasConfig]) -> str:
+    """The error for a wish whose runs are nowhere in the sweep."""
+    known = [run.config for run in planned]
+    for _, selector, where in _selectors(wish):
+        for wanted in _wanted(selector, wish, where):
+            if not any(_is(config, wanted) for config in known):
+                text = ", ".join(f"{key} {getattr(value, 'name', value)}" for key, value in wanted.items())
+                near = sorted({c.method for c in known if c.model == wanted["model"]}) or ["none"]
+                return (
+                    f"{where}: no run of this sweep has {text}; name it in a grid of this file"
+                    f" (methods planned for this model: {', '.join(near)})"
+                )
+    raise AssertionError("every run that was asked for is planned")
+
+
+def _selectors(wish: Wish) -> list[tuple[str, Mapping[str, Any], str]]:
+    """The options of a wish's method that select runs, with the place each stands in."""
+    where = f"{wish.grid.where}.pruner"
+    cls = plugins.load("baselines", wish.pruner.name, Pruner, where)  # type: ignore[type-abstract]
+    found: list[tuple[str, Mapping[str, Any], str]] = []
+    if not dataclasses.is_dataclass(cls):  # reported when it is built
+        return found
+    for f in dataclasses.fields(cls):
+        selector = wish.pruner.options.get(f.name)
+        if not f.metadata.get("runs") or selector is None:
+            continue
+        here = f"{where}.{wish.pruner.name}.{f.name}"
+        must_be_mapping(selector, here)
+        check_keys(selector, SELECTOR_KEYS, here)
+        if not selector.get("pruner"):
+            raise ConfigError(f"{here}.pruner: missing; say which runs, for example {{pruner: scan}}")
+        found.append((f.name, selector, here))
+    return found
+
+
+def _wanted(selector: Mapping[str, Any], wish: Wish, where: str) -> list[dict[str, Any]]:
+    """The resolved description of every run that a selector asks for."""
+
+    def given(key: str, own: Any) -> list[Any]:
+        return _as_list(selector.get(key, [own]))
+
+    def choices(key: str, own: Choice) -> list[Choice]:
+        here = f"{where}.{key}"
+        return [item if isinstance(item, Choice) else as_choice(item, here) for item in given(key, own)]
+
+    return [
+        {
+            "framework": wish.grid.framework,
+            "pruner": resolved(pruner.name, make_pruner(pruner, f"{where}.pruner")),
+            "model": resolve_model(wish.grid.framework, model, f"{where}.model"),
+            "pool": resolved(pool.name, make_source(pool, f"{where}.pool")),
+            "seed": seed,
+        }
+        for pruner, model, pool, seed in itertools.product(
+            choices("pruner", wish.pruner),
+            choices("model", wish.model),
+            choices("pool", wish.pool),
+            given("seed", wish.seed),
+        )
+    ]
+
+
+def _is(config: RunConfig, wanted: Mapping[str, Any]) -> bool:
+    return all(getattr(config, key) == value for key, value in wanted.items())
+
+
+def _words(selector: Mapping[str, Any], where: str) -> str:
+    """``scan``, ``scan of RN50+ViT-S-16`` or ``scan, seed 0+1``."""
+    methods = [as_choice(item, where) for item in _as_list(selector["pruner"])]
+    text = "+".join(label_of(choice.name, make_pruner(choice, where)) for choice in methods)
+    for key, opening in (("model", " of "), ("pool", " on "), ("seed", ", seed ")):
+        if key in selector:
+            text += opening + "+".join(_name(item) for item in _as_list(selector[key]))
+    return text
+
+
+def _name(item: Any) -> str:
+    return next(iter(item)) if isinstance(item, Mapping) else str(item)
+
+
+def _as_list(node: Any) -> list[Any]:
+    return node if isinstance(node, list) else [node]

@@ -82,6 +82,43 @@ def test_two_tasks_on_two_nodes_give_the_losses_of_one_process(write_sweep: Call
     assert kept[0] == kept[1]
 
 
+@pytest.mark.usefixtures("slurm")
+def test_a_run_waits_in_the_queue_for_the_run_whose_coreset_it_takes(
+    write_sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = {"scan": {"warmup_threshold": 1.0}}
+    coreset = {"coreset": {"runs": {"pruner": scan}, "keep_fraction": 0.5}}
+    path = write_sweep(clip_grid(pruner=[coreset, scan], seed=[0, 1], launch={"minutes": 15}))
+    words = [str(path), "--results", str(path.parent / "results"), "--cluster", "slurm"]
+    assert sweep.main(words) == 0  # all four at once: nobody has to come back when the first two are done
+    assert sweep.main([*words[:3], "--status"]) == 0
+    assert "queued: waiting for" in " ".join(capsys.readouterr().out.split())
+    found = {r["run"]: r for r in (read_record(p) for p in records(path, 4))}
+    for record in found.values():
+        for other in record["config"]["waits_for"]:
+            assert record["started"] >= found[other]["finished"]
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_run_that_waits_for_a_failed_one_leaves_the_queue(
+    write_sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = {"scan": {"warmup_threshold": 1.0}}
+    nowhere = {"emoji": {"root": "/nowhere"}}
+    path = write_sweep(
+        clip_grid(pool=nowhere, pruner=[scan, {"coreset": {"runs": {"pruner": scan}}}], launch={"minutes": 15})
+    )
+    words = [str(path), "--results", str(path.parent / "results")]
+    assert sweep.main([*words, "--cluster", "slurm"]) == 0
+    end = time.monotonic() + 120
+    while sweep.main([*words, "--status"]) == 0:
+        shown = " ".join(capsys.readouterr().out.split())
+        if "1 blocked, 1 failed" in shown:
+            break
+        assert time.monotonic() < end, shown
+        time.sleep(1)
+
+
 def test_what_was_not_asked_for_is_left_to_the_cluster() -> None:
     plain = slurm_parameters(LaunchConfig(), "name")
     assert not {"partition", "account", "qos", "mem", "gpus_per_node"} & plain.keys()

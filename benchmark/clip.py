@@ -9,7 +9,7 @@ import copy
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark import dist
+from benchmark.clip_encoder import ClipEncoder
 from benchmark.config import Choice
 from benchmark.objective import Objective, Tensors, cross_entropy, micro_batches
 from benchmark.options import ConfigError, check_keys, did_you_mean
@@ -215,7 +216,8 @@ class Clip(Objective):
         return losses.detach()
 
     def encoder(self, batch_size: int = 256) -> ClipEncoder:
-        return ClipEncoder(self, batch_size)
+        transform = open_clip.image_transform(self.model.visual.image_size, is_train=False)
+        return ClipEncoder(self.model, transform, self.transform.tokenizer, batch_size)
 
 
 def contrastive_losses(images: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
@@ -230,40 +232,6 @@ def contrastive_losses(images: Tensor, texts: Tensor, logit_scale: Tensor) -> Te
         of_images = cross_entropy(logit_scale * images @ all_texts.T, labels)  # [b]
         of_texts = cross_entropy(logit_scale * texts @ all_images.T, labels)
         return torch.stack([of_images, of_texts], dim=1)
-
-
-class ClipEncoder:
-    """The frozen towers in eval mode (``benchmark.evaluate.Encoder``)."""
-
-    has_text = True
-
-    def __init__(self, clip: Clip, batch_size: int) -> None:
-        self.clip, self.batch_size = clip, batch_size
-        self.image = open_clip.image_transform(clip.model.visual.image_size, is_train=False)
-        self.tokenizer = clip.transform.tokenizer
-
-    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        return self._encode(images, lambda part: torch.stack([self.image(i) for i in part]), "encode_image")
-
-    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        return self._encode(texts, lambda part: self.tokenizer(list(part)), "encode_text")
-
-    def _encode(
-        self, items: Sequence[Any], to_tensor: Callable[[Sequence[Any]], Tensor], method: str
-    ) -> np.ndarray:
-        model = self.clip.model
-        device = model.logit_scale.device
-        was_training = model.training
-        model.eval()
-        try:
-            with torch.inference_mode():
-                parts = [
-                    getattr(model, method)(to_tensor(items[i : i + self.batch_size]).to(device)).float().cpu()
-                    for i in range(0, len(items), self.batch_size)
-                ]
-        finally:
-            model.train(was_training)
-        return torch.cat(parts).numpy()
 
 
 @contextmanager

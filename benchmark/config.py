@@ -154,6 +154,8 @@ class RunConfig:
     """Hash over what changes numbers."""
     waits_for: tuple[str, ...] = ()
     """Names of the sweep's runs that this one takes something from."""
+    features: str | None = None
+    """Name of the pass whose features the method reads."""
 
     @property
     def name(self) -> str:
@@ -182,7 +184,7 @@ class RunConfig:
         )
         node["train"] = build(TrainConfig, node.get("train", {}), f"{path}: train")
         node["launch"] = build(LaunchConfig, node.get("launch", {}), f"{path}: launch")
-        node["waits_for"] = tuple(node.get("waits_for", ()))
+        node["waits_for"], node["features"] = tuple(node.get("waits_for", ())), node.get("features")
         check_keys(node, [f.name for f in dataclasses.fields(RunConfig)], str(path), all_required=True)
         return RunConfig(**node)
 

@@ -23,10 +23,11 @@ from typing import Any
 
 import torch
 
-from benchmark import checkpoint, dist
+from benchmark import checkpoint, dist, features
 from benchmark.config import RunConfig
 from benchmark.coreset import Coreset, least, load_marks, save_coreset
 from benchmark.evaluate import make_task
+from benchmark.featureconfig import FeatureConfig, JobConfig, load_config
 from benchmark.files import write_text
 from benchmark.frameworks import make_objective
 from benchmark.lease import HeldError, lease
@@ -97,7 +98,7 @@ def _verdict(folder: Path, held: ExitStack) -> str:
     """``go`` with the lease held, or why there is nothing to do."""
     try:
         held.enter_context(lease(folder / LEASE_FILE))
-        state = state_at_rest(folder, RunConfig.load(folder / CONFIG_FILE))
+        state = state_at_rest(folder, load_config(folder / CONFIG_FILE))
     except HeldError as error:
         logger.warning("%s; leaving it alone", error)
         return "held"
@@ -110,8 +111,12 @@ def _verdict(folder: Path, held: ExitStack) -> str:
 
 
 def _work(folder: Path, report: Callable[[float, str], None], started: str) -> None:
-    """Train to the end, evaluate and leave the record; only rank 0 writes."""
-    config = RunConfig.load(folder / CONFIG_FILE)
+    """Train to the end, evaluate and leave the record (or compute features); only rank 0 writes a record."""
+    config = load_config(folder / CONFIG_FILE)
+    if isinstance(config, FeatureConfig):
+        _set_threads(config)
+        features.compute(folder, config, report)
+        return
     trainer, training = _train(folder, config, report)
     if dist.rank() != 0:
         return
@@ -124,15 +129,20 @@ def _work(folder: Path, report: Callable[[float, str], None], started: str) -> N
     write_record(folder / RECORD_FILE, {**record, "metrics": metrics, "evaluation_skipped": skipped})
 
 
+def _set_threads(config: JobConfig) -> None:
+    if not torch.cuda.is_available():
+        torch.set_num_threads(config.launch.cpus)
+
+
 def _train(
     folder: Path, config: RunConfig, report: Callable[[float, str], None]
 ) -> tuple[Trainer, dict[str, Any]]:
-    if not torch.cuda.is_available():
-        torch.set_num_threads(config.launch.cpus)
+    _set_threads(config)
     with dist.rank_zero_first():  # opening a pool may index its shards
         pool = make_source(config.pool, "pool").training_pool()
     pruner = make_pruner(config.pruner, "pruner")
     pruner.runs_folder = folder.parent
+    found = features.load(folder.parent / config.features, pool.fingerprint) if config.features else {}
     trainer = Trainer(
         folder,
         config.train,
@@ -142,6 +152,7 @@ def _train(
         pruner,
         dist.pick_device(config.train.device),
         report,
+        features=found,
     )
     return trainer, trainer.fit()
 

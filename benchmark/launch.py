@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from benchmark import job
+from benchmark.config import RunConfig
 from benchmark.log import last_line
 from benchmark.plan import PlannedRun
 from benchmark.record import LOG_FILE
@@ -112,6 +113,8 @@ class LocalQueue:
 
     def _show(self, bars: Progress) -> None:
         for run, _, bar in self.active.values():
+            if not isinstance(run.config, RunConfig):
+                continue
             line = last_line(run.folder / LOG_FILE)
             if line and line.get("kind") == "step":
                 bars.update(

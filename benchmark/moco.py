@@ -112,24 +112,34 @@ class BackboneEncoder:
     def __init__(self, backbone: nn.Module, view: Callable[[Image.Image], Tensor], batch_size: int) -> None:
         self.backbone, self.view, self.batch_size = backbone, view, batch_size
 
-    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """float32 [n, w], not normalised."""
-        device = next(self.backbone.parameters()).device
+    def image_transform(self, image: Image.Image) -> Tensor:
+        return self.view(image.convert("RGB"))
+
+    def embed_images(self, images: Tensor) -> np.ndarray:
+        """What ``image_transform`` gave, stacked: float32 [n, w], not normalised."""
         was_training = self.backbone.training
         self.backbone.eval()
         try:
-            features = [
-                self._encode([images[i] for i in range(start, min(start + self.batch_size, len(images)))], device)
-                for start in range(0, len(images), self.batch_size)
-            ]
+            with torch.inference_mode():
+                return self.backbone(images.to(next(self.backbone.parameters()).device)).float().cpu().numpy()
         finally:
             self.backbone.train(was_training)
-        return np.concatenate(features)
 
-    @torch.inference_mode()
-    def _encode(self, images: list[Image.Image], device: torch.device) -> np.ndarray:
-        batch = torch.stack([self.view(image.convert("RGB")) for image in images])
-        return self.backbone(batch.to(device)).float().cpu().numpy()
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        """float32 [n, w], not normalised."""
+        return np.concatenate(
+            [
+                self.embed_images(
+                    torch.stack(
+                        [
+                            self.image_transform(images[i])
+                            for i in range(start, min(start + self.batch_size, len(images)))
+                        ]
+                    )
+                )
+                for start in range(0, len(images), self.batch_size)
+            ]
+        )
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         raise ValueError("MoCo v3 has no text encoder: choose tasks on images alone")

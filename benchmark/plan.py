@@ -13,6 +13,8 @@ from rich.table import Table
 
 from benchmark.config import Choice, RunConfig, resolved
 from benchmark.evaluate import make_task
+from benchmark.featureconfig import FeatureConfig, JobConfig
+from benchmark.featureplan import features_for
 from benchmark.files import write_text
 from benchmark.frameworks import has_text, resolve_model
 from benchmark.options import ConfigError, identity_of, label_of
@@ -37,7 +39,7 @@ STYLES = {
 class PlannedRun:
     """One run of a sweep and where it stands."""
 
-    config: RunConfig
+    config: JobConfig
     folder: Path
     state: State
     samples: int | None
@@ -59,7 +61,12 @@ def make_plan(sweep: Sweep, results: Path) -> list[PlannedRun]:
             if named is None:
                 later.append(wish)
                 continue
-            run = _plan_run(sweep, wish, named, results)
+            features = features_for(sweep.name, wish, named)
+            if features is not None:
+                folder = results / sweep.name / features.name
+                samples = make_source(wish.pool, wish.grid.where).expected_samples()
+                runs.setdefault(features.name, PlannedRun(features, folder, state_of(folder, features), samples))
+            run = _plan_run(sweep, wish, named, features, results)
             known = runs.setdefault(run.config.name, run)
             if known.config != run.config:
                 raise ConfigError(
@@ -89,6 +96,7 @@ def write_plan(runs: Sequence[PlannedRun], sweep: Sweep, results: Path, command:
             "waits_for": list(run.config.waits_for),
         }
         for run in runs
+        if isinstance(run.config, RunConfig)
     ]
     plan = {"sweep": sweep.name, "command": command, "runs": rows}
     write_text(results / sweep.name / PLAN_FILE, json.dumps(plan, indent=1, sort_keys=True) + "\n")
@@ -136,7 +144,7 @@ def _check_grid(grid: Grid) -> None:
             )
 
 
-def _plan_run(sweep: Sweep, wish: Wish, named: Named, results: Path) -> PlannedRun:
+def _plan_run(sweep: Sweep, wish: Wish, named: Named, features: FeatureConfig | None, results: Path) -> PlannedRun:
     grid, pool, pruner, seed = wish.grid, wish.pool, wish.pruner, wish.seed
     source = make_source(pool, f"{grid.where}.pool")
     label = label_of(pruner.name, make_pruner(pruner, f"{grid.where}.pruner"), named.shown_as)
@@ -144,6 +152,8 @@ def _plan_run(sweep: Sweep, wish: Wish, named: Named, results: Path) -> PlannedR
     model = resolve_model(grid.framework, wish.model, grid.where)
     parts = {"framework": grid.framework, "model": model, "pool": source, "pruner": method, "seed": seed}
     names = {"pool_name": pool.name, "pruner_name": pruner.name}
+    if features is not None:
+        names["features"] = features.name
     config = RunConfig(
         sweep=sweep.name,
         framework=grid.framework,
@@ -157,7 +167,8 @@ def _plan_run(sweep: Sweep, wish: Wish, named: Named, results: Path) -> PlannedR
         evaluate=tuple(resolved(c.name, make_task(c, f"{grid.where}.evaluate")) for c in grid.evaluate),
         launch=grid.launch,
         identity=identity_of({**parts, **names, "train": grid.train}),
-        waits_for=named.waits_for,
+        waits_for=named.waits_for + ((features.name,) if features else ()),
+        features=features.name if features else None,
     )
     folder = results / sweep.name / config.name
     samples = source.expected_samples()

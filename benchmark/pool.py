@@ -111,12 +111,13 @@ class Pool(ABC):
         """The data set a sample comes from, where a pool mixes several."""
         return ""
 
-    def view(self, needs: Sequence[str] = ()) -> PoolView:
-        """The part a method may see. Raises PoolError for a feature that does not exist."""
-        missing = [name for name in needs if name not in self.features]
+    def view(self, needs: Sequence[str] = (), computed: Mapping[str, np.ndarray] | None = None) -> PoolView:
+        """The part a method may see, with ``computed`` features. Raises PoolError for one that does not exist."""
+        known = {**self.features, **(computed or {})}
+        missing = [name for name in needs if name not in known]
         if missing:
             raise PoolError(f"the method needs {', '.join(missing)}, which this pool does not have")
-        return PoolView(self.num_samples, self.fingerprint, {name: self.features[name] for name in needs})
+        return PoolView(self.num_samples, self.fingerprint, {name: known[name] for name in needs})
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from benchmark import plugins
 from benchmark.config import Choice, RunConfig, as_choice, resolved
+from benchmark.featureconfig import JobConfig
 from benchmark.frameworks import resolve_model
 from benchmark.options import ConfigError, check_keys, label_of, must_be_mapping
 from benchmark.pool import make_source
-from benchmark.pruner import Pruner, make_pruner
+from benchmark.pruner import make_pruner
 from benchmark.sweepfile import Grid
 
 SELECTOR_KEYS = ("pruner", "model", "pool", "seed")
@@ -41,6 +41,10 @@ class Named:
     """Names of runs, by the option that selected them."""
     shown_as: dict[str, str] = field(default_factory=dict)
     """The selectors in words: the same for all seeds."""
+    needs: tuple[str, ...] = ()
+    """Features that the method needs."""
+    encoders: list[RunConfig] = field(default_factory=list)
+    """The run that is to compute them, where the grid names one."""
 
     @property
     def waits_for(self) -> tuple[str, ...]:
@@ -51,7 +55,7 @@ class HasConfig(Protocol):
     """A planned run."""
 
     @property
-    def config(self) -> RunConfig: ...
+    def config(self) -> JobConfig: ...
 
 
 def find_runs(wish: Wish, planned: Iterable[HasConfig]) -> Named | None:
@@ -59,23 +63,29 @@ def find_runs(wish: Wish, planned: Iterable[HasConfig]) -> Named | None:
 
     Raises ConfigError for a selector that is none.
     """
-    named = Named()
-    known = [run.config for run in planned]
+    method = make_pruner(wish.pruner, f"{wish.grid.where}.pruner")
+    named = Named(needs=tuple(method.needs))
+    known = _runs(planned)
     for option, selector, where in _selectors(wish):
-        names = []
+        found = []
         for wanted in _wanted(selector, wish, where):
-            found = [c.name for c in known if _is(c, wanted)]
-            if not found:
+            same = [config for config in known if _is(config, wanted)]
+            if not same:
                 return None
-            names += found
-        named.options[option] = names
+            found += same
+        if option is None:
+            if len(found) != 1:
+                raise ConfigError(f"{where}: selects {len(found)} runs; features come from one")
+            named.encoders.append(found[0])
+            continue
+        named.options[option] = [config.name for config in found]
         named.shown_as[option] = _words(selector, where)
     return named
 
 
 def unmet(wish: Wish, planned: Iterable[HasConfig]) -> str:
     """The error for a wish whose runs are nowhere in the sweep."""
-    known = [run.config for run in planned]
+    known = _runs(planned)
     for _, selector, where in _selectors(wish):
         for wanted in _wanted(selector, wish, where):
             if not any(_is(config, wanted) for config in known):
@@ -88,24 +98,32 @@ def unmet(wish: Wish, planned: Iterable[HasConfig]) -> str:
     raise AssertionError("every run that was asked for is planned")
 
 
-def _selectors(wish: Wish) -> list[tuple[str, Mapping[str, Any], str]]:
-    """The options of a wish's method that select runs, with the place each stands in."""
+def _runs(planned: Iterable[HasConfig]) -> list[RunConfig]:
+    return [run.config for run in planned if isinstance(run.config, RunConfig)]
+
+
+def _selectors(wish: Wish) -> list[tuple[str | None, Mapping[str, Any], str]]:
+    """What a wish says of other runs, with the place: its method's options by name, and the encoder under None."""
     where = f"{wish.grid.where}.pruner"
-    cls = plugins.load("baselines", wish.pruner.name, Pruner, where)  # type: ignore[type-abstract]
-    found: list[tuple[str, Mapping[str, Any], str]] = []
-    if not dataclasses.is_dataclass(cls):  # reported when it is built
-        return found
-    for f in dataclasses.fields(cls):
+    method = make_pruner(wish.pruner, where)
+    found: list[tuple[str | None, Mapping[str, Any], str]] = []
+    if method.needs and wish.grid.features is not None and wish.grid.features.run:
+        found.append((None, *_checked(wish.grid.features.run, f"{wish.grid.where}.features.run")))
+    assert dataclasses.is_dataclass(method)
+    for f in dataclasses.fields(method):
         selector = wish.pruner.options.get(f.name)
         if not f.metadata.get("runs") or selector is None:
             continue
-        here = f"{where}.{wish.pruner.name}.{f.name}"
-        must_be_mapping(selector, here)
-        check_keys(selector, SELECTOR_KEYS, here)
-        if not selector.get("pruner"):
-            raise ConfigError(f"{here}.pruner: missing; say which runs, for example {{pruner: scan}}")
-        found.append((f.name, selector, here))
+        found.append((f.name, *_checked(selector, f"{where}.{wish.pruner.name}.{f.name}")))
     return found
+
+
+def _checked(selector: Any, where: str) -> tuple[Mapping[str, Any], str]:
+    must_be_mapping(selector, where)
+    check_keys(selector, SELECTOR_KEYS, where)
+    if not selector.get("pruner"):
+        raise ConfigError(f"{where}.pruner: missing; say which runs, for example {{pruner: scan}}")
+    return selector, where
 
 
 def _wanted(selector: Mapping[str, Any], wish: Wish, where: str) -> list[dict[str, Any]]:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.config import RunConfig
+from benchmark.featureconfig import FeatureConfig, JobConfig
 from benchmark.files import write_text
 from benchmark.lease import is_held
 from benchmark.options import plain
-from benchmark.record import ERROR_FILE, RECORD_FILE, STARTED_FILE, RecordError, read_record
+from benchmark.record import ERROR_FILE, FEATURES_FILE, RECORD_FILE, STARTED_FILE, RecordError, read_record
 
 logger = logging.getLogger(__name__)
 LEASE_FILE = "job/run.lock"
@@ -28,17 +29,19 @@ class State:
     detail: str = ""
 
 
-def state_of(folder: Path, config: RunConfig) -> State:
+def state_of(folder: Path, config: JobConfig) -> State:
     """*running* if a process works in the run's folder, else ``state_at_rest``."""
     return State("running") if is_held(folder / LEASE_FILE) else state_at_rest(folder, config)
 
 
-def state_at_rest(folder: Path, config: RunConfig) -> State:
+def state_at_rest(folder: Path, config: JobConfig) -> State:
     """What a run's files say.
 
     *done*: the record is valid and holds every evaluation asked for. *failed*: the run's own error is its
     newest word. *partial*: a checkpoint is there. *unreadable*: there is a record that is not of this schema.
     """
+    if isinstance(config, FeatureConfig):
+        return _state_of_features(folder)
     try:
         record = read_record(folder / RECORD_FILE)
     except FileNotFoundError:
@@ -54,9 +57,17 @@ def state_at_rest(folder: Path, config: RunConfig) -> State:
     return State("absent")
 
 
+def _state_of_features(folder: Path) -> State:
+    if (folder / FEATURES_FILE).exists():
+        return State("done")
+    if has_new_error(folder):
+        return State("failed", error_message(folder))
+    return State("partial" if any(folder.glob("chunks/*.npz")) else "absent")
+
+
 def has_record(folder: Path) -> bool:
-    """Whether a run has left its record, and with it all that other runs take from it."""
-    return (folder / RECORD_FILE).exists()
+    """Whether a run has left its record (a pass over features its facts), and all that others take from it."""
+    return (folder / RECORD_FILE).exists() or (folder / FEATURES_FILE).exists()
 
 
 def has_new_error(folder: Path) -> bool:

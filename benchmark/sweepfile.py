@@ -13,9 +13,10 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmark.config import Choice, LaunchConfig, TrainConfig, as_choice
+from benchmark.featureconfig import FeatureOptions
 from benchmark.options import ConfigError, build, check_keys, did_you_mean, load_yaml, must_be_mapping
 
-GRID_KEYS = ("framework", "model", "pool", "pruner", "seed", "train", "evaluate", "launch")
+GRID_KEYS = ("framework", "model", "pool", "pruner", "seed", "train", "features", "evaluate", "launch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,7 @@ class Grid:
     pruners: tuple[Choice, ...]
     seeds: tuple[int, ...]
     train: TrainConfig
+    features: FeatureOptions | None
     evaluate: tuple[Choice, ...]
     launch: LaunchConfig
 
@@ -121,6 +123,7 @@ def _read_grid(grid: Any, where: str) -> Grid:
         pruners=_as_choices(grid["pruner"], f"{where}.pruner"),
         seeds=tuple(seeds),
         train=build(TrainConfig, grid["train"], f"{where}.train"),
+        features=build(FeatureOptions, grid["features"], f"{where}.features") if grid.get("features") else None,
         evaluate=_as_choices(grid.get("evaluate") or [], f"{where}.evaluate"),
         launch=build(LaunchConfig, grid.get("launch") or {}, f"{where}.launch"),
     )

@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -55,6 +56,7 @@ class Trainer:
         pruner: Pruner,
         device: torch.device,
         report: Callable[[float, str], None] = NEVER,
+        features: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         self.folder, self.config, self.seed, self.pool = folder, config, seed, pool
         self.device, self.report = device, report
@@ -63,7 +65,9 @@ class Trainer:
         self.optimizer = make_optimizer(self.objective, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.pruner = pruner
-        pruner.setup(pool.view(pruner.needs), num_epochs=config.epochs, seed=seed, num_ranks=dist.world())
+        pruner.setup(
+            pool.view(pruner.needs, features or {}), num_epochs=config.epochs, seed=seed, num_ranks=dist.world()
+        )
         self.truth = TruthTracker(pool.truth, pool.num_samples)
         self.faults = FaultList(pool, config.max_skipped)
         self.now = Progress()

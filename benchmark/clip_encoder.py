@@ -1,0 +1,102 @@
+"""A frozen open_clip model that turns images and captions into features, trained here or elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from benchmark.options import ConfigError, did_you_mean
+
+logger = logging.getLogger(__name__)
+
+
+class ClipEncoder:
+    """Both towers in eval mode (``benchmark.evaluate.Encoder``); the model's mode is put back after every call."""
+
+    has_text = True
+    model: Any  # open_clip's CLIP or CustomTextCLIP
+
+    def __init__(
+        self,
+        model: nn.Module,
+        image_transform: Callable[[Image.Image], Tensor],
+        tokenizer: Callable[[list[str]], Tensor],
+        batch_size: int,
+    ) -> None:
+        self.model, self.image_transform, self.tokenizer = model, image_transform, tokenizer
+        self.batch_size = batch_size
+
+    def text_transform(self, caption: str) -> Tensor:
+        """int64 [context_length]"""
+        return self.tokenizer([caption])[0]
+
+    def embed_images(self, images: Tensor) -> np.ndarray:
+        """What ``image_transform`` gave, stacked: float32 [n, d], not normalised."""
+        return self._embed(images, "encode_image")
+
+    def embed_texts(self, tokens: Tensor) -> np.ndarray:
+        """What ``text_transform`` gave, stacked: float32 [n, d], not normalised."""
+        return self._embed(tokens, "encode_text")
+
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        return np.concatenate(
+            [
+                self.embed_images(torch.stack([self.image_transform(i) for i in images[k : k + self.batch_size]]))
+                for k in range(0, len(images), self.batch_size)
+            ]
+        )
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        return np.concatenate(
+            [
+                self.embed_texts(self.tokenizer(list(texts[k : k + self.batch_size])))
+                for k in range(0, len(texts), self.batch_size)
+            ]
+        )
+
+    def _embed(self, batch: Tensor, method: str) -> np.ndarray:
+        device = next(self.model.parameters()).device
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            with torch.inference_mode():
+                return getattr(self.model, method)(batch.to(device)).float().cpu().numpy()
+        finally:
+            self.model.train(was_training)
+
+
+def check_open_clip(model: str, pretrained: str, where: str) -> None:
+    """Raise ConfigError unless open_clip knows the model, and the weights are a tag of it or a file."""
+    known = open_clip.list_models()
+    if model not in known:
+        raise ConfigError(f"{where}: unknown open_clip model '{model}'{did_you_mean(model, known)}")
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if pretrained not in tags and not Path(pretrained).exists():
+        listed = f"(tags: {', '.join(tags)})" if tags else "(it has no tags)"
+        raise ConfigError(f"{where}: '{pretrained}' is neither a file nor a tag of {model} {listed}")
+
+
+def open_clip_encoder(model: str, pretrained: str, device: torch.device, batch_size: int) -> ClipEncoder:
+    """A model of open_clip's with published weights, or with those of a file.
+
+    Raises ConfigError if they cannot be had, saying where to put the file.
+    """
+    try:
+        # open_clip reads files with weights_only; a tag is fetched from a hub
+        built, _, transform = open_clip.create_model_and_transforms(model, pretrained=pretrained, device=device)
+        tokenizer = open_clip.get_tokenizer(model)
+    except Exception as error:  # every hub and loader has errors of its own
+        raise ConfigError(
+            f"the weights '{pretrained}' of {model} cannot be loaded ({type(error).__name__}: {error}). Without"
+            " access to the hub, fetch the file on another machine and name its path as 'pretrained'"
+        ) from error
+    assert callable(transform)
+    return ClipEncoder(built, transform, tokenizer, batch_size)

@@ -1,0 +1,75 @@
+"""Which pass over features a run needs, from its grid's ``features`` and its method's needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmark.clip_encoder import check_open_clip
+from benchmark.config import Choice, as_choice, resolved
+from benchmark.featureconfig import FeatureConfig
+from benchmark.frameworks import has_text
+from benchmark.options import ConfigError, identity_of
+from benchmark.pool import make_source
+from benchmark.references import Named, Wish
+
+
+def features_for(sweep: str, wish: Wish, named: Named) -> FeatureConfig | None:
+    """The pass that a wish's method needs; None if it needs none. Raises ConfigError for what cannot be had."""
+    needs = named.needs
+    if not needs:
+        return None
+    grid, where = wish.grid, f"{wish.grid.where}.features"
+    options = grid.features
+    with_text = has_text(grid.framework)
+    _check_needs(wish, needs, with_text)
+    assert options is not None
+    if options.run:
+        (run,) = named.encoders
+        encoder, label, seed = Choice(name="run", options={"run": run.name}), run.model.name, run.seed
+        waits_for: tuple[str, ...] = (run.name,)
+    else:
+        assert options.open_clip
+        assert options.pretrained
+        check_open_clip(options.open_clip, options.pretrained, f"{where}.open_clip")
+        chosen = {"model": options.open_clip, "pretrained": options.pretrained}
+        encoder, label, seed, waits_for = Choice(name="open_clip", options=chosen), options.open_clip, 0, ()
+    source = make_source(wish.pool, f"{grid.where}.pool")
+    target = None
+    if "target_embedding" in needs:
+        choice = as_choice(options.target, f"{where}.target")
+        target = resolved(choice.name, make_source(choice, f"{where}.target"))
+    parts: dict[str, Any] = {"encoder": encoder, "pool": source, "pool_name": wish.pool.name, "text": with_text}
+    if target is not None:
+        parts["target"] = target
+    return FeatureConfig(
+        sweep=sweep,
+        framework=grid.framework,
+        encoder=encoder,
+        encoder_label=label,
+        pool=resolved(wish.pool.name, source),
+        pool_label=source.label,
+        target=target,
+        with_text=with_text,
+        seed=seed,
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        device=grid.train.device,
+        launch=grid.launch,
+        identity=identity_of(parts),
+        waits_for=waits_for,
+    )
+
+
+def _check_needs(wish: Wish, needs: tuple[str, ...], with_text: bool) -> None:
+    where, name = f"{wish.grid.where}.features", wish.pruner.name
+    if wish.grid.features is None:
+        raise ConfigError(
+            f"{where}: missing; {name} needs {', '.join(needs)}: say what computes it, the run of this sweep"
+            " {run: {pruner: full}} or {open_clip: ViT-B-32, pretrained: TAG-OR-FILE}"
+        )
+    if "text_embedding" in needs and not with_text:
+        raise ConfigError(
+            f"{wish.grid.where}.pruner.{name}: needs captions, which {wish.grid.framework} does not read"
+        )
+    if "target_embedding" in needs and wish.grid.features.target is None:
+        raise ConfigError(f"{where}.target: missing; {name} needs target_embedding: name the target's data set")

@@ -6,6 +6,7 @@ B below is the number of samples ranked together: a global batch, or one rank's 
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -31,15 +32,23 @@ def by_rank(
     return order, picked
 
 
-def extremeness(order: np.ndarray, mode: str) -> np.ndarray:
-    """Each direction's rising order, int64 [B, 2] -> float64 [B] in [0, 1]: nearness to the end that is dropped.
+def extremeness(order: np.ndarray, mode: str, steps: int) -> np.ndarray:
+    """Each direction's rising order, int64 [B, 2] -> uint8 [B] in 0..steps: nearness to the end that is dropped.
 
-    1 is the lowest loss for ``redundant``, the highest for ``ill_matched``, either for ``both``, by the mean rank.
+    By mean rank: ``redundant`` drops the lowest losses, ``ill_matched`` the highest, ``both`` either.
     """
-    rank = np.empty(order.shape, dtype=np.int64)
-    np.put_along_axis(rank, order, np.arange(len(order))[:, None], axis=0)
-    share = rank.mean(axis=1) / max(len(order) - 1, 1)  # 0 the lowest loss, 1 the highest
-    return {"redundant": 1 - share, "ill_matched": share, "both": np.abs(2 * share - 1)}[mode]
+    count = len(order)
+    rank_sum = np.empty(count, dtype=np.int64)  # 0 to 2 B - 2
+    rank_sum[order[:, 0]] = np.arange(count)
+    rank_sum[order[:, 1]] += np.arange(count)
+    return _steps_of_rank_sum(count, mode, steps)[rank_sum]
+
+
+@lru_cache(maxsize=8)
+def _steps_of_rank_sum(count: int, mode: str, steps: int) -> np.ndarray:
+    share = np.arange(2 * count - 1) / max(2 * count - 2, 1)  # 0 the lowest loss, 1 the highest
+    nearness = {"redundant": 1 - share, "ill_matched": share, "both": np.abs(2 * share - 1)}[mode]
+    return np.rint(nearness * steps).astype(np.uint8)
 
 
 def _rising(losses: np.ndarray) -> np.ndarray:

@@ -167,12 +167,10 @@ class Scan(Pruner):
             picked["redundant"] = losses < self.redundant_below
         if self.ill_matched_above is not None:
             picked["ill_matched"] = losses > self.ill_matched_above
-        marks = 1 + np.rint(extremeness(order, self.mode) * (STRENGTH - 1)).astype(np.uint8)
-        for kind in KINDS:
-            marks[merge(picked[kind], self.combine, self.overlap, rng)] |= BITS[kind]
-        # a sample that comes twice in an epoch keeps what either visit marked
-        np.bitwise_or.at(self.marks_now, ids, marks & ~np.uint8(STRENGTH))
-        self.marks_now[ids] = self.marks_now[ids] & ~np.uint8(STRENGTH) | marks & STRENGTH
+        self.marks_now[ids] &= ~np.uint8(STRENGTH)
+        self.marks_now[ids] |= 1 + extremeness(order, self.mode, STRENGTH - 1)
+        for kind in KINDS:  # a sample that comes twice in an epoch keeps what either visit marked
+            self.marks_now[ids[merge(picked[kind], self.combine, self.overlap, rng)]] |= BITS[kind]
 
 
 def _fall(previous: float, loss: float) -> float:

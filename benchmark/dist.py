@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as td
@@ -66,13 +66,13 @@ def gather_objects(value: T) -> list[T]:
     return values
 
 
-def broadcast(value: str) -> str:
-    """Rank 0's word, on all ranks."""
+def broadcast(value: T) -> T:
+    """Rank 0's value, on all ranks."""
     if world() == 1:
         return value
-    words: list[object] = [value]
-    td.broadcast_object_list(words, src=0)
-    return str(words[0])
+    values: list[Any] = [value if rank() == 0 else None]
+    td.broadcast_object_list(values, src=0)
+    return cast(T, values[0])
 
 
 @contextmanager

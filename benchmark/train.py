@@ -29,7 +29,7 @@ from benchmark.optim import clip_gradient, learning_rate, make_optimizer, set_le
 from benchmark.order import steps_in_epoch
 from benchmark.pool import Pool
 from benchmark.progress import Progress
-from benchmark.pruner import EpochPlan, Pruner
+from benchmark.pruner import EpochPlan, Pruner, StaticPruner
 from benchmark.record import finite
 from benchmark.seeds import seed_of
 from benchmark.truth import TruthTracker
@@ -93,6 +93,7 @@ class Trainer:
         """
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             self._resume()
+            self._share_choice()
             model = self._wrapped()
             self.objective.train()
             try:
@@ -106,6 +107,11 @@ class Trainer:
             data_seconds=self._data_seconds(),
             device=self.device,
         )
+
+    def _share_choice(self) -> None:
+        """What a static method chooses is rank 0's: clustering may round differently from call to call."""
+        if isinstance(self.pruner, StaticPruner) and dist.world() > 1:
+            self.pruner.load_state_dict(dist.broadcast(self.pruner.state_dict() if dist.rank() == 0 else {}))
 
     def _run_epoch(self, model: Callable[..., Any]) -> None:
         now, started = self.now, time.perf_counter()

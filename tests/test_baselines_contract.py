@@ -23,7 +23,8 @@ from benchmark.pruner import Pruner, StaticPruner, make_pruner
 
 N, B, EPOCHS = 96, 16, 12
 REQUIRED: dict[str, dict[str, Any]] = {
-    name: {"keep_fraction": 0.5} for name in ("random_dynamic", "random_subset")
+    name: {"keep_fraction": 0.5}
+    for name in ("density", "prototypes", "random_dynamic", "random_subset", "semdedup")
 }
 """Options for methods that have one without a default."""
 

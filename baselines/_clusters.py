@@ -1,0 +1,106 @@
+"""Spherical k-means through faiss, and the samples cluster by cluster.
+
+Letters in shapes: N samples, K clusters, d embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import faiss
+import numpy as np
+
+from baselines._vectors import blocks, unit_rows
+
+POINTS_A_CENTROID = 256
+"""faiss's own limit on the samples that centroids are trained on."""
+COLUMNS, ROWS = 2048, 8192
+"""Samples compared at once: a block of cosines stays at 64 MB for a cluster of any size."""
+DECIMALS = 4
+"""Of cosines: float16 embeddings give no more. What differs by rounding alone, which varies from call to call (two
+samples that are a cluster are equally far from its centroid), is a tie."""
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """Samples by their nearest centroid; no cluster is empty."""
+
+    centroids: np.ndarray
+    """float32 [K, d] of length 1"""
+    of_sample: np.ndarray
+    """int64 [N]"""
+    similarity: np.ndarray
+    """float32 [N]: cosine with the own centroid"""
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """int64 [K]"""
+        return np.bincount(self.of_sample, minlength=len(self.centroids))
+
+    def members(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Each cluster with the ids of its samples in rising order."""
+        order = np.argsort(self.of_sample, kind="stable")
+        yield from enumerate(np.split(order, np.cumsum(self.sizes)[:-1]))
+
+
+def cluster(features: np.ndarray, count: int, iterations: int, seed: int) -> Clusters:
+    """Group the rows of ``features``, [N, d], into at most ``count`` clusters by cosine.
+
+    Centroids are trained on at most 256 samples each, drawn from ``seed``; one that no sample is nearest to
+    falls away. On a machine with GPUs faiss uses them.
+    """
+    total, width = features.shape
+    count = min(count, total)
+    rng = np.random.default_rng(seed)
+    drawn = min(total, count * POINTS_A_CENTROID)
+    ids = np.sort(rng.choice(total, size=drawn, replace=False)) if drawn < total else np.arange(total)
+    sample = unit_rows(features, ids)
+    has_gpu = getattr(faiss, "get_num_gpus", lambda: 0)() > 0
+    kmeans = faiss.Kmeans(
+        *(width, count),
+        niter=iterations,
+        seed=seed % (1 << 31),
+        spherical=True,
+        gpu=has_gpu,
+        min_points_per_centroid=1,
+        max_points_per_centroid=POINTS_A_CENTROID,
+    )
+    kmeans.train(sample)
+    return _assign(features, np.ascontiguousarray(kmeans.centroids, dtype=np.float32))
+
+
+def _assign(features: np.ndarray, centroids: np.ndarray) -> Clusters:
+    index = faiss.IndexFlatIP(centroids.shape[1])
+    index.add(centroids)
+    nearest, similarity = np.empty(len(features), dtype=np.int64), np.empty(len(features), dtype=np.float32)
+    for here, rows in blocks(features):
+        found, which = index.search(rows, 1)
+        nearest[here], similarity[here] = which[:, 0], found[:, 0]
+    used, of_sample = np.unique(nearest, return_inverse=True)
+    return Clusters(centroids[used], of_sample, np.round(similarity, DECIMALS))
+
+
+def redundancy(features: np.ndarray, groups: Clusters, first: np.ndarray) -> np.ndarray:
+    """float32 [N], at least 0: a sample's largest cosine with one of its cluster that has a lower ``first``, [N].
+
+    The earlier sample need not be kept itself, as published (SemDeDup): chains lose more than a greedy pass would.
+    """
+    found = np.zeros(len(features), dtype=np.float32)
+    for _, ids in groups.members():
+        ordered = ids[np.argsort(first[ids], kind="stable")]
+        found[ordered] = largest_before(unit_rows(features, ordered))
+    return found
+
+
+def largest_before(rows: np.ndarray) -> np.ndarray:
+    """float32 [n, d] -> float32 [n]: each row's largest product with an earlier row, at least 0."""
+    found = np.zeros(len(rows), dtype=np.float32)
+    for start in range(0, len(rows), COLUMNS):
+        columns = rows[start : start + COLUMNS]
+        for first in range(0, start, ROWS):
+            products = rows[first : min(first + ROWS, start)] @ columns.T
+            np.maximum(found[start : start + COLUMNS], products.max(axis=0), out=found[start : start + COLUMNS])
+        own = np.triu(columns @ columns.T, k=1).max(axis=0)
+        np.maximum(found[start : start + COLUMNS], own, out=found[start : start + COLUMNS])
+    return np.round(found, DECIMALS)

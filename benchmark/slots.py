@@ -30,7 +30,7 @@ class Slots:
 
     limit: int | None
     """Most runs at a time; None lets cores and GPUs decide."""
-    gpus: list[str] = field(default_factory=machine_gpus)
+    gpus: list[str] = field(default_factory=lambda: machine_gpus())
     cores: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     _held: dict[str, ExitStack] = field(default_factory=dict)
     _cores_taken: dict[str, int] = field(default_factory=dict)

@@ -75,7 +75,9 @@ def _in_queue(run: PlannedRun, state: State, queue: Queue) -> State:
     if state.name == "failed" and not (job is not None and job.state == "PENDING") and _failed_since(run.folder):
         return state
     if job is not None:
-        return State("running", "starting") if job.is_running else State("queued", job.hint)
+        if job.is_running:
+            return State("running", "ending" if job.state == "COMPLETING" else "starting")
+        return State("queued", job.hint)
     if name not in queue.submitted or state.name == "failed":
         return state
     if queue.silent:

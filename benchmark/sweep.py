@@ -27,8 +27,8 @@ from benchmark.standing import with_states
 from benchmark.status import status_table, watch
 from benchmark.sweepfile import read_sweep
 
-WIDTH = 160
-"""Columns of what is printed to no terminal."""
+WIDTH = 500
+"""Columns of what is printed to no terminal: a run stays on one line, for grep."""
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
 

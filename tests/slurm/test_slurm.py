@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cluster import cluster, why_not
 from tiny import clip_grid
 
 from benchmark import sweep
@@ -18,23 +16,6 @@ from benchmark.record import read_record
 from benchmark.slurm import slurm_parameters
 
 pytestmark = pytest.mark.slurm
-
-
-@pytest.fixture(scope="module")
-def slurm() -> Iterator[None]:
-    """SLURM's clients find the cluster through the environment while this module's tests run."""
-    if reason := why_not():
-        if os.environ.get("CI"):
-            pytest.fail(f"CI must test on a real SLURM: {reason}")
-        pytest.skip(reason)
-    with cluster() as environment:
-        before = os.environ.get("SLURM_CONF")
-        os.environ["SLURM_CONF"] = environment["SLURM_CONF"]
-        yield
-        if before is None:
-            del os.environ["SLURM_CONF"]
-        else:
-            os.environ["SLURM_CONF"] = before
 
 
 def records(path: Path, count: int, seconds: float = 180) -> list[Path]:

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -58,9 +59,20 @@ def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
 @lru_cache(maxsize=4096)
 def _built(cls: type[T], options: str) -> T:
     """Remembered: a sweep of 1,000 runs asks for the same few methods, pools and tasks again and again."""
-    built = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), json.loads(options)))
+    built = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), _literal(json.loads(options))))
     assert isinstance(built, cls)
     return built
+
+
+def _literal(value: Any) -> Any:
+    """Values as they are: references were resolved when their file was read, and ``${HOME}`` is the shell's."""
+    if isinstance(value, Mapping):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_literal(item) for item in value]
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", lambda found: 2 * found.group(1) + "\\${", value)
+    return value
 
 
 def label_of(name: str, built: Any, shown_as: Mapping[str, str] | None = None) -> str:

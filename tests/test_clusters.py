@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tiny import clip_grid
 
 from benchmark import sweep
 from benchmark.config import LaunchConfig
+from benchmark.options import build
 from benchmark.slurm import slurm_parameters
 from benchmark.sweepfile import read_sweep
 
@@ -49,6 +51,16 @@ def test_a_profile_is_found_beside_the_sweep_in_named_folders_or_by_its_path(
     assert launch_of(path, "launch.profile=site/ours.yaml").partition == "site"
     assert launch_of(path, f"launch.profile={tmp_path}/site/ours.yaml").partition == "site"
     assert launch_of(path, "launch.profile=example").gpus == 4  # the project's own
+
+
+@pytest.mark.parametrize("line", ["export A=${HOME}/x", r"echo \${HOME}", r"echo \\${HOME}", "$HOME", "${env:X}"])
+def test_a_shell_s_variables_in_set_up_lines_are_left_to_the_shell(
+    line: str, write_sweep: WriteSweep, tmp_path: Path
+) -> None:
+    write(tmp_path / "mine.yaml", setup=[line])
+    launch = launch_of(write_sweep(clip_grid()), "launch.profile=mine")
+    assert launch.setup == [line]
+    assert build(LaunchConfig, dataclasses.asdict(launch), "again") == launch
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,20 @@ class TrainConfig:
         require(self.num_workers >= 0, "num_workers", "at least 0", self.num_workers)
 
 
+SAID_ELSEWHERE = {
+    "nodes": "launch.nodes",
+    "ntasks-per-node": "launch.ranks",
+    "cpus-per-task": "launch.cpus",
+    "gpus-per-node": "launch.gpus",
+    "time": "launch.minutes",
+    "partition": "launch.partition",
+    "account": "launch.account",
+    "qos": "launch.qos",
+    "constraint": "launch.constraint",
+}
+"""Options of sbatch that have a name of their own here."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LaunchConfig:
     """What a run asks of the machine; none of it changes a result."""
@@ -117,13 +131,18 @@ class LaunchConfig:
     setup: list[str] = field(default_factory=list)
     """Shell lines before the job, such as ``module load cuda``."""
     sbatch: dict[str, Any] = field(default_factory=dict)
-    """Any other sbatch option, ``{mail-type: END}``."""
+    """Any other sbatch option, ``{mail-type: END}``; true stands for an option without a value."""
+    srun: dict[str, Any] = field(default_factory=dict)
+    """Any option of the srun that starts the ranks, ``{cpu-bind: none}``."""
 
     def __post_init__(self) -> None:
         for name in ("nodes", "cpus", "minutes"):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         require(self.gpus >= 0, "gpus", "at least 0", self.gpus)
         require(self.ranks is None or self.ranks >= 1, "ranks", "at least 1", self.ranks)
+        for name in ("sbatch", "srun"):
+            for key, value in getattr(self, name).items():
+                _check_slurm_option(name, str(key), value)
 
     @property
     def ranks_per_node(self) -> int:
@@ -132,6 +151,11 @@ class LaunchConfig:
     @property
     def num_ranks(self) -> int:
         return self.nodes * self.ranks_per_node
+
+    @property
+    def srun_words(self) -> list[str]:
+        """``srun`` as it stands on a command line."""
+        return [f"--{k}" if v is True else f"--{k}={v}" for k, v in self.srun.items() if v is not False]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +211,16 @@ class RunConfig:
         node["waits_for"], node["features"] = tuple(node.get("waits_for", ())), node.get("features")
         check_keys(node, [f.name for f in dataclasses.fields(RunConfig)], str(path), all_required=True)
         return RunConfig(**node)
+
+
+def _check_slurm_option(kind: str, key: str, value: Any) -> None:
+    """Raise ValueError for an option that sbatch or srun would be given twice, or could not be given."""
+    if key.startswith("-"):
+        raise ValueError(f"{kind}.{key}: write it without its dashes, '{key.lstrip('-')}'")
+    if kind == "sbatch" and key.replace("_", "-") in SAID_ELSEWHERE:
+        raise ValueError(f"{kind}.{key}: say {SAID_ELSEWHERE[key.replace('_', '-')]} instead")
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{kind}.{key}: expected one value, got {value!r}")
 
 
 def as_choice(node: Any, where: str) -> Choice:

@@ -20,6 +20,7 @@ from benchmark.config import RunConfig
 from benchmark.log import last_line
 from benchmark.plan import PlannedRun
 from benchmark.record import LOG_FILE
+from benchmark.slots import Slots
 from benchmark.state import State, has_record, state_of
 
 LOCAL_TIMEOUT_MINUTES = 60 * 24 * 30
@@ -52,10 +53,10 @@ def run_inline(runs: Sequence[PlannedRun], console: Console, fail_fast: bool) ->
 
 @dataclass
 class LocalQueue:
-    """Runs as processes of this machine, ``limit`` at a time."""
+    """Runs as processes of this machine, as many at a time as there is room for, in order."""
 
     runs: Sequence[PlannedRun]
-    limit: int
+    slots: Slots
     fail_fast: bool
     console: Console
     active: dict[str, tuple[PlannedRun, Any, TaskID]] = field(default_factory=dict)
@@ -68,11 +69,14 @@ class LocalQueue:
             total = bars.add_task("all runs", total=len(waiting), text="")
             try:
                 while waiting or self.active:
-                    for run in [run for run in waiting if not hindrance_of(run)][: self.limit - len(self.active)]:
+                    for run in [run for run in waiting if not hindrance_of(run)]:
+                        gpus = self.slots.take(run)
+                        if gpus is None:  # in order: no small run overtakes a large one for ever
+                            break
                         waiting.remove(run)
-                        self._start(run, bars)
-                    if not self.active:  # what is left waits for runs that ended without a record
-                        break
+                        self._start(run, gpus, bars)
+                    if not self.active and all(hindrance_of(run) for run in waiting):
+                        break  # what is left waits for runs that ended without a record
                     time.sleep(POLL_SECONDS)
                     for name in [name for name, (_, process, _) in self.active.items() if process.done()]:
                         self._finish(name, bars)
@@ -90,7 +94,7 @@ class LocalQueue:
         for _, process, _ in self.active.values():
             process.cancel(check=False)
 
-    def _start(self, run: PlannedRun, bars: Progress) -> None:
+    def _start(self, run: PlannedRun, gpus: Sequence[str], bars: Progress) -> None:
         launch = run.config.launch
         executor = submitit.LocalExecutor(folder=run.folder / "job")
         executor.update_parameters(
@@ -99,12 +103,14 @@ class LocalQueue:
             gpus_per_node=launch.gpus,
             stderr_to_stdout=True,
         )
+        executor.parameters["visible_gpus"] = tuple(gpus)  # submitit checks for numbers; CUDA also takes UUIDs
         with _environment(OMP_NUM_THREADS=str(launch.cpus)), _errors_to(run.folder / "job" / "starter.log"):
             process = executor.submit(job.Job(str(run.folder.resolve())))
         self.active[run.config.name] = (run, process, bars.add_task(run.config.name, total=1.0, text="starting"))
 
     def _finish(self, name: str, bars: Progress) -> None:
         run, process, bar = self.active.pop(name)
+        self.slots.free(name)
         state = state_of(run.folder, run.config)
         if state.name in ("absent", "partial"):
             state = State("failed", f"the process ended without a record; see {process.paths.stdout}")
@@ -128,14 +134,6 @@ def hindrance_of(run: PlannedRun) -> str:
     """Why a run cannot start now: those it waits for that have no record yet; "" if it can."""
     missing = [name for name in run.config.waits_for if not has_record(run.folder.parent / name)]
     return f"waits for {', '.join(missing)}" if missing else ""
-
-
-def local_limit(runs: Sequence[PlannedRun]) -> int:
-    """How many runs fit this machine's cores side by side; with GPUs, one at a time."""
-    if any(run.config.launch.gpus for run in runs):
-        return 1
-    widest = max((run.config.launch.cpus * run.config.launch.num_ranks for run in runs), default=1)
-    return max(1, len(os.sched_getaffinity(0)) // widest)
 
 
 def _bars(console: Console) -> Progress:

@@ -53,12 +53,25 @@ class RunLog:
 
 def last_line(path: Path) -> dict[str, Any] | None:
     """The last whole line of a run's log, or None; reads only the end of the file."""
+    lines = last_lines(path, 4096)
+    return lines[-1] if lines else None
+
+
+def last_lines(path: Path, num_bytes: int = 8192) -> list[dict[str, Any]]:
+    """The whole lines among a log's last bytes, oldest first; what cannot be read is passed over."""
+    found = []
     try:
         with path.open("rb") as file:
             file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - 4096))
+            file.seek(max(0, file.tell() - num_bytes))
             lines = file.read().split(b"\n")[:-1]
-        line = json.loads(lines[-1]) if lines else None
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
-        return None
-    return line if isinstance(line, dict) else None
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        try:
+            content = json.loads(line)
+        except ValueError:  # the first may be half a line
+            continue
+        if isinstance(content, dict):
+            found.append(content)
+    return found

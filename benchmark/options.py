@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,13 +47,32 @@ def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
         if required and f.name not in options:
             raise ConfigError(f"{where}.{f.name}: missing; {cls.__name__} has no default for it")
     try:
-        built = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), dict(options)))
+        built = copy.deepcopy(_built(cls, json.dumps(options)))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{where}.{error.full_key}: {str(error).splitlines()[0]}") from error
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from error
     assert isinstance(built, cls)
     return built
+
+
+@lru_cache(maxsize=4096)
+def _built(cls: type[T], options: str) -> T:
+    """Remembered: a sweep of 1,000 runs asks for the same few methods, pools and tasks again and again."""
+    built = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), _literal(json.loads(options))))
+    assert isinstance(built, cls)
+    return built
+
+
+def _literal(value: Any) -> Any:
+    """Values as they are: references were resolved when their file was read, and ``${HOME}`` is the shell's."""
+    if isinstance(value, Mapping):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_literal(item) for item in value]
+    if isinstance(value, str):
+        return re.sub(r"(\\*)\$\{", lambda found: 2 * found.group(1) + "\\${", value)
+    return value
 
 
 def label_of(name: str, built: Any, shown_as: Mapping[str, str] | None = None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 from collections.abc import Sequence
@@ -32,6 +31,8 @@ STYLES = {
     "failed": "red",
     "unreadable": "red",
     "blocked": "red",
+    "stopped": "yellow",
+    "unknown": "yellow",
 }
 
 
@@ -100,6 +101,12 @@ def write_plan(runs: Sequence[PlannedRun], sweep: Sweep, results: Path, command:
     ]
     plan = {"sweep": sweep.name, "command": command, "runs": rows}
     write_text(results / sweep.name / PLAN_FILE, json.dumps(plan, indent=1, sort_keys=True) + "\n")
+
+
+def counts_of(runs: Sequence[PlannedRun]) -> str:
+    """``3 done, 1 failed``"""
+    names = [run.state.name for run in runs]
+    return ", ".join(f"{names.count(name)} {name}" for name in sorted(set(names)))
 
 
 def plan_table(runs: Sequence[PlannedRun], title: str) -> Table:
@@ -177,34 +184,6 @@ def _plan_run(sweep: Sweep, wish: Wish, named: Named, features: FeatureConfig | 
             f"{grid.where}.train.batch_size: {grid.train.batch_size} is more than the pool's {samples} samples"
         )
     return PlannedRun(config, folder, state_of(folder, config), samples)
-
-
-def with_states(runs: Sequence[PlannedRun], queue: dict[str, str]) -> list[PlannedRun]:
-    """The runs with their states read again; ``queue`` is what SLURM says of submitted runs, by run name.
-
-    A run that has yet to start is *waiting* for runs that are not done, or *blocked* by one that cannot be.
-    """
-    fresh: dict[str, PlannedRun] = {}
-    for run in runs:
-        state = state_of(run.folder, run.config)
-        if state.name not in ("done", "running") and run.config.name in queue:
-            state = State(queue[run.config.name])
-        hindrance = _hindrance([fresh[name] for name in run.config.waits_for])
-        if hindrance is not None and state.name in ("absent", "partial"):
-            state = hindrance
-        elif hindrance is not None and state.name == "queued":
-            state = State("queued", f"{hindrance.name} {hindrance.detail}")
-        fresh[run.config.name] = dataclasses.replace(run, state=state)
-    return list(fresh.values())
-
-
-def _hindrance(others: Sequence[PlannedRun]) -> State | None:
-    """What keeps a run from starting that waits for ``others``; None if all of them are done."""
-    for other in others:
-        if other.state.name in ("failed", "unreadable", "blocked"):
-            return State("blocked", f"by {other.config.name}, which is {other.state.name}")
-    left = [other.config.name for other in others if other.state.name != "done"]
-    return State("waiting", f"for {', '.join(left)}") if left else None
 
 
 def _resources(run: PlannedRun) -> str:

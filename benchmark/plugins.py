@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import sys
 from types import GenericAlias
 from typing import TypeVar
 
@@ -28,8 +29,8 @@ def load(package: str, name: str, base: type[T], where: str) -> type[T]:
     Raises ConfigError, opening with ``where``, for an unknown name (with the nearest one), a file that
     cannot be imported, and a file that defines none or several.
     """
-    known = names(package)
-    if name not in known:
+    is_loaded = f"{package}.{name}" in sys.modules and not name.startswith("_")  # then no folder need be listed
+    if not is_loaded and name not in (known := names(package)):
         raise ConfigError(f"{where}: unknown name '{name}'{did_you_mean(name, known)} (known: {', '.join(known)})")
     file = f"{package.replace('.', '/')}/{name}.py"
     try:

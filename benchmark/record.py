@@ -128,6 +128,8 @@ SCHEMA = _object(
     }
 )
 _VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+_VALID: set[tuple[str, int, int, int]] = set()
+"""Files that this process has validated: a status that is watched reads each record again and again."""
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
@@ -139,10 +141,14 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
 def read_record(path: Path) -> dict[str, Any]:
     """Read and validate. Raises FileNotFoundError, or RecordError for anything but a record of this schema."""
     try:
+        stat = path.stat()
         record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except ValueError as error:  # also what is not UTF-8
         raise RecordError(f"{path}: not JSON ({error}); move it away to have the run evaluated again") from error
-    validate(record, path)
+    version = (str(path), stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    if version not in _VALID:
+        validate(record, path)
+        _VALID.add(version)
     assert isinstance(record, dict)
     return record
 

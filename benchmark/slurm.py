@@ -1,9 +1,8 @@
-"""Submitting runs to SLURM through submitit, and asking squeue about them; what a run has done, disk tells."""
+"""Submitting runs to SLURM through submitit. What a run has done, disk tells; what is queued, ``queued``."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +14,8 @@ from benchmark import job
 from benchmark.config import LaunchConfig
 from benchmark.files import write_text
 from benchmark.plan import PlannedRun
+from benchmark.queued import SUBMITTED_FILE, job_of
 from benchmark.state import has_record
-
-SUBMITTED_FILE = "job/submitted.json"
 
 
 def submit_slurm(runs: Sequence[PlannedRun], folder: Path) -> list[str]:
@@ -43,7 +41,7 @@ def submit_slurm(runs: Sequence[PlannedRun], folder: Path) -> list[str]:
 def _dependency(run: PlannedRun) -> str:
     """sbatch's ``dependency``: after the runs it waits for have ended well; "" if none of them is left."""
     missing = [name for name in run.config.waits_for if not has_record(run.folder.parent / name)]
-    jobs = [job_id for name in missing if (job_id := _job_id(run.folder.parent / name))]
+    jobs = [job_id for name in missing if (job_id := job_of(run.folder.parent / name))]
     return f"afterok:{':'.join(jobs)}" if jobs else ""
 
 
@@ -61,14 +59,6 @@ def _submit_array(group: Sequence[PlannedRun], folder: Path, dependency: str) ->
     return [submitted.job_id for submitted in jobs]
 
 
-def _job_id(folder: Path) -> str | None:
-    """The job a run was submitted as; None if it never was."""
-    try:
-        return str(json.loads((folder / SUBMITTED_FILE).read_text())["job_id"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def slurm_parameters(launch: LaunchConfig, name: str) -> dict[str, Any]:
     """What ``SlurmExecutor.update_parameters`` takes; options that were not set are left to the cluster."""
     asked = {
@@ -80,6 +70,7 @@ def slurm_parameters(launch: LaunchConfig, name: str) -> dict[str, Any]:
         "gpus_per_node": launch.gpus or None,
         "setup": [f"export OMP_NUM_THREADS={launch.cpus}", *launch.setup],
         "additional_parameters": launch.sbatch or None,
+        "srun_args": launch.srun_words or None,
     }
     return {
         "job_name": name,
@@ -90,16 +81,3 @@ def slurm_parameters(launch: LaunchConfig, name: str) -> dict[str, Any]:
         "stderr_to_stdout": True,
         **{key: value for key, value in asked.items() if value is not None},
     }
-
-
-def queue_states(runs: Sequence[PlannedRun]) -> dict[str, str]:
-    """``queued`` or ``running``, by run name, for submitted runs that squeue still lists; {} without SLURM."""
-    ids = {job_id: run.config.name for run in runs if (job_id := _job_id(run.folder))}
-    if not ids:
-        return {}
-    try:
-        done = subprocess.run(["squeue", "-h", "-r", "-o", "%i %T"], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    states = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if " " in line)
-    return {name: "running" if states[i] == "RUNNING" else "queued" for i, name in ids.items() if i in states}

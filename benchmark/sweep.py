@@ -1,4 +1,4 @@
-"""``python -m benchmark.sweep SWEEP [key=value ...]``: plan a sweep and run what is missing of it."""
+"""``python -m benchmark.sweep SWEEP [key=value ...]``: plan a sweep, run what is missing, say how it stands."""
 
 from __future__ import annotations
 
@@ -13,24 +13,34 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark import plugins
-from benchmark.launch import LocalQueue, local_limit, run_inline
+from benchmark import clusters, doctor, plugins
+from benchmark.cancel import at_work, cancel, local_sweeps
+from benchmark.estimate import estimate
+from benchmark.launch import LocalQueue, run_inline
 from benchmark.lease import HeldError, lease
 from benchmark.options import ConfigError
-from benchmark.plan import PlannedRun, make_plan, plan_table, with_states, write_plan
-from benchmark.slurm import queue_states, submit_slurm
+from benchmark.plan import PlannedRun, counts_of, make_plan, plan_table, write_plan
+from benchmark.queued import look
+from benchmark.slots import Slots
+from benchmark.slurm import submit_slurm
+from benchmark.standing import with_states
+from benchmark.status import status_table, watch
 from benchmark.sweepfile import read_sweep
 
+WIDTH = 500
+"""Columns of what is printed to no terminal: a run stays on one line, for grep."""
 EXIT_FAILED, EXIT_USAGE = 1, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, 1 if a run failed or cannot be read, 2 for a mistake in the input."""
-    options = _parser().parse_intermixed_args(arguments)
+    words = sys.argv[1:] if arguments is None else list(arguments)
     console = Console(stderr=True)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        return _sweep(options, console)
+        if words[:1] == ["doctor"]:
+            return doctor.main(words[1:], Console(width=None if sys.stdout.isatty() else WIDTH))
+        return _sweep(_parser().parse_intermixed_args(words), console)
     except (ConfigError, HeldError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
@@ -40,27 +50,62 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sweep(options: argparse.Namespace, console: Console) -> int:
-    sweep = read_sweep(options.sweep, options.overrides)
+    profile = [f"launch.{clusters.KEY}={options.profile}"] if options.profile else []
+    sweep = read_sweep(options.sweep, [*options.overrides, *profile])
     plan = make_plan(sweep, options.results)
-    runs = with_states(plan, queue_states(plan))
-    if options.dry_run or options.status:
-        Console(width=None if sys.stdout.isatty() else 160).print(plan_table(runs, _title(sweep.name, runs)))
-        return 0
-    cluster = options.cluster or _default_cluster()
     folder = options.results / sweep.name
+    if options.dry_run or options.status or options.watch or options.cancel:
+        return _look(options, plan, folder)
+    cluster = options.cluster or _default_cluster()
+    slots = Slots(options.jobs)
     with lease(folder / "sweep.lock", wait_seconds=60):  # two sweeps at once submit one after the other
-        runs = with_states(plan, queue_states(plan))
-        write_plan(runs, sweep, options.results, _command(options))
+        queue = look(plan)
+        runs = with_states(plan, queue)
         todo = _to_do(runs, options.retry)
-        console.print(_title(sweep.name, runs) + f"; {len(todo)} to run ({cluster})", soft_wrap=True)
+        if cluster == "local":
+            slots.check(todo)
+        write_plan(runs, sweep, options.results, _command(options))
+        console.print(_title(runs) + f"; {len(todo)} to run ({cluster})", soft_wrap=True)
+        if queue.silent:
+            console.print(
+                f"SLURM does not answer ({queue.silent}): runs it may hold are left alone", soft_wrap=True
+            )
+        _print_estimate(todo, options.results, console)
         if cluster == "slurm" and todo:
             ids = submit_slurm(todo, folder)
-            console.print(f"submitted {len(ids)} runs as {', '.join(ids)}; see --status", soft_wrap=True)
-    if cluster == "inline":
-        run_inline(todo, console, options.fail_fast)
-    elif cluster == "local":
-        LocalQueue(todo, options.jobs or local_limit(todo), options.fail_fast, console).work()
-    return _conclude(plan, cluster, console)
+            console.print(
+                f"submitted {len(ids)} runs as {shortened(ids)}; see --status or --watch", soft_wrap=True
+            )
+    if cluster != "slurm" and todo:
+        with at_work(folder):
+            if cluster == "inline":
+                run_inline(todo, console, options.fail_fast)
+            else:
+                LocalQueue(todo, slots, options.fail_fast, console).work()
+    return _conclude(plan, console)
+
+
+def _look(options: argparse.Namespace, plan: Sequence[PlannedRun], folder: Path) -> int:
+    """What starts nothing: the plan, the status, and ending what was started."""
+    out = Console(width=None if sys.stdout.isatty() else WIDTH)
+    if options.watch:
+        watch(plan, out, _title, lambda: bool(local_sweeps(folder)))
+        return 0
+    queue = look(plan)
+    runs = with_states(plan, queue)
+    if options.cancel:
+        return 0 if cancel(runs, queue, folder, out) else EXIT_FAILED
+    if options.status:
+        out.print(status_table(runs, queue, _title(runs)))
+    else:
+        out.print(plan_table(runs, _title(runs)))
+        _print_estimate(_to_do(runs, options.retry), options.results, out)
+    return 0
+
+
+def _print_estimate(todo: Sequence[PlannedRun], results: Path, console: Console) -> None:
+    for line in estimate(todo, results):
+        console.print(f"estimate: {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _default_cluster() -> str:
@@ -76,7 +121,7 @@ def _default_cluster() -> str:
 
 def _to_do(runs: Sequence[PlannedRun], retry: bool) -> list[PlannedRun]:
     """What to start, in an order in which every run comes after those it waits for."""
-    startable = ("absent", "partial", "waiting", "blocked") + (("failed",) if retry else ())
+    startable = ("absent", "partial", "stopped", "waiting", "blocked") + (("failed",) if retry else ())
     coming = {run.config.name for run in runs if run.state.name in ("done", "queued", "running")}
     todo = []
     for run in runs:
@@ -86,30 +131,36 @@ def _to_do(runs: Sequence[PlannedRun], retry: bool) -> list[PlannedRun]:
     return todo
 
 
-def _conclude(plan: Sequence[PlannedRun], cluster: str, console: Console) -> int:
+def _conclude(plan: Sequence[PlannedRun], console: Console) -> int:
     """Say what is wrong, and how to go on."""
-    runs = with_states(plan, queue_states(plan))
+    runs = with_states(plan, look(plan))
     for run in runs:
         if run.state.name in ("failed", "unreadable"):
             console.print(f"{run.state.name}: {run.config.name}", style="red", markup=False, soft_wrap=True)
             console.print(f"  {run.state.detail}\n  in {run.folder}", markup=False, soft_wrap=True)
     if any(run.state.name == "failed" for run in runs):
         console.print("the same command with --retry takes failed runs again")
-    console.print(_title(plan[0].config.sweep, runs), soft_wrap=True)
+    console.print(_title(runs), soft_wrap=True)
     return EXIT_FAILED if any(run.state.name in ("failed", "unreadable") for run in runs) else 0
 
 
-def _title(name: str, runs: Sequence[PlannedRun]) -> str:
-    counts = {
-        state: sum(run.state.name == state for run in runs) for state in sorted({r.state.name for r in runs})
-    }
-    return f"{name}: {len(runs)} runs, " + ", ".join(f"{count} {state}" for state, count in counts.items())
+def _title(runs: Sequence[PlannedRun]) -> str:
+    return f"{runs[0].config.sweep}: {len(runs)} runs, {counts_of(runs)}"
+
+
+def shortened(ids: Sequence[str]) -> str:
+    """``12_[0-999], 13``: array tasks by their array."""
+    arrays: dict[str, list[int]] = {}
+    for job_id in ids:
+        array, _, task = job_id.partition("_")
+        arrays.setdefault(array, []).extend([int(task)] if task else [])
+    return ", ".join(f"{a}_[{min(tasks)}-{max(tasks)}]" if tasks else a for a, tasks in arrays.items())
 
 
 def _command(options: argparse.Namespace) -> str:
     results = [] if options.results == Path("results") else ["--results", str(options.results)]
     words = ["python", "-m", "benchmark.sweep", str(options.sweep), *options.overrides, *results]
-    return shlex.join(words)
+    return shlex.join([*words, *(["--profile", options.profile] if options.profile else [])])
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -119,7 +170,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmark.sweep",
         description="Plan a sweep and run what is missing of it; what is done is never run twice.",
-        epilog=f"methods: {methods}. pools: {pools}. evaluation tasks: {tasks}.",
+        epilog="`python -m benchmark.sweep doctor` says what a cluster supports."
+        f" methods: {methods}. pools: {pools}. evaluation tasks: {tasks}.",
     )
     parser.add_argument("sweep", type=Path, help="sweep file, for example sweeps/quickstart.yaml")
     parser.add_argument(
@@ -130,13 +182,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
     parser.add_argument("--status", action="store_true", help="print where each run stands and start nothing")
+    parser.add_argument("--watch", action="store_true", help="--status, refreshed until nothing changes any more")
+    parser.add_argument("--cancel", action="store_true", help="end what this sweep has queued or running")
     parser.add_argument(
         "--cluster",
         choices=("slurm", "local", "inline"),
         help="where to run; default: slurm if this machine has it, else local. inline is this very process",
     )
+    parser.add_argument("--profile", help="cluster profile for every grid: a name in clusters/, or a path")
     parser.add_argument(
-        "--jobs", type=int, help="runs side by side with --cluster local (default: as cores allow)"
+        "--jobs", type=int, help="runs side by side with --cluster local (default: as GPUs and cores allow)"
     )
     parser.add_argument("--retry", action="store_true", help="take failed runs again")
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failed run")

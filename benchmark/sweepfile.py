@@ -12,6 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from benchmark import clusters
 from benchmark.config import Choice, LaunchConfig, TrainConfig, as_choice
 from benchmark.featureconfig import FeatureOptions
 from benchmark.options import ConfigError, build, check_keys, did_you_mean, load_yaml, must_be_mapping
@@ -71,7 +72,7 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     name = str(tree["name"])
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name.startswith("."):
         raise ConfigError(f"{path}: name: '{name}' names a folder: use letters, digits, '_', '-' and '.'")
-    read = tuple(_read_grid(grid, f"{path}: grid[{i}]") for i, grid in enumerate(tree["grid"]))
+    read = tuple(_read_grid(grid, f"{path}: grid[{i}]", path.parent) for i, grid in enumerate(tree["grid"]))
     return Sweep(name=name, grids=read)
 
 
@@ -103,7 +104,7 @@ def _apply_overrides(tree: dict[str, Any], overrides: Sequence[str], path: Path)
     return {str(key): value for key, value in changed.items()}
 
 
-def _read_grid(grid: Any, where: str) -> Grid:
+def _read_grid(grid: Any, where: str, beside: Path) -> Grid:
     must_be_mapping(grid, where)
     check_keys(grid, GRID_KEYS, where)
     for key in ("framework", "model", "pool", "pruner", "train"):
@@ -115,6 +116,8 @@ def _read_grid(grid: Any, where: str) -> Grid:
     for seed in seeds:
         if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
             raise ConfigError(f"{where}.seed: expected whole numbers from 0, got {seed!r}")
+    launch = grid.get("launch") or {}
+    must_be_mapping(launch, f"{where}.launch")
     return Grid(
         where=where,
         framework=grid["framework"],
@@ -125,7 +128,7 @@ def _read_grid(grid: Any, where: str) -> Grid:
         train=build(TrainConfig, grid["train"], f"{where}.train"),
         features=build(FeatureOptions, grid["features"], f"{where}.features") if grid.get("features") else None,
         evaluate=_as_choices(grid.get("evaluate") or [], f"{where}.evaluate"),
-        launch=build(LaunchConfig, grid.get("launch") or {}, f"{where}.launch"),
+        launch=build(LaunchConfig, clusters.with_profile(launch, beside, f"{where}.launch"), f"{where}.launch"),
     )
 
 

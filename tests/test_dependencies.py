@@ -14,8 +14,9 @@ from tiny import TINY_CLIP, clip_grid
 from benchmark import job, sweep
 from benchmark.coreset import load_coreset
 from benchmark.options import ConfigError
-from benchmark.plan import PlannedRun, make_plan, with_states
+from benchmark.plan import PlannedRun, make_plan
 from benchmark.record import read_record
+from benchmark.standing import with_states
 from benchmark.sweepfile import read_sweep
 
 Plan = Callable[..., list[PlannedRun]]
@@ -127,7 +128,7 @@ def test_a_failed_run_blocks_what_waits_for_it_and_nothing_else(
     assert run_sweep(path, "--cluster", "inline") == 1
     assert list(records(path)) == ["full s0"]
     runs = make_plan(read_sweep(path), path.parent / "results")
-    states = {run.config.pruner.name: run.state for run in with_states(runs, {})}
+    states = {run.config.pruner.name: run.state for run in with_states(runs)}
     assert (states["scan"].name, states["coreset"].name) == ("failed", "blocked")
     assert "which is failed" in states["coreset"].detail
     assert run_sweep(path, "--cluster", "inline") == 1  # starts nothing: what it waits for is not tried again

@@ -84,11 +84,14 @@ def all_but(count: int, mask: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 
 def mutation_share(phase: int, cycle: int, schedule: str = "cosine") -> float:
-    """Share of the candidates dropped at ``phase``: 0 at phase 0; its mean over a cycle's phases is 1/2.
+    """Share of the candidates dropped at ``phase``: 0 at phase 0; but for ``all`` a cycle's mean is 1/2.
 
     ``cosine`` rises to 1 at phase ``cycle`` (SCAN, eq. for rho_cur). ``fixed`` is one share for all
-    mutation epochs: (cycle + 1) / (2 cycle), which is 2/3 for 3 of them.
+    mutation epochs: (cycle + 1) / (2 cycle), which is 2/3 for 3 of them. ``all`` is 1 in each, for rates that the
+    others cannot reach: a cycle's mean is then cycle / (cycle + 1).
     """
+    if schedule == "all":
+        return 1.0 if phase else 0.0
     if schedule == "fixed":
         return (cycle + 1) / (2 * cycle) if phase else 0.0
     return 0.5 * (1 + math.cos(math.pi * (cycle - phase) / cycle))

@@ -41,7 +41,8 @@ class Scan(Pruner):
     with ``redundant_share: 0.6`` drops low losses, ``ill_matched`` with ``ill_matched_share: 0.6`` high ones.
     """
     schedule: str = field(default="cosine", metadata=LATER_OPTION)
-    """How much is dropped: ``cosine`` grows in a cycle, ``fixed`` drops its mean in every mutation epoch."""
+    """How much is dropped: ``cosine`` grows in a cycle, ``fixed`` drops its mean in every mutation epoch, ``all``
+    drops every candidate in each (with long cycles and large shares the rate goes up to 90 % and more)."""
     combine: str = field(default="top_up", metadata=LATER_OPTION)
     """How two directions make one set: the paper's ``top_up`` (see ``overlap``), ``intersection`` or ``union``."""
     full_last_epochs: int = field(default=0, metadata=LATER_OPTION)
@@ -67,7 +68,7 @@ class Scan(Pruner):
         if self.full_last_epochs < 0:
             raise ValueError(f"full_last_epochs must be at least 0, got {self.full_last_epochs}")
         check_option("mode", self.mode, ("both", *KINDS))
-        check_option("schedule", self.schedule, ("cosine", "fixed"))
+        check_option("schedule", self.schedule, ("cosine", "fixed", "all"))
         check_option("combine", self.combine, ("top_up", "intersection", "union"))
         check_option("rank_within", self.rank_within, ("global", "rank"))
 

@@ -161,6 +161,18 @@ def test_a_cycle_prunes_half_the_candidates_on_average(cls: type[Scan], schedule
     assert 0 <= 0.5 * total - np.mean(dropped) < 1  # each mutation epoch rounds down
 
 
+@pytest.mark.parametrize("cls", [Scan, ScanRandom])
+def test_rates_above_half_are_reached_by_dropping_all_candidates_in_long_cycles(cls: type[Scan]) -> None:
+    cycle = 15
+    scan = preparing(
+        cls, num_samples=1000, cycle=cycle, schedule="all", redundant_share=0.48, ill_matched_share=0.48
+    )
+    dropped = [int((~keep).sum()) for keep in planned_cycles(scan, cycle + 1)]
+    total = int((scan.marks_now & 0b1100_0000 > 0).sum())
+    assert dropped == [0, *[total] * cycle]
+    assert np.mean(dropped) / 1000 > 0.85  # some samples are candidates of both kinds, so less than 0.96 * 15 / 16
+
+
 @pytest.mark.parametrize(("cls", "nested"), [(Scan, True), (ScanRandom, False)])
 def test_scan_drops_candidates_and_its_control_anything(cls: type[Scan], nested: bool) -> None:
     scan = preparing(cls, num_samples=1000)

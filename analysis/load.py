@@ -155,7 +155,13 @@ def _read_sweep(folder: Path) -> _Sweep:
 
 
 def _is_run(folder: Path) -> bool:
-    return any((folder / name).exists() for name in (RECORD_FILE, ERROR_FILE, LOG_FILE, CONFIG_FILE))
+    """Not a pass over features: what it is for, the runs that wait for it, stand in the plan themselves."""
+    if not any((folder / name).exists() for name in (RECORD_FILE, ERROR_FILE, LOG_FILE, CONFIG_FILE)):
+        return False
+    try:
+        return load_yaml(folder / CONFIG_FILE).get("kind") != "features"
+    except ConfigError:
+        return True
 
 
 def _read_plan(path: Path, problems: list[Problem]) -> dict[str, Any] | None:

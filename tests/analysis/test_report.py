@@ -270,6 +270,16 @@ def test_a_sweep_without_a_plan_and_runs_outside_the_plan_are_reported(
     assert "failed: RuntimeError: no plan knows me" in report.words
 
 
+def test_a_pass_over_features_is_no_missing_run(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = results / "tiny" / "features-vit-shapes-s0-abc123"
+    put(results, record("full", 0))
+    folder.mkdir()
+    (folder / "config.yaml").write_text("kind: features\nframework: clip\n", encoding="utf-8")
+    report = Report(results, capsys)
+    assert folder.name not in report.words
+    assert report.stdout.startswith("1 records, 0 missing runs")
+
+
 def test_a_broken_plan_is_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(results, record("full", 0))
     (results / "tiny" / "plan.json").write_text('{"runs": [{"run": "../../etc"}]}')

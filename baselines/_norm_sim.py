@@ -54,7 +54,7 @@ def shrink(features: np.ndarray, ids: np.ndarray, count: int, steps: int) -> np.
         out = min(step, len(ids) - count)
         stays = ~lowest_last(quadratic(features, ids, moment, len(ids)), out)
         # DEVIATION(neg_clip_loss): NormSim-D's matrix is exact and that of the samples left; the released code
-        # estimates it on a tenth of them, and begins with that of the whole pool
+        # estimates it on a tenth of them, begins with that of the whole pool, and has a CLIP score choose first
         moment -= second_moment(features, ids[~stays])
         ids = ids[stays]
     return ids

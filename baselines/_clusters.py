@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from baselines._vectors import blocks, unit_rows
+from baselines._vectors import Features, blocks, unit_rows
 
 POINTS_A_CENTROID = 256
 """faiss's own limit on the samples that centroids are trained on."""
@@ -44,16 +44,18 @@ class Clusters:
         yield from enumerate(np.split(order, np.cumsum(self.sizes)[:-1]))
 
 
-def cluster(features: np.ndarray, count: int, iterations: int, seed: int) -> Clusters:
+def cluster(
+    features: Features, count: int, iterations: int, seed: int, points: int = POINTS_A_CENTROID
+) -> Clusters:
     """Group the rows of ``features``, [N, d], into at most ``count`` clusters by cosine.
 
-    Centroids are trained on at most 256 samples each, drawn from ``seed``; one that no sample is nearest to
+    Centroids are trained on at most ``points`` samples each, drawn from ``seed``; one that no sample is nearest to
     falls away. On a machine with GPUs faiss uses them.
     """
     total, width = features.shape
     count = min(count, total)
     rng = np.random.default_rng(seed)
-    drawn = min(total, count * POINTS_A_CENTROID)
+    drawn = min(total, count * points)
     ids = np.sort(rng.choice(total, size=drawn, replace=False)) if drawn < total else np.arange(total)
     sample = unit_rows(features, ids)
     has_gpu = getattr(faiss, "get_num_gpus", lambda: 0)() > 0
@@ -64,13 +66,13 @@ def cluster(features: np.ndarray, count: int, iterations: int, seed: int) -> Clu
         spherical=True,
         gpu=has_gpu,
         min_points_per_centroid=1,
-        max_points_per_centroid=POINTS_A_CENTROID,
+        max_points_per_centroid=points,
     )
     kmeans.train(sample)
     return _assign(features, np.ascontiguousarray(kmeans.centroids, dtype=np.float32))
 
 
-def _assign(features: np.ndarray, centroids: np.ndarray) -> Clusters:
+def _assign(features: Features, centroids: np.ndarray) -> Clusters:
     index = faiss.IndexFlatIP(centroids.shape[1])
     index.add(centroids)
     nearest, similarity = np.empty(len(features), dtype=np.int64), np.empty(len(features), dtype=np.float32)

@@ -45,7 +45,8 @@ class Pruner(ABC):
     """A pruning method. Subclasses are dataclasses whose fields are hyper-parameters and nothing else."""
 
     needs: ClassVar[tuple[str, ...]] = ()
-    """Features of the pool that must exist before ``setup``: ``image_embedding``, ``text_embedding``."""
+    """Features that must exist before ``setup``: the pool's ``image_embedding`` and ``text_embedding``, [N, d];
+    ``target_embedding`` of another data set's images, [M, d]. A property where it depends on an option."""
 
     pool: PoolView
     num_epochs: int
@@ -57,6 +58,11 @@ class Pruner(ABC):
     def setup(self, pool: PoolView, *, num_epochs: int, seed: int, num_ranks: int = 1) -> None:
         """Called once before training, also before ``load_state_dict``. Extend to allocate state."""
         self.pool, self.num_epochs, self.seed, self.num_ranks = pool, num_epochs, seed, num_ranks
+
+    @property
+    def uses_target_data(self) -> bool:
+        """Whether it looks at images of the task that is evaluated: a table must say so."""
+        return "target_embedding" in self.needs
 
     @abstractmethod
     def plan(self, epoch: int) -> EpochPlan:

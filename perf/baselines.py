@@ -4,7 +4,9 @@
     python perf/baselines.py --samples 100000 --only semdedup
 
 Each measurement is a process of its own, so that peaks do not mix. The embeddings are random vectors of length 1,
-float16, in clusters, with one in ten a near-copy of another.
+float16, in clusters, with one in ten a near-copy of another; one in two captions is its image's vector with noise.
+The last column is the share of what the plain version keeps that our method keeps too: methods that draw clusters
+or batches do not draw those of the plain version.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 sys.path[0] = str(Path(__file__).parent.parent)  # or this file would hide the package of its name
+from perf import plain  # noqa: E402 (found by the line above)
+
 WIDTH = 512
 METHODS: dict[str, dict[str, Any]] = {
     "semdedup": {"clusters": None, "iterations": 20},
@@ -29,13 +34,30 @@ METHODS: dict[str, dict[str, Any]] = {
     "prototypes": {"iterations": 20},
     "clip_score": {},
     "neg_clip_loss": {},
+    "neg_clip_loss, 1 partition": {"partitions": 1},
+    "neg_clip_loss, 1 partition, NormSim-2": {"partitions": 1, "norm_sim": "2"},
+    "neg_clip_loss, 1 partition, NormSim-D": {"partitions": 1, "norm_sim": "self"},
     "d2": {},
-    "sas": {},
+    "d2, first 20,000": {},
+    "sas": {"iterations": 20},
+    "sas, greedy": {"iterations": 20, "variant": "greedy"},
 }
+PLAIN: dict[str, Callable[[Path], np.ndarray]] = {
+    "semdedup": plain.semdedup,
+    "density": plain.density,
+    "prototypes": plain.prototypes,
+    "clip_score": plain.clip_score,
+    "neg_clip_loss, 1 partition": plain.neg_clip_loss,
+    "d2, first 20,000": plain.d2,  # a choice looks at all scores: 500,000 samples would take hours
+    "sas": plain.sas,
+    "sas, greedy": lambda folder: plain.sas(folder, is_greedy=True),
+}
+"""The same from the papers' words, by the method that is measured beside it."""
+ARRAYS = ("image_embedding", "text_embedding", "target_embedding")
 
 
-def embeddings(path: Path, samples: int, seed: int) -> None:
-    """Write float16 [samples, 512]."""
+def embeddings(path: Path, samples: int, seed: int, images: np.ndarray | None = None) -> None:
+    """Write float16 [samples, 512]; half of them near the row of ``images`` that stands beside them."""
     array = np.lib.format.open_memmap(path, "w+", np.float16, (samples, WIDTH))
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(max(1, samples // 1000), WIDTH)).astype(np.float32)
@@ -45,47 +67,34 @@ def embeddings(path: Path, samples: int, seed: int) -> None:
         copies = n // 10
         rows[:copies] = rows[copies : 2 * copies] + 0.05 * rng.normal(size=(copies, WIDTH))
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        array[start : start + n] = rows[rng.permutation(n)]
+        rows = rows[rng.permutation(n)]
+        if images is not None:
+            rows[: n // 2] += images[start : start + n // 2] * rng.random((n // 2, 1))
+            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        array[start : start + n] = rows
     array.flush()
 
 
-def ours(name: str, folder: Path) -> None:
+def ours(name: str, folder: Path) -> np.ndarray:
     from benchmark.config import Choice
     from benchmark.pool import PoolView
     from benchmark.pruner import make_pruner
 
-    features = {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in ("image_embedding", "text_embedding")}
+    features = {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in ARRAYS}
+    if "first 20,000" in name:
+        features = {n: array[:20_000] for n, array in features.items()}
     options = {"keep_fraction": 0.7, **METHODS[name]}
     pruner = make_pruner(Choice(name=name.split(",")[0], options=options), "perf")
     pruner.setup(PoolView(len(features["image_embedding"]), "perf", features), num_epochs=1, seed=0)
-    pruner.plan(0)
-
-
-def plain_semdedup(folder: Path, clusters: int) -> None:
-    """The steps of the paper's code, without its files: all pairs of a cluster at once, an upper triangle kept."""
-    import faiss
-
-    features = np.load(folder / "image_embedding.npy").astype(np.float32)
-    features /= np.linalg.norm(features, axis=1, keepdims=True)
-    kmeans = faiss.Kmeans(WIDTH, clusters, niter=20, spherical=True, seed=0)
-    kmeans.train(features)
-    similarity, nearest = kmeans.index.search(features, 1)
-    largest = np.zeros(len(features), dtype=np.float32)
-    for number in range(clusters):
-        ids = np.flatnonzero(nearest[:, 0] == number)
-        ids = ids[np.argsort(similarity[ids, 0])]
-        if len(ids):
-            largest[ids] = np.triu(features[ids] @ features[ids].T, k=1).max(axis=0)
-    np.argsort(largest)
+    return pruner.plan(0).keep
 
 
 def child(name: str, folder: Path) -> None:
     started = time.perf_counter()
-    if name.startswith("plain semdedup"):
-        plain_semdedup(folder, len(np.load(folder / "image_embedding.npy", mmap_mode="r")) // 1000)
-    else:
-        ours(name, folder)
+    method = name.removeprefix("plain ")
+    keep = ours(name, folder) if method == name else PLAIN[method](folder)
     seconds = time.perf_counter() - started
+    np.save(folder / f"{name}.keep.npy", keep)
     print(json.dumps({"seconds": seconds, "gigabytes": peak_gigabytes()}))
 
 
@@ -116,26 +125,41 @@ def main() -> None:
         child(options.child, options.folder)
         return
     names = [n for n in METHODS if n.startswith(options.only or "")]
-    if any(n.startswith("semdedup") for n in names):
-        names.append("plain semdedup")
+    names = [name for n in names for name in ((n, f"plain {n}") if n in PLAIN else (n,))]
+    if not names:
+        parser.error(f"no method opens with '{options.only}' (known: {'; '.join(METHODS)})")
     sizes = [options.samples] if options.no_slope else [options.samples, 2 * options.samples]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for samples in sizes:
         with tempfile.TemporaryDirectory() as name:
-            for number, array in enumerate(("image_embedding", "text_embedding")):
-                embeddings(Path(name) / f"{array}.npy", samples, number)
+            folder = Path(name)
+            embeddings(folder / "image_embedding.npy", samples, 0)
+            images = np.load(folder / "image_embedding.npy", mmap_mode="r")
+            embeddings(folder / "text_embedding.npy", samples, 1, images)
+            embeddings(folder / "target_embedding.npy", samples // 10, 2)
             for method in names:
-                found[method].append(measure(method, Path(name)))
+                found[method].append(measure(method, folder))
+                if method.startswith("plain "):
+                    found[method][-1]["alike"] = alike(folder, method)
                 print(f"  {samples:,} {method}: {found[method][-1]}", file=sys.stderr)
     report(found, sizes)
 
 
+def alike(folder: Path, name: str) -> float:
+    """The share of what a plain version keeps that the method keeps too."""
+    theirs, mine = (np.load(folder / f"{n}.keep.npy") for n in (name, name.removeprefix("plain ")))
+    return float((theirs & mine).sum() / theirs.sum())
+
+
 def report(found: dict[str, list[dict[str, float]]], sizes: list[int]) -> None:
-    head = "".join(f"{f'{n:,}: s':>16}{'peak GB':>9}" for n in sizes)
-    print(f"{'method':28}{head}{'10 M: s':>12}" if len(sizes) > 1 else f"{'method':28}{head}")
+    head = "".join(f"{f'{n:,}: s':>16}{'peak GB':>9}{'alike':>7}" for n in sizes)
+    print(f"{'method':44}{head}{'10 M: s':>12}" if len(sizes) > 1 else f"{'method':44}{head}")
     for name, rows in found.items():
-        line = f"{name:28}" + "".join(f"{row['seconds']:16.1f}{row['gigabytes']:9.2f}" for row in rows)
-        if len(rows) > 1:  # a power of N through both sizes
+        line = f"{name:44}"
+        for row in rows:
+            line += f"{row['seconds']:16.1f}{row['gigabytes']:9.2f}"
+            line += f"{row['alike']:7.2f}" if "alike" in row else " " * 7
+        if len(rows) > 1 and "first" not in name:  # a power of N through both sizes
             power = np.log(rows[1]["seconds"] / rows[0]["seconds"]) / np.log(sizes[1] / sizes[0])
             line += f"{rows[1]['seconds'] * (1e7 / sizes[1]) ** power:10.0f} (N^{power:.2f})"
         print(line)

@@ -24,7 +24,17 @@ from benchmark.pruner import Pruner, StaticPruner, make_pruner
 N, B, EPOCHS = 96, 16, 12
 REQUIRED: dict[str, dict[str, Any]] = {
     name: {"keep_fraction": 0.5}
-    for name in ("density", "prototypes", "random_dynamic", "random_subset", "semdedup")
+    for name in (
+        "clip_score",
+        "d2",
+        "density",
+        "neg_clip_loss",
+        "prototypes",
+        "random_dynamic",
+        "random_subset",
+        "sas",
+        "semdedup",
+    )
 }
 """Options for methods that have one without a default."""
 
@@ -42,7 +52,8 @@ def _coreset() -> None:
 
 def view() -> PoolView:
     rng = np.random.default_rng(0)
-    features = {name: rng.normal(size=(N, 8)).astype(np.float32) for name in ("image_embedding", "text_embedding")}
+    sizes = {"image_embedding": N, "text_embedding": N, "target_embedding": 24}
+    features = {name: rng.normal(size=(rows, 8)).astype(np.float32) for name, rows in sizes.items()}
     return PoolView(N, "contract", features)
 
 

@@ -249,6 +249,16 @@ def test_weights_that_cannot_be_fetched_say_where_to_put_the_file(
             r"features\.target: missing; needy_target needs target_embedding",
         ),
         (
+            clip_grid(
+                pruner=["full", {"neg_clip_loss": {"keep_fraction": 0.5, "norm_sim": "inf"}}], features=OF_FULL
+            ),
+            r"features\.target: missing; neg_clip_loss needs target_embedding",
+        ),
+        (
+            moco_grid(pruner=["full", {"d2": {"keep_fraction": 0.5}}], features=OF_FULL),
+            r"pruner\.d2: needs captions, which moco does not read",
+        ),
+        (
             moco_grid(pruner=["full", "needy"], features=OF_FULL),
             r"pruner\.needy: needs captions, which moco does not read",
         ),
@@ -261,9 +271,12 @@ def test_a_mistake_is_one_error_at_the_desk(write_sweep: Callable[..., Path], gr
 
 @pytest.mark.usefixtures("needy")
 def test_moco_gives_image_features_and_a_target_its_training_images(write_sweep: Callable[..., Path]) -> None:
-    moco = moco_grid(pruner=["full", "needy_image"], features=OF_FULL, model=TINY_MOCO, train={"epochs": 1})
+    without_text = {"d2": {"keep_fraction": 0.5, "score": "prototypes"}}  # what they need depends on their options
+    with_target = {"neg_clip_loss": {"keep_fraction": 0.5, "norm_sim": 2}}
+    pruners = ["full", "needy_image", without_text]
+    moco = moco_grid(pruner=pruners, features=OF_FULL, model=TINY_MOCO, train={"epochs": 1})
     target = clip_grid(
-        pruner=["full", "needy_target"],
+        pruner=["full", "needy_target", with_target],
         features={**OF_FULL, "target": "shapes"},
         model=TINY_CLIP,
         train={"epochs": 1},

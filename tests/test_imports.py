@@ -67,6 +67,7 @@ ORDER = [
     "probe",
     "clusterfacts",
     "doctor",
+    "listing",
     "sweep",
 ]
 """Rooms of ``benchmark/``, lowest first."""

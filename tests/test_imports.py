@@ -21,6 +21,7 @@ ORDER = [
     "sweepfile",
     "lease",
     "dist",
+    "provenance",
     "syncbn",
     "pool",
     "storage",

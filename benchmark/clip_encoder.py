@@ -95,8 +95,8 @@ def open_clip_encoder(model: str, pretrained: str, device: torch.device, batch_s
         tokenizer = open_clip.get_tokenizer(model)
     except Exception as error:  # every hub and loader has errors of its own
         raise ConfigError(
-            f"the weights '{pretrained}' of {model} cannot be loaded ({type(error).__name__}:"
-            f" {str(error).splitlines()[0]}). {_by_hand(model, pretrained)}"
+            f"the weights '{pretrained}' of {model} cannot be loaded ({type(error).__name__}"
+            f"{''.join(f': {line}' for line in str(error).splitlines()[:1])}). {_by_hand(model, pretrained)}"
         ) from error
     assert callable(transform)
     return ClipEncoder(built, transform, tokenizer, batch_size)

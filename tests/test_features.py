@@ -253,6 +253,19 @@ def test_weights_that_cannot_be_fetched_say_where_to_put_the_file(
 
 
 @pytest.mark.usefixtures("needy")
+@pytest.mark.parametrize("content", [b"", b"no weights"])
+def test_a_file_that_holds_no_weights_is_named(content: bytes, planned: Plan, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(content)
+    given = {"open_clip": "ViT-S-32-alt", "pretrained": str(weights)}
+    passing, _ = planned(clip_grid(pruner=["needy"], features=given))
+    with pytest.raises(
+        ConfigError, match=r"weights\.pt' of ViT-S-32-alt cannot be loaded .*must hold a state dict"
+    ):
+        job.run(passing.folder)
+
+
+@pytest.mark.usefixtures("needy")
 @pytest.mark.parametrize(
     ("grid", "message"),
     [

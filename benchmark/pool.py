@@ -90,8 +90,8 @@ class Pool(ABC):
 
     @property
     def truth(self) -> Mapping[str, np.ndarray]:
-        """Planted flags by name, bool [N], or integers [N]: groups of near-duplicates, of each of which all but one
-        are redundant (negative: in none). For the report alone."""
+        """Planted flags by name, bool [N], or groups of near-duplicates, integers [N], negative in none: of each
+        group all but one are redundant. For the report alone."""
         return {}
 
     @property

@@ -16,6 +16,7 @@ from rank_processes import on_ranks
 from tiny import TINY_CLIP, TINY_MOCO, clip_grid, moco_grid
 
 import baselines
+from analysis import report
 from benchmark import features, job, sweep
 from benchmark.coreset import load_coreset
 from benchmark.featureconfig import FeatureConfig
@@ -98,6 +99,11 @@ def test_a_sweep_trains_the_encoder_then_computes_features_then_prunes(write_swe
     score = (arrays["image_embedding"].astype(np.float32) * arrays["text_embedding"]).sum(axis=1)
     assert np.array_equal(load_coreset(runs["clip"].folder / "coreset.npz").keep, score >= np.median(score))
     assert not (folder / "chunks").exists() or not any((folder / "chunks").iterdir())
+    # a pass is no run that the report misses
+    out = path.parent / "report"
+    assert report.main(["--results", str(path.parent / "results"), "--out", str(out)]) == 0
+    assert "Missing runs" not in (out / "tables/main.md").read_text()
+    assert "| needy | 50.0 (n = 1)" in (out / "tables/main.md").read_text()
 
 
 @pytest.mark.usefixtures("needy")
@@ -250,6 +256,12 @@ def test_weights_that_cannot_be_fetched_say_where_to_put_the_file(
     assert f"https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main/{file} elsewhere" in shown
     assert f"name it: features: {{open_clip: ViT-B-32, pretrained: /path/to/{file}}}" in shown
     assert "1 blocked, 1 failed" in shown
+    out = path.parent / "report"
+    assert report.main(["--results", str(path.parent / "results"), "--out", str(out)]) == 0
+    (row,) = [line for line in (out / "tables/main.md").read_text().splitlines() if line.startswith("| tiny | ")]
+    assert "not run: waits for features-ViT-B-32-shapes-64-s0-" in row
+    assert ", failed: ConfigError: the weights 'laion2b_s34b_b79k' of ViT-B-32" in row
+    assert "--retry" in row
 
 
 @pytest.mark.usefixtures("needy")

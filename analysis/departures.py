@@ -31,7 +31,7 @@ def departures(root: Path) -> list[Departure]:
 
 
 def _in_file(path: Path, name: str) -> list[Departure]:
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()  # a broken file stops no report
     found = []
     for i, line in enumerate(lines):
         tag = _TAG.search(line)

@@ -12,16 +12,12 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.rows import Column, Row
 from analysis.shown import whole
+from analysis.statistics import Spread
 from analysis.style import Drawing, Look, axes, drawing, finish, slug
 from analysis.tables import Block
 from analysis.truth import TruthRow, truth_rows
 
 Looks = Mapping[str, Look]
-
-RANDOM = (
-    "A method that prunes at random has the base rate as its precision,"
-    " and as its recall the share it drops in an epoch."
-)
 
 
 def draw_block(block: Block, number: int, looks: Looks) -> list[Drawing]:
@@ -145,12 +141,15 @@ def _pruned(block: Block, flag: str, rows: Sequence[TruthRow], prefix: str) -> D
     with axes(1.2 + 0.42 * len(pruned)) as (figure, panel):
         for name, look in (("precision", Look("#0072B2", "o", "-")), ("recall", Look("#D55E00", "s", "-"))):
             per_row = [[entry[name] for entry in row.by_seed] for row in pruned]
-            _dots(panel, per_row, look, name, shift=-0.12 if name == "precision" else 0.12)
-        _base_rate(panel, rows)
+            shift = -0.12 if name == "precision" else 0.12
+            _dots(panel, per_row, look, name, shift)
+            _chance(panel, [row.at_random[name] for row in pruned], f"{name} at random", look, shift)
+        if not any(row.at_random["precision"] for row in pruned):  # records from before that was counted
+            _base_rate(panel, rows)
         labels = [f"{row.method}\n(n = {len(row.by_seed)})" for row in pruned]
         _share_axis(panel, labels, "share, %")
         finish(figure, panel, f"{flag}: what was pruned")
-        caption = f"{block.title}. Large: mean over seeds; small: each seed. {RANDOM}"
+        caption = f"{block.title}. Large: mean over seeds; small: each seed. Bars: as many samples at random."
         title = f"Pruned samples against the planted flag '{flag}'"
         return drawing(figure, slug(prefix, "pruned", flag), title, caption)
 
@@ -187,6 +186,17 @@ def _dots(
         plt.setp([*dots, *mean], color=look.colour, marker=look.marker, linestyle="none")
         plt.setp(mean, markeredgecolor="black")
         label = None
+
+
+def _chance(panel: Axes, per_row: Sequence[Spread | None], label: str, look: Look, shift: float) -> None:
+    """A bar where pruning at random would be."""
+    known = [(100 * value.mean, i + shift) for i, value in enumerate(per_row) if value]
+    if not known:
+        return
+    x, y = np.array(known).T
+    panel.plot(
+        x, y, marker="|", color=look.colour, markersize=11, markeredgewidth=2, linestyle="none", label=label
+    )
 
 
 def _base_rate(panel: Axes, rows: Sequence[TruthRow]) -> None:

@@ -11,7 +11,7 @@ from analysis.load import Missing, Results
 from analysis.rows import QUANTITIES, Cell, Column, Row
 from analysis.shown import MISSING, facts, heads, row_cells, row_notes
 from analysis.tables import Block
-from analysis.truth import SHARES, truth_rows
+from analysis.truth import AT_RANDOM, SHARES, TOLD, kinds_of, truth_cells, truth_heads, truth_rows
 
 LEGEND = (
     "Means over seeds in percent; sd is the sample standard deviation over seeds (ddof 1), n the number of seeds.",
@@ -63,6 +63,23 @@ def markdown(blocks: Sequence[Block], missing: Sequence[Missing]) -> str:
             table.append(_pipes(cells))
         parts += [f"## {escape_markdown(block.title)}", escape_markdown("; ".join(facts(block))), "\n".join(table)]
     return "\n\n".join([*parts, *_missing_markdown(missing)]) + "\n"
+
+
+def truth_markdown(blocks: Sequence[Block]) -> str:
+    """What was pruned against planted truth, a table a main table that has any."""
+    parts = ["# What was pruned, against planted truth", "\n".join(f"- {escape_markdown(line)}" for line in TOLD)]
+    for block in blocks:
+        rows = truth_rows(block)
+        kinds = kinds_of(rows)
+        table = [_pipes(["method", "flag", *map(" ".join, truth_heads(kinds))], escape=True)]
+        table.append(_pipes(["---", "---", *("---:" for _ in truth_heads(kinds))]))
+        for row in rows:
+            lines = [(cell.first_line, *cell.lines) for cell in truth_cells(row, kinds)]
+            cells = ["<br>".join(map(escape_markdown, told)) for told in lines]
+            table.append(_pipes([escape_markdown(row.method), escape_markdown(row.flag), *cells]))
+        if rows:
+            parts += [f"## {escape_markdown(block.title)}", "\n".join(table)]
+    return "\n\n".join(parts) + "\n"
 
 
 def _missing_markdown(missing: Sequence[Missing]) -> list[str]:
@@ -168,6 +185,7 @@ def truth_frame(blocks: Sequence[Block]) -> pd.DataFrame:
     for block in blocks:
         for truth in truth_rows(block):
             shares = {name: getattr(truth, name) for name in SHARES}
+            shares |= {AT_RANDOM[name]: value for name, value in truth.at_random.items()}
             shares |= {f"candidates: {kind}": value for kind, value in truth.candidates.items()}
             told = {**_block_row(block), "method": truth.method, "flag": truth.flag}
             rows += [

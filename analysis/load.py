@@ -14,6 +14,7 @@ from benchmark.options import ConfigError, load_yaml
 from benchmark.record import (
     CONFIG_FILE,
     ERROR_FILE,
+    FEATURES_FILE,
     LOG_FILE,
     PLAN_FILE,
     RECORD_FILE,
@@ -55,7 +56,7 @@ class Missing:
     method: str
     seed: int | None
     state: str
-    """``not run``, ``partial``, ``failed: …`` or ``unreadable record``."""
+    """``not run``, also with what it waits for, ``partial``, ``failed: …`` or ``unreadable record``."""
     command: str
     training: str | None
     """As ``Run.training``; None where the run has no readable ``config.yaml``."""
@@ -150,18 +151,28 @@ def _read_sweep(folder: Path) -> _Sweep:
         if record is not None:
             sweep.runs.append(Run(record, folder / name, planned=name in asked))
         else:
+            if state == "not run":
+                state += _waits_for(folder, asked.get(name, {}).get("waits_for", ()))
             sweep.missing.append(_missing(folder / name, asked.get(name), state, command))
     return sweep
 
 
 def _is_run(folder: Path) -> bool:
-    """Not a pass over features: what it is for, the runs that wait for it, stand in the plan themselves."""
+    """A pass over features is none: it leaves no record, and what it holds up is told at the runs that wait."""
     if not any((folder / name).exists() for name in (RECORD_FILE, ERROR_FILE, LOG_FILE, CONFIG_FILE)):
         return False
     try:
         return load_yaml(folder / CONFIG_FILE).get("kind") != "features"
     except ConfigError:
         return True
+
+
+def _waits_for(folder: Path, names: Iterable[str]) -> str:
+    """The first of the runs and passes in ``names`` that is not done, and how it stands; empty if all are."""
+    for name in names:
+        if not any((folder / name / file).exists() for file in (RECORD_FILE, FEATURES_FILE)):
+            return f": waits for {name}, {_state(folder / name)}"
+    return ""
 
 
 def _read_plan(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
@@ -182,7 +193,8 @@ def _plan_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
     if not name or Path(name).name != name:
         raise ValueError(f"'{name}' is not the name of a folder")
     texts = {key: str(entry.get(key, "?")) for key in ("framework", "model", "pool", "method")}
-    return {"run": name, "seed": _seed(entry.get("seed")), **texts}
+    waits_for = [str(one) for one in entry.get("waits_for", ())]
+    return {"run": name, "seed": _seed(entry.get("seed")), "waits_for": waits_for, **texts}
 
 
 def _seed(value: Any) -> int | None:
@@ -238,7 +250,7 @@ def _missing(folder: Path, entry: Mapping[str, Any] | None, state: str, command:
         sweep=folder.parent.name,
         seed=asked["seed"],
         state=state,
-        command=_retried(command) if state.startswith("failed") else command,
+        command=_retried(command) if "failed: " in state else command,
         training=training_of(config) if config else None,
         **texts,
     )

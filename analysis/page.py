@@ -15,21 +15,13 @@ import jinja2
 from markupsafe import Markup, escape
 
 from analysis.departures import Departure
-from analysis.figures import RANDOM
 from analysis.formats import LEGEND
 from analysis.load import Results, Run
-from analysis.shown import Shown, code_version, facts, heads, percent, row_cells, row_notes, shown
+from analysis.shown import code_version, facts, heads, row_cells, row_notes
 from analysis.style import Drawing
 from analysis.tables import Block
-from analysis.truth import SHARES, TruthRow, truth_rows
+from analysis.truth import TOLD, kinds_of, truth_cells, truth_heads, truth_rows
 from benchmark.record import RECORD_FILE
-
-TRUTH_HEADS: tuple[tuple[str, ...], ...] = (
-    ("base rate", "%"),
-    ("precision", "%"),
-    ("recall", "%"),
-    ("AUC of the loss", "%"),
-)
 
 
 class Page:
@@ -62,7 +54,7 @@ class Page:
             missing_summary=", ".join(f"{count} {state}" for state, count in sorted(states.items())),
             problems=self.results.problems,
             legend=LEGEND,
-            random_note=RANDOM,
+            truth_told=TOLD,
             protocols=sorted({column.protocol for block in self.blocks for column in block.columns}),
             tables=tables,
             has_truth=any(table["truth"] for table in tables),
@@ -83,7 +75,7 @@ class Page:
             for row in block.rows
         ]
         truth = truth_rows(block)
-        kinds = sorted({kind for row in truth for kind in row.candidates})
+        kinds = kinds_of(truth)
         anchors = {row["method"]: row["runs"][0]["anchor"] for row in rows if row["runs"]}
         return {
             "anchor": f"table-{number}",
@@ -92,8 +84,10 @@ class Page:
             "heads": heads(block),
             "rows": rows,
             "figures": [{**vars(f), "data": _data_uri(f.svg)} for f in figures],
-            "truth_heads": (*TRUTH_HEADS, *((f"candidates: {kind}", "%") for kind in kinds)),
-            "truth": [_truth(row, kinds, anchors[row.method]) for row in truth],
+            "truth_heads": truth_heads(kinds),
+            "truth": [
+                {**vars(row), "anchor": anchors[row.method], "cells": truth_cells(row, kinds)} for row in truth
+            ],
         }
 
     def _provenance(self, run: Run) -> Mapping[str, Any]:
@@ -118,13 +112,6 @@ class Page:
         except ValueError:  # two drives
             return ""
         return "" if common == Path(common.anchor) else quote(Path(os.path.relpath(record, out)).as_posix())
-
-
-def _truth(row: TruthRow, kinds: Sequence[str], anchor: str) -> dict[str, Any]:
-    values = [getattr(row, name) for name in SHARES] + [row.candidates.get(kind) for kind in kinds]
-    reasons = ["", "nothing pruned", "nothing pruned", "no losses seen", *("no candidates" for _ in kinds)]
-    cells = [shown(v, percent) if v else Shown(why) for v, why in zip(values, reasons, strict=True)]
-    return {"method": row.method, "flag": row.flag, "anchor": anchor, "cells": cells}
 
 
 def _tight(text: str) -> Markup:

@@ -95,8 +95,25 @@ def open_clip_encoder(model: str, pretrained: str, device: torch.device, batch_s
         tokenizer = open_clip.get_tokenizer(model)
     except Exception as error:  # every hub and loader has errors of its own
         raise ConfigError(
-            f"the weights '{pretrained}' of {model} cannot be loaded ({type(error).__name__}: {error}). Without"
-            " access to the hub, fetch the file on another machine and name its path as 'pretrained'"
+            f"the weights '{pretrained}' of {model} cannot be loaded ({type(error).__name__}"
+            f"{''.join(f': {line}' for line in str(error).splitlines()[:1])}). {_by_hand(model, pretrained)}"
         ) from error
     assert callable(transform)
     return ClipEncoder(built, transform, tokenizer, batch_size)
+
+
+def _by_hand(model: str, pretrained: str) -> str:
+    """Which file to fetch where there is access to the internet, and where to put it."""
+    if Path(pretrained).is_file():
+        return f"The file must hold a state dict of {model}, as open_clip reads it"
+    known = open_clip.get_pretrained_cfg(model, pretrained)
+    hub, _, name = (known.get("hf_hub") or "").rpartition("/")
+    url = (
+        f"https://huggingface.co/{hub}/resolve/main/{name or 'open_clip_model.safetensors'}"
+        if hub
+        else known["url"]
+    )
+    return (
+        f"Without access to the internet, fetch {url} elsewhere, put it where the jobs can read it, and name it:"
+        f" features: {{open_clip: {model}, pretrained: /path/to/{url.rpartition('/')[2]}}}"
+    )

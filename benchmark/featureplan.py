@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from benchmark.clip_encoder import check_open_clip
@@ -12,9 +13,14 @@ from benchmark.options import ConfigError, identity_of
 from benchmark.pool import make_source
 from benchmark.references import Named, Wish
 
+TARGET = "target_embedding"
+
 
 def features_for(sweep: str, wish: Wish, named: Named) -> FeatureConfig | None:
-    """The pass that a wish's method needs; None if it needs none. Raises ConfigError for what cannot be had."""
+    """The pass that a wish's method needs; None if it needs none. Raises ConfigError for what cannot be had.
+
+    A target that the grid names is part of it for all of the grid's methods: one pass serves them.
+    """
     needs = named.needs
     if not needs:
         return None
@@ -35,12 +41,9 @@ def features_for(sweep: str, wish: Wish, named: Named) -> FeatureConfig | None:
         encoder, label, seed, waits_for = Choice(name="open_clip", options=chosen), options.open_clip, 0, ()
     source = make_source(wish.pool, f"{grid.where}.pool")
     target = None
-    if "target_embedding" in needs:
+    if options.target is not None:
         choice = as_choice(options.target, f"{where}.target")
         target = resolved(choice.name, make_source(choice, f"{where}.target"))
-    parts: dict[str, Any] = {"encoder": encoder, "pool": source, "pool_name": wish.pool.name, "text": with_text}
-    if target is not None:
-        parts["target"] = target
     return FeatureConfig(
         sweep=sweep,
         framework=grid.framework,
@@ -55,9 +58,30 @@ def features_for(sweep: str, wish: Wish, named: Named) -> FeatureConfig | None:
         num_workers=options.num_workers,
         device=grid.train.device,
         launch=grid.launch,
-        identity=identity_of(parts),
+        identity=_identity(wish, encoder, target),
         waits_for=waits_for,
     )
+
+
+def name_in_identity(wish: Wish, needs: tuple[str, ...], features: FeatureConfig) -> str:
+    """What a run's identity says of its features: the pass's name, less a target that the method does not read.
+
+    Naming a target later, for another method, leaves the names of this one's runs alone.
+    """
+    if features.target is None or TARGET in needs:
+        return features.name
+    return replace(features, identity=_identity(wish, features.encoder, None)).name
+
+
+def _identity(wish: Wish, encoder: Choice, target: Choice | None) -> str:
+    source = make_source(wish.pool, f"{wish.grid.where}.pool")
+    parts: dict[str, Any] = {
+        "encoder": encoder,
+        "pool": source,
+        "pool_name": wish.pool.name,
+        "text": has_text(wish.grid.framework),
+    }
+    return identity_of(parts if target is None else {**parts, "target": target})
 
 
 def _check_needs(wish: Wish, needs: tuple[str, ...], with_text: bool) -> None:
@@ -71,5 +95,5 @@ def _check_needs(wish: Wish, needs: tuple[str, ...], with_text: bool) -> None:
         raise ConfigError(
             f"{wish.grid.where}.pruner.{name}: needs captions, which {wish.grid.framework} does not read"
         )
-    if "target_embedding" in needs and wish.grid.features.target is None:
+    if TARGET in needs and wish.grid.features.target is None:
         raise ConfigError(f"{where}.target: missing; {name} needs target_embedding: name the target's data set")

@@ -26,6 +26,7 @@ from benchmark.files import write_atomic, write_text
 from benchmark.frameworks import make_objective
 from benchmark.options import plain
 from benchmark.pool import Pool, PoolError, SampleError, make_source
+from benchmark.provenance import code_version, device_name, versions
 from benchmark.record import CONFIG_FILE, FEATURES_FILE
 
 CHUNK = 8192
@@ -56,6 +57,19 @@ class PoolItems(Dataset[tuple[Any, ...]]):
         ) if self.text_transform else None
 
 
+class TargetItems(Dataset[tuple[Any, ...]]):
+    """Images of the target set as an encoder's tensors."""
+
+    def __init__(self, images: Sequence[Any], encoder: Any) -> None:
+        self.images, self.image_transform = images, encoder.image_transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, None]:
+        return self.image_transform(self.images[index]), None
+
+
 def compute(folder: Path, config: FeatureConfig, report: Callable[[float, str], None]) -> None:
     """Fill ``folder`` with float16 arrays [N, d] and ``features.json``; all ranks share the chunks.
 
@@ -64,6 +78,8 @@ def compute(folder: Path, config: FeatureConfig, report: Callable[[float, str], 
     started = time.perf_counter()
     with dist.rank_zero_first():
         pool = make_source(config.pool, "pool").training_pool()
+        # opened before the pass: a data set that is not there is told now, not after hours
+        target = make_source(config.target, "target").labelled("train").images if config.target else None
     encoder, weights = _encoder(folder, config)
     arrays = NAMES[: 1 + config.with_text]
     chunks = range(0, pool.num_samples, CHUNK)
@@ -73,7 +89,7 @@ def compute(folder: Path, config: FeatureConfig, report: Callable[[float, str], 
     for done, start in enumerate(mine):
         report(done / len(mine), f"samples {start:,} of {pool.num_samples:,}")
         ids = range(start, min(start + CHUNK, pool.num_samples))
-        content = _embed(PoolItems(pool, ids, encoder, config.with_text), encoder, config)
+        content = _embed(PoolItems(pool, ids, encoder, config.with_text), encoder, config, arrays)
         content["fingerprint"] = np.array(pool.fingerprint)
         write_atomic(_chunk_file(folder, start), lambda file, content=content: np.savez(file, **content))  # type: ignore[misc]
     dist.assert_same(0, "that all chunks are there")  # every rank has written its own
@@ -84,14 +100,20 @@ def compute(folder: Path, config: FeatureConfig, report: Callable[[float, str], 
         "schema": 1,
         "config": plain(dataclasses.asdict(config)),
         "weights": weights,
+        "code": code_version(),
+        "versions": versions(),
+        "device": device_name(dist.pick_device(config.device)),
+        "num_ranks": dist.world(),
         "fingerprint": pool.fingerprint,
         "num_samples": pool.num_samples,
         "skipped": skipped,
         "seconds": round(time.perf_counter() - started, 3),
         "arrays": {name: _sha256(folder / f"{name}.npy") for name in arrays},
     }
-    if config.target is not None:
-        facts["arrays"][TARGET] = _save_target(folder, config, encoder)
+    if target is not None:
+        rows = _embed(TargetItems(target, encoder), encoder, config, NAMES[:1])[NAMES[0]]  # [M, d]
+        write_atomic(folder / f"{TARGET}.npy", lambda file: np.save(file, rows))
+        facts["arrays"][TARGET] = _sha256(folder / f"{TARGET}.npy")
     write_text(folder / FEATURES_FILE, json.dumps(facts, indent=1, sort_keys=True) + "\n")
     for start in chunks:
         _chunk_file(folder, start).unlink(missing_ok=True)
@@ -135,19 +157,21 @@ def _encoder(folder: Path, config: FeatureConfig) -> tuple[Any, str]:
     return encoder, f"sha256:{_sha256(weights / checkpoint.FINAL_FILE)}"
 
 
-def _embed(items: PoolItems, encoder: Any, config: FeatureConfig) -> dict[str, np.ndarray]:
-    """float16 [n, d] by name for the samples of one chunk, and ``unreadable``, bool [n]."""
+def _embed(
+    items: PoolItems | TargetItems, encoder: Any, config: FeatureConfig, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """float16 [n, d] by name for the items, a chunk of the pool or the target, and ``unreadable``, bool [n]."""
     loader = DataLoader(
         items, batch_size=config.batch_size, num_workers=config.num_workers, collate_fn=list, shuffle=False
     )
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in NAMES[: 1 + config.with_text]}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     bad: list[bool] = []
     for batch in loader:
         bad += [image is None for image, _ in batch]
         for position, embed in enumerate((encoder.embed_images, getattr(encoder, "embed_texts", None))):
             if position < len(parts):
                 assert embed is not None
-                parts[NAMES[position]].append(_rows([item[position] for item in batch], embed))
+                parts[names[position]].append(_rows([item[position] for item in batch], embed))
     width = {name: max(part.shape[1] for part in found) for name, found in parts.items()}
     joined = {
         name: np.concatenate([p if p.shape[1] else np.zeros((len(p), width[name]), np.float16) for p in found])
@@ -202,14 +226,6 @@ def _chunk_contents(folder: Path, pool: Pool, chunks: Sequence[int]) -> Iterator
                     f"{path}: of another pool; the data has changed: move {folder} away and start again"
                 )
             yield {name: content[name] for name in content.files}
-
-
-def _save_target(folder: Path, config: FeatureConfig, encoder: Any) -> str:
-    assert config.target is not None
-    found = encoder.encode_images(make_source(config.target, "target").labelled("train").images)
-    found = (found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)).astype(np.float16)  # [M, d]
-    write_atomic(folder / f"{TARGET}.npy", lambda file: np.save(file, found))
-    return _sha256(folder / f"{TARGET}.npy")
 
 
 def _chunk_file(folder: Path, start: int) -> Path:

@@ -10,14 +10,11 @@ import dataclasses
 import json
 import logging
 import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +31,7 @@ from benchmark.lease import HeldError, lease
 from benchmark.objective import Objective
 from benchmark.options import plain
 from benchmark.pool import Pool, PoolError, make_source
+from benchmark.provenance import code_version, device_name, versions
 from benchmark.pruner import StaticPruner, make_pruner
 from benchmark.record import (
     CONFIG_FILE,
@@ -48,7 +46,6 @@ from benchmark.state import LEASE_FILE, has_new_error, state_at_rest, write_erro
 from benchmark.train import NEVER, Trainer
 
 logger = logging.getLogger(__name__)
-PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "scikit-learn", "numpy")
 
 
 @dataclass(frozen=True)
@@ -199,8 +196,8 @@ def _record(config: RunConfig, started: str, trainer: Trainer, training: dict[st
         "method": config.method,
         "seed": config.seed,
         "code": code_version(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "device": _device_name(trainer.device),
+        "versions": versions(),
+        "device": device_name(trainer.device),
         "num_ranks": dist.world(),
         "started": started,
         "finished": _now(),
@@ -212,32 +209,6 @@ def _record(config: RunConfig, started: str, trainer: Trainer, training: dict[st
         "training": training,
         "pruning_truth": trainer.truth.rows(trainer.pruner.candidates()),
     }
-
-
-def code_version() -> dict[str, Any]:
-    """The commit this code stands at, and whether tracked files differ from it; nulls outside a checkout."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    sha, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
-    return {"git_sha": sha, "dirty": None if changes is None else bool(changes)}
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    except OSError:
-        models = []
-    name = models[0].split(":", 1)[1].strip() if models else platform.processor() or platform.machine()
-    return f"{name} ({torch.get_num_threads()} threads)"
 
 
 def _now() -> str:

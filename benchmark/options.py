@@ -38,8 +38,7 @@ class ConfigError(ValueError):
 def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
     """Construct a dataclass from options. Raises ConfigError that opens with ``where`` and the key."""
     must_be_mapping(options, where)
-    if not dataclasses.is_dataclass(cls):
-        raise ConfigError(f"{where}: {cls.__name__} must be a dataclass: its fields are its options")
+    assert dataclasses.is_dataclass(cls)
     fields = [f for f in dataclasses.fields(cls) if f.init]
     check_keys(options, [f.name for f in fields], where, what="option")
     for f in fields:

@@ -13,7 +13,7 @@ from rich.table import Table
 from benchmark.config import Choice, RunConfig, resolved
 from benchmark.evaluate import make_task
 from benchmark.featureconfig import FeatureConfig, JobConfig
-from benchmark.featureplan import features_for
+from benchmark.featureplan import features_for, name_in_identity
 from benchmark.files import write_text
 from benchmark.frameworks import has_text, resolve_model
 from benchmark.options import ConfigError, identity_of, label_of
@@ -72,7 +72,7 @@ def make_plan(sweep: Sweep, results: Path) -> list[PlannedRun]:
             if known.config != run.config:
                 raise ConfigError(
                     f"{wish.grid.where}: asks for the same training as an earlier grid ({run.config.name}) with"
-                    " another evaluation or launch: name it in one grid"
+                    " another evaluation, launch or target: name it in one grid"
                 )
         if len(later) == len(waiting):
             raise ConfigError(unmet(later[0], runs.values()))
@@ -160,7 +160,7 @@ def _plan_run(sweep: Sweep, wish: Wish, named: Named, features: FeatureConfig | 
     parts = {"framework": grid.framework, "model": model, "pool": source, "pruner": method, "seed": seed}
     names = {"pool_name": pool.name, "pruner_name": pruner.name}
     if features is not None:
-        names["features"] = features.name
+        names["features"] = name_in_identity(wish, named.needs, features)
     config = RunConfig(
         sweep=sweep.name,
         framework=grid.framework,

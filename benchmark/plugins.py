@@ -9,6 +9,7 @@ import importlib
 import inspect
 import pkgutil
 import sys
+from dataclasses import dataclass, is_dataclass
 from types import GenericAlias
 from typing import TypeVar
 
@@ -23,11 +24,35 @@ def names(package: str) -> list[str]:
     return sorted(m.name for m in pkgutil.iter_modules(paths) if not m.name.startswith("_"))
 
 
+@dataclass(frozen=True)
+class Plugin:
+    """A plug-in as ``--help`` lists it."""
+
+    name: str
+    summary: str
+    """First line of its file's docstring; of a broken one, what is wrong with it."""
+    is_broken: bool
+
+
+def survey(package: str, base: type[object]) -> list[Plugin]:
+    """Every plug-in of ``package``, tried: a broken one tells why, and keeps no other from being listed."""
+    found = []
+    for name in names(package):
+        try:
+            cls = load(package, name, base, name)
+        except ConfigError as error:
+            found.append(Plugin(name, str(error).removeprefix(f"{name}: "), is_broken=True))
+        else:
+            text = inspect.getdoc(sys.modules[cls.__module__]) or ""
+            found.append(Plugin(name, text.partition("\n")[0], is_broken=False))
+    return found
+
+
 def load(package: str, name: str, base: type[T], where: str) -> type[T]:
     """The one concrete subclass of ``base`` defined in ``package.name``.
 
     Raises ConfigError, opening with ``where``, for an unknown name (with the nearest one), a file that
-    cannot be imported, and a file that defines none or several.
+    cannot be imported, and a file that defines none, several, or one that is no dataclass.
     """
     is_loaded = f"{package}.{name}" in sys.modules and not name.startswith("_")  # then no folder need be listed
     if not is_loaded and name not in (known := names(package)):
@@ -35,7 +60,7 @@ def load(package: str, name: str, base: type[T], where: str) -> type[T]:
     file = f"{package.replace('.', '/')}/{name}.py"
     try:
         module = importlib.import_module(f"{package}.{name}")
-    except Exception as error:  # whatever a plug-in's file raises is reported under its own name
+    except (Exception, SystemExit) as error:  # whatever a plug-in's file raises is reported under its own name
         raise ConfigError(f"{where}: {file} cannot be imported: {type(error).__name__}: {error}") from error
     found = [
         c
@@ -49,4 +74,6 @@ def load(package: str, name: str, base: type[T], where: str) -> type[T]:
     if len(found) != 1:
         listed = ", ".join(c.__name__ for c in found) or "none"
         raise ConfigError(f"{where}: {file} must define exactly one {base.__name__}; found {listed}")
+    if not is_dataclass(found[0]):
+        raise ConfigError(f"{where}: {file}: {found[0].__name__} must be a dataclass: its fields are its options")
     return found[0]

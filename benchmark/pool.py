@@ -90,7 +90,8 @@ class Pool(ABC):
 
     @property
     def truth(self) -> Mapping[str, np.ndarray]:
-        """Planted flags, bool [N] by name: for the report alone."""
+        """Planted flags by name, bool [N], or groups of near-duplicates, integers [N], negative in none: of each
+        group all but one are redundant. For the report alone."""
         return {}
 
     @property

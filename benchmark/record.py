@@ -79,7 +79,8 @@ TRUTH = _object(
         "recall": _MAYBE_SHARE,
         "auc": _MAYBE_SHARE,
         "candidates": {"type": "object", "additionalProperties": _MAYBE_SHARE},
-    }
+    },
+    {"random_precision": _MAYBE_SHARE, "random_recall": _MAYBE_SHARE},  # of as many samples drawn at random
 )
 
 SCHEMA = _object(

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark import clusters, doctor, plugins
+from benchmark import clusters, doctor
 from benchmark.cancel import at_work, cancel, local_sweeps
 from benchmark.estimate import estimate
 from benchmark.launch import LocalQueue, run_inline
 from benchmark.lease import HeldError, lease
+from benchmark.listing import listing
 from benchmark.options import ConfigError
 from benchmark.plan import PlannedRun, counts_of, make_plan, plan_table, write_plan
 from benchmark.queued import look
@@ -163,15 +164,19 @@ def _command(options: argparse.Namespace) -> str:
     return shlex.join([*words, *(["--profile", options.profile] if options.profile else [])])
 
 
+class _Parser(argparse.ArgumentParser):
+    """Lists the plug-ins where help is asked for, and only there: all their files are imported."""
+
+    def format_help(self) -> str:
+        self.epilog = f"`python -m benchmark.sweep doctor` says what a cluster supports.\n\n{listing()}"
+        return super().format_help()
+
+
 def _parser() -> argparse.ArgumentParser:
-    methods = ", ".join(plugins.names("baselines"))
-    pools = ", ".join(plugins.names("benchmark.sources"))
-    tasks = ", ".join(plugins.names("benchmark.evaluate"))
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m benchmark.sweep",
         description="Plan a sweep and run what is missing of it; what is done is never run twice.",
-        epilog="`python -m benchmark.sweep doctor` says what a cluster supports."
-        f" methods: {methods}. pools: {pools}. evaluation tasks: {tasks}.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sweep", type=Path, help="sweep file, for example sweeps/quickstart.yaml")
     parser.add_argument(

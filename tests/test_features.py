@@ -16,6 +16,7 @@ from rank_processes import on_ranks
 from tiny import TINY_CLIP, TINY_MOCO, clip_grid, moco_grid
 
 import baselines
+from analysis import report
 from benchmark import features, job, sweep
 from benchmark.coreset import load_coreset
 from benchmark.featureconfig import FeatureConfig
@@ -82,6 +83,8 @@ def test_a_sweep_trains_the_encoder_then_computes_features_then_prunes(write_swe
     for array in arrays.values():
         assert (array.dtype, array.shape) == (np.float16, (64, 16))
     assert record["config"]["waits_for"] == [runs["features"].config.name]
+    assert record["code"] == facts["code"]
+    assert (facts["versions"], facts["device"], facts["num_ranks"]) == (record["versions"], record["device"], 1)
     # the rows are what the encoder gives, of length 1
     full = next(r for r in make_plan(read_sweep(path), path.parent / "results") if r.config.method == "full")
     objective = make_objective("clip", full.config.model, 0)  # type: ignore[union-attr]
@@ -96,6 +99,11 @@ def test_a_sweep_trains_the_encoder_then_computes_features_then_prunes(write_swe
     score = (arrays["image_embedding"].astype(np.float32) * arrays["text_embedding"]).sum(axis=1)
     assert np.array_equal(load_coreset(runs["clip"].folder / "coreset.npz").keep, score >= np.median(score))
     assert not (folder / "chunks").exists() or not any((folder / "chunks").iterdir())
+    # a pass is no run that the report misses
+    out = path.parent / "report"
+    assert report.main(["--results", str(path.parent / "results"), "--out", str(out)]) == 0
+    assert "Missing runs" not in (out / "tables/main.md").read_text()
+    assert "| needy | 50.0 (n = 1)" in (out / "tables/main.md").read_text()
 
 
 @pytest.mark.usefixtures("needy")
@@ -106,6 +114,30 @@ def test_one_pass_serves_all_methods_of_a_seed(planned: Plan) -> None:
     passes = [run for run in runs if isinstance(run.config, FeatureConfig)]
     assert len(passes) == 2
     assert [run.config.seed for run in passes] == [0, 1]
+
+
+@pytest.mark.usefixtures("needy")
+def test_published_weights_serve_all_seeds_in_one_pass(planned: Plan, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    weights.touch()
+    given = {"open_clip": "ViT-S-32-alt", "pretrained": str(weights)}
+    runs = planned(clip_grid(pruner=["needy", "needy_image", "full"], features=given, seed=[0, 1, 2]))
+    (passing,) = [run.config for run in runs if isinstance(run.config, FeatureConfig)]
+    waiting = [run.config.method for run in runs if run.config.waits_for == (passing.name,)]
+    assert sorted(waiting) == 3 * ["needy"] + 3 * ["needy_image"]
+
+
+@pytest.mark.usefixtures("needy")
+def test_a_target_joins_the_pass_of_the_other_methods_and_leaves_their_names_alone(planned: Plan) -> None:
+    def names(runs: list[PlannedRun], kind: str) -> list[str]:
+        return [run.config.name for run in runs if run.config.method == kind]
+
+    both = ["full", "needy", "needy_target"]
+    runs = planned(clip_grid(pruner=both, features={**OF_FULL, "target": "shapes"}))
+    (passing,) = [run.config for run in runs if isinstance(run.config, FeatureConfig)]
+    assert all(run.config.waits_for == (passing.name,) for run in runs if "needy" in run.config.method)
+    without = planned(clip_grid(pruner=["full", "needy"], features=OF_FULL), results="other")
+    assert names(runs, "needy") == names(without, "needy")
 
 
 @pytest.mark.usefixtures("needy")
@@ -220,8 +252,29 @@ def test_weights_that_cannot_be_fetched_say_where_to_put_the_file(
     path = write_sweep(clip_grid(pruner="needy", features=given))
     assert run_sweep(path, "--cluster", "inline") == 1
     shown = " ".join(capsys.readouterr().err.split())
-    assert "fetch the file on another machine and name its path as 'pretrained'" in shown
+    file = "open_clip_model.safetensors"
+    assert f"https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main/{file} elsewhere" in shown
+    assert f"name it: features: {{open_clip: ViT-B-32, pretrained: /path/to/{file}}}" in shown
     assert "1 blocked, 1 failed" in shown
+    out = path.parent / "report"
+    assert report.main(["--results", str(path.parent / "results"), "--out", str(out)]) == 0
+    (row,) = [line for line in (out / "tables/main.md").read_text().splitlines() if line.startswith("| tiny | ")]
+    assert "not run: waits for features-ViT-B-32-shapes-64-s0-" in row
+    assert ", failed: ConfigError: the weights 'laion2b_s34b_b79k' of ViT-B-32" in row
+    assert "--retry" in row
+
+
+@pytest.mark.usefixtures("needy")
+@pytest.mark.parametrize("content", [b"", b"no weights"])
+def test_a_file_that_holds_no_weights_is_named(content: bytes, planned: Plan, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(content)
+    given = {"open_clip": "ViT-S-32-alt", "pretrained": str(weights)}
+    passing, _ = planned(clip_grid(pruner=["needy"], features=given))
+    with pytest.raises(
+        ConfigError, match=r"weights\.pt' of ViT-S-32-alt cannot be loaded .*must hold a state dict"
+    ):
+        job.run(passing.folder)
 
 
 @pytest.mark.usefixtures("needy")

@@ -21,6 +21,7 @@ ORDER = [
     "sweepfile",
     "lease",
     "dist",
+    "provenance",
     "syncbn",
     "pool",
     "storage",
@@ -67,6 +68,7 @@ ORDER = [
     "probe",
     "clusterfacts",
     "doctor",
+    "listing",
     "sweep",
 ]
 """Rooms of ``benchmark/``, lowest first."""

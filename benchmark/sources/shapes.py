@@ -120,8 +120,18 @@ class ShapesPool(Pool):
 
     @property
     def truth(self) -> Mapping[str, np.ndarray]:
-        """``near_duplicate`` flags the copies, not their originals. No sample has both flags."""
-        return {"near_duplicate": self.original_of >= 0, "ill_matched": self.is_ill_matched}
+        """``near_duplicate`` flags the copies, not their originals; no sample is also ``ill_matched``.
+
+        A method cannot tell a copy from its original, and need not: ``redundant_copy`` groups both, and counts
+        whichever of them is left out, but never the last one.
+        """
+        group = np.where(self.original_of >= 0, self.original_of, -1)
+        group[group[group >= 0]] = group[group >= 0]  # an original is in the group of its copies
+        return {
+            "near_duplicate": self.original_of >= 0,
+            "redundant_copy": group,
+            "ill_matched": self.is_ill_matched,
+        }
 
     def key(self, sample_id: int) -> str:
         return f"shapes-{sample_id:06d}"

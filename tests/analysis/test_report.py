@@ -168,6 +168,25 @@ def test_csv_holds_raw_fractions_and_the_paired_difference(
     assert (float(precision["mean"]), precision["n"]) == (pytest.approx(0.3), "2")
 
 
+def test_precision_and_recall_on_planted_truth_stand_beside_chance(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chance = {"random_precision": 0.1, "random_recall": 0.3}
+    static = truth(precision=0.25, recall=0.75, auc=None, candidates={}, **chance)
+    put(results, record("semdedup", 0, pruning_truth=[static]), record("semdedup", 1, pruning_truth=[static]))
+    put(results, record("scan", 0, pruning_truth=[truth()]))  # from before chance was counted
+    report = Report(results, capsys)
+    told = "| 25.0 (sd 0.0, n = 2)<br>random 10.0 | 75.0 (sd 0.0, n = 2)<br>random 30.0 | none | no candidates |"
+    assert f"| semdedup | near_duplicate | 10.0 (sd 0.0, n = 2) {told}" in report.read("tables/truth.md")
+    assert "| scan | near_duplicate | 10.0 (n = 1) | 25.0 (n = 1) | 50.0 (n = 1) | 30.0 (n = 1) |" in report.read(
+        "tables/truth.md"
+    )
+    for line in ("random 10.0", "random 30.0", "redundant_copy does not ask which of them goes"):
+        assert line in report.words
+    shares = {row["share"]: row["mean"] for row in report.table("truth") if row["method"] == "semdedup"}
+    assert (float(shares["random_precision"]), float(shares["random_recall"])) == (0.1, 0.3)
+
+
 def test_seconds_on_another_device_have_no_ratio(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(results, record("full", 0), record("scan", 0, device="other"))
     assert "of full" not in Report(results, capsys).read("tables/main.md")

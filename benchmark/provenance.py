@@ -1,0 +1,45 @@
+"""Where a number or a feature comes from: the code's commit, versions of packages, the device."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "scikit-learn", "numpy")
+
+
+def code_version() -> dict[str, Any]:
+    """The commit this code stands at, and whether tracked files differ from it; nulls outside a checkout."""
+    folder = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    sha, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
+    return {"git_sha": sha, "dirty": None if changes is None else bool(changes)}
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that numbers depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's model, or the CPU's with the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    except OSError:
+        models = []
+    name = models[0].split(":", 1)[1].strip() if models else platform.processor() or platform.machine()
+    return f"{name} ({torch.get_num_threads()} threads)"

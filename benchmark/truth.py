@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from benchmark.pruner import pack, unpack
 from benchmark.record import finite
 
 
@@ -21,14 +22,24 @@ class TruthTracker:
         self.hits = dict.fromkeys(self.truth, 0)
         self.last_loss = np.full(num_samples if self.truth else 0, np.nan, dtype=np.float32)
         """Mean loss of the two directions when a sample was last observed."""
+        self.passed_over = np.zeros(len(self.last_loss), dtype=bool)
+        """Samples that this epoch read and did not choose."""
 
     def observe(self, ids: np.ndarray, losses: np.ndarray) -> None:
         """Ids int64 [B] and losses float32 [B, 2] of a batch that the method observed."""
         if self.truth:
             self.last_loss[ids] = losses.mean(axis=1)
 
+    def pass_over(self, ids: np.ndarray) -> None:
+        """Ids int64 of a super-batch that were not chosen."""
+        if self.truth:
+            self.passed_over[ids] = True
+
     def end_epoch(self, keep: np.ndarray) -> None:
-        """``keep`` is the mask the epoch trained on, bool [N]."""
+        """``keep`` is the mask the epoch trained on, bool [N]; what was passed over is dropped as well."""
+        if self.passed_over.any():
+            keep = keep & ~self.passed_over
+            self.passed_over[:] = False
         if keep.all():
             return
         self.dropping_epochs += 1
@@ -74,8 +85,11 @@ class TruthTracker:
             "dropping_epochs": self.dropping_epochs,
             "hits": dict(self.hits),
             "last_loss": self.last_loss,
+            "passed_over": pack(self.passed_over),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.dropped, self.dropping_epochs = state["dropped"], state["dropping_epochs"]
         self.hits, self.last_loss = dict(state["hits"]), state["last_loss"]
+        if "passed_over" in state:  # checkpoints of earlier versions have none
+            self.passed_over = unpack(state["passed_over"], len(self.last_loss))

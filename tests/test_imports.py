@@ -49,6 +49,7 @@ ORDER = [
     "log",
     "truth",
     "progress",
+    "super_batch",
     "train",
     "state",
     "features",

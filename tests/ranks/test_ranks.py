@@ -79,9 +79,9 @@ def recorded(folder: Path, precise: bool = False) -> tuple[str, Story]:
         ids[self.now.epoch, self.now.step] = batch.ids.tolist()
         step(self, model, batch, plan, steps)
 
-    def spy_epoch(self: Loader, number: int, keep: np.ndarray, first_step: int = 0) -> Any:
+    def spy_epoch(self: Loader, number: int, keep: np.ndarray, *rest: Any) -> Any:
         masks[number] = keep.copy()
-        return epoch(self, number, keep, first_step)
+        return epoch(self, number, keep, *rest)
 
     train.Trainer._step, Loader.epoch = spy_step, spy_epoch  # type: ignore[method-assign]
     try:

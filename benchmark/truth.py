@@ -91,5 +91,5 @@ class TruthTracker:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.dropped, self.dropping_epochs = state["dropped"], state["dropping_epochs"]
         self.hits, self.last_loss = dict(state["hits"]), state["last_loss"]
-        if "passed_over" in state:  # checkpoints of earlier versions have none
+        if "passed_over" in state:  # not in checkpoints of earlier versions
             self.passed_over = unpack(state["passed_over"], len(self.last_loss))

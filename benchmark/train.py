@@ -86,8 +86,6 @@ class Trainer:
             pin_memory=device.type == "cuda",
         )
         self._pending: list[tuple[Tensor, Tensor]] = []  # ids and losses of steps not yet handed over
-        self._choices = 0
-        """Checksum of what this epoch's steps chose from super-batches; ranks compare it."""
         self._clock = self._saved_at = time.perf_counter()
 
     def fit(self) -> dict[str, Any]:
@@ -173,10 +171,11 @@ class Trainer:
         started = time.perf_counter()
         positions = super_batch.choose(self.pruner, now.epoch, now.step, scores, config.batch_size)
         now.pruning_seconds += time.perf_counter() - started
+        # before ranks exchange samples: else each would wait for others, or take in what is none
+        dist.assert_same(zlib.crc32(positions.tobytes()), f"what epoch {now.epoch}, step {now.step} chooses")
         self.truth.observe(scores.ids.numpy(), scores.losses.numpy())
         self.truth.pass_over(np.delete(scores.ids.numpy(), positions))
         now.samples_scored += len(scores.ids)
-        self._choices = zlib.crc32(positions.tobytes(), self._choices)
         mine = np.split(positions, dist.world())[dist.rank()]
         return scores.ids[torch.from_numpy(mine)], super_batch.dealt(tensors, positions)
 
@@ -205,9 +204,6 @@ class Trainer:
 
     def _end_epoch(self, plan: EpochPlan, steps: int) -> None:
         now, started = self.now, time.perf_counter()
-        if plan.super_batch != 1:
-            dist.assert_same(self._choices, f"what epoch {now.epoch} chose from its super-batches")
-            self._choices = 0
         self.pruner.end_epoch(now.epoch)
         marks = self.pruner.marks(now.epoch)
         if marks is not None and dist.rank() == 0:

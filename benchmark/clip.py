@@ -9,8 +9,8 @@ import copy
 import dataclasses
 import math
 import re
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,18 @@ import torch
 from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark import dist
 from benchmark.clip_encoder import ClipEncoder
 from benchmark.config import Choice
-from benchmark.objective import Objective, Tensors, cross_entropy, micro_batches
+from benchmark.objective import (
+    Objective,
+    Tensors,
+    cross_entropy,
+    frozen_batch_statistics,
+    micro_batches,
+    with_negatives_weighed,
+)
 from benchmark.options import ConfigError, check_keys, did_you_mean
 from benchmark.pool import Sample
 from benchmark.seeds import seed_of
@@ -159,7 +165,7 @@ class Clip(Objective):
         self.model = model
         self.transform = ClipTransform(self.model.visual.image_size, context_length)
 
-    def forward(self, tensors: Tensors, features_only: bool = False) -> Any:
+    def forward(self, tensors: Tensors, *, log_negative: Tensor | None = None, features_only: bool = False) -> Any:
         """Losses [b, 2] of images and of texts; or normalised features [b, d] twice and the logit scale."""
         images, tokens = tensors
         features = (
@@ -167,7 +173,22 @@ class Clip(Objective):
             self.model.encode_text(tokens, normalize=True),
             self.model.logit_scale.exp(),
         )
-        return features if features_only else contrastive_losses(*features)
+        return features if features_only else contrastive_losses(*features, log_negative)
+
+    def scored(
+        self,
+        tensors: Tensors,
+        log_negative: Tensor | None,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        at_once: int,
+    ) -> tuple[Tensor, Tensor]:
+        parts = zip(*(t.split(at_once) for t in tensors), strict=True)
+        with torch.no_grad(), frozen_batch_statistics(self):
+            with autocast():
+                images, texts, scales = zip(*(self(part, features_only=True) for part in parts), strict=True)
+            of_images, of_texts = torch.cat(images).float(), torch.cat(texts).float()  # [b, d]
+            losses = contrastive_losses(of_images, of_texts, scales[0], log_negative)
+            return losses, (of_images * of_texts).sum(dim=1)
 
     def decay_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """As open_clip: no decay of gains, biases, normalisation layers and the temperature."""
@@ -188,20 +209,21 @@ class Clip(Objective):
         scale: Callable[[Tensor], Tensor],
         autocast: Callable[[], AbstractContextManager[Any]],
         accumulate: int,
+        log_negative: Tensor | None = None,
     ) -> Tensor:
         """With ``accumulate`` > 1 features are computed twice, so that every micro-batch sees all negatives.
 
         The gradient is that of the whole batch (gradient caching, arXiv 2101.06983).
         """
         if accumulate == 1:
-            return super().backward(model, tensors, weight, scale, autocast, accumulate)
+            return super().backward(model, tensors, weight, scale, autocast, accumulate, log_negative)
         parts = list(micro_batches(tensors, accumulate))
-        with torch.no_grad(), autocast(), _frozen_batch_statistics(self):
+        with torch.no_grad(), autocast(), frozen_batch_statistics(self):
             cached = [model(part, features_only=True) for part in parts]
         images = torch.cat([f[0] for f in cached]).requires_grad_()  # [b, d]
         texts = torch.cat([f[1] for f in cached]).requires_grad_()
         logit_scale = cached[0][2].clone().requires_grad_()
-        losses = contrastive_losses(images, texts, logit_scale)
+        losses = contrastive_losses(images, texts, logit_scale, log_negative)
         scale(self.reduce(losses, weight)).backward()
         assert images.grad is not None
         assert texts.grad is not None
@@ -220,29 +242,18 @@ class Clip(Objective):
         return ClipEncoder(self.model, transform, self.transform.tokenizer, batch_size)
 
 
-def contrastive_losses(images: Tensor, texts: Tensor, logit_scale: Tensor) -> Tensor:
+def contrastive_losses(
+    images: Tensor, texts: Tensor, logit_scale: Tensor, log_negative: Tensor | None = None
+) -> Tensor:
     """Normalised features [b, d] of this rank -> float32 [b, 2]: image->text, text->image.
 
-    The logits are float32 whatever the features' precision: selection ranks these losses.
+    The logits are float32 whatever the features' precision: selection ranks these losses. ``log_negative``,
+    float32 [b], is added to a pair's logit in the rows of all other pairs.
     """
     with torch.autocast(images.device.type, enabled=False):
         images, texts, logit_scale = images.float(), texts.float(), logit_scale.float()
         all_images, all_texts = dist.gather_with_gradient(images), dist.gather_with_gradient(texts)  # [B, d]
         labels = torch.arange(len(images), device=images.device) + dist.rank() * len(images)
-        of_images = cross_entropy(logit_scale * images @ all_texts.T, labels)  # [b]
-        of_texts = cross_entropy(logit_scale * texts @ all_images.T, labels)
-        return torch.stack([of_images, of_texts], dim=1)
-
-
-@contextmanager
-def _frozen_batch_statistics(module: nn.Module) -> Iterator[None]:
-    """Let batch normalisation use a batch's statistics without taking them into its running ones."""
-    layers = [m for m in module.modules() if isinstance(m, _BatchNorm)]
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.momentum = 0.0
-    try:
-        yield
-    finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
-            layer.momentum = momentum
+        logits = (logit_scale * images @ all_texts.T, logit_scale * texts @ all_images.T)  # [b, B] each
+        weighed = [with_negatives_weighed(x, log_negative, labels) for x in logits]
+        return torch.stack([cross_entropy(x, labels) for x in weighed], dim=1)

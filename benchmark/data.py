@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from benchmark.objective import Tensors, Transform
-from benchmark.order import epoch_batches, spares
+from benchmark.order import epoch_batches, spares, super_batch_size
 from benchmark.pool import Pool, PoolError, SampleError
 from benchmark.seeds import seed_of
 
@@ -65,11 +65,11 @@ class Loader:
     ) -> None:
         if batch_size % world:
             raise ValueError(f"train.batch_size {batch_size} is not a multiple of the {world} ranks")
-        self.batch_size, self.seed, self.window = batch_size, seed, window
+        self.batch_size, self.seed, self.window, self.world = batch_size, seed, window, world
         self.shard_starts = pool.shard_starts
         self.wait_seconds = 0.0
         """Time spent waiting for batches, in all."""
-        self._batches = _Batches(batch_size // world, rank)
+        self._batches = _Batches(world, rank)
         self._loader: DataLoader[Any] = DataLoader(
             _Examples(pool, transform, seed),
             batch_sampler=self._batches,
@@ -82,13 +82,15 @@ class Loader:
             generator=torch.Generator(),  # else the loader draws from the global generator
         )
 
-    def epoch(self, epoch: int, keep: np.ndarray, first_step: int = 0) -> tuple[int, Iterator[Batch]]:
-        """Steps in the epoch, and its batches from ``first_step`` on."""
+    def epoch(
+        self, epoch: int, keep: np.ndarray, first_step: int = 0, super_batch: float = 1.0
+    ) -> tuple[int, Iterator[Batch]]:
+        """Steps in the epoch, and its batches from ``first_step`` on, each ``super_batch`` times as large."""
         batches = epoch_batches(
             keep,
             seed=self.seed,
             epoch=epoch,
-            batch_size=self.batch_size,
+            batch_size=super_batch_size(self.batch_size, super_batch, self.world),
             shard_starts=self.shard_starts,
             window=self.window,
         )
@@ -114,8 +116,8 @@ class _Wanted(NamedTuple):
 class _Batches(Sampler[Any]):
     """The batches of the current epoch, in the main process."""
 
-    def __init__(self, size: int, rank: int) -> None:
-        self.size, self.rank = size, rank
+    def __init__(self, world: int, rank: int) -> None:
+        self.world, self.rank = world, rank
         self.set(0, np.zeros((0, 0), dtype=np.int64), 0)
 
     def set(self, epoch: int, batches: np.ndarray, first_step: int) -> None:
@@ -123,9 +125,10 @@ class _Batches(Sampler[Any]):
 
     def __iter__(self) -> Iterator[_Wanted]:
         epoch, batches = self.epoch, self.batches  # [steps, B]
+        size = batches.shape[1] // self.world
+        start = self.rank * size
         for step in range(self.first_step, len(batches)):
-            start = self.rank * self.size
-            ids = batches[step, start : start + self.size].tolist()
+            ids = batches[step, start : start + size].tolist()
             first = step * batches.shape[1] + start
             yield _Wanted(epoch, ids, [spares(batches, first + i, SPARES) for i in range(len(ids))])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -46,6 +46,27 @@ def gather_with_gradient(tensor: Tensor) -> Tensor:
     from torch.distributed.nn.functional import all_gather
 
     return torch.cat(all_gather(tensor.contiguous()))
+
+
+def deal(rows: Tensor, counts: Sequence[int]) -> Tensor:
+    """Rows of all ranks in rank order, shared out evenly in that order: [n, ...] -> [sum(counts) / world, ...].
+
+    ``counts`` are the rows that each rank brings, ``n`` this rank's.
+    """
+    if world() == 1:
+        return rows
+    share = sum(counts) // world()
+    starts = [sum(counts[:r]) for r in range(world())]
+
+    def crossing(giver: int, taker: int) -> int:
+        first, last = max(starts[giver], taker * share), min(starts[giver] + counts[giver], (taker + 1) * share)
+        return max(0, last - first)
+
+    mine = rows.new_empty((share, *rows.shape[1:]))
+    taken = [crossing(giver, rank()) for giver in range(world())]
+    given = [crossing(rank(), taker) for taker in range(world())]
+    td.all_to_all_single(mine, rows.contiguous(), taken, given)
+    return mine
 
 
 def assert_same(value: int, what: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +23,13 @@ from benchmark.config import Choice, resolved
 from benchmark.moco_augment import TwoViews, plain_view
 from benchmark.moco_options import MocoModel, model_options
 from benchmark.moco_vit import vision_transformer
-from benchmark.objective import Objective, Tensors, cross_entropy
+from benchmark.objective import (
+    Objective,
+    Tensors,
+    cross_entropy,
+    frozen_batch_statistics,
+    with_negatives_weighed,
+)
 from benchmark.seeds import seed_of
 
 
@@ -72,13 +79,34 @@ class Moco(Objective):
         self.predictor = mlp([d, *[hidden] * (options.predictor_layers - 1), d], last_bn=options.predictor_last_bn)
         self.momentum_encoder = copy.deepcopy(self.base).requires_grad_(False)
 
-    def forward(self, tensors: Tensors) -> Tensor:
-        """Losses [b, 2]: queries of view 1 against keys of view 2, and the other way round."""
+    def forward(
+        self, tensors: Tensors, *, log_negative: Tensor | None = None, with_similarity: bool = False
+    ) -> Any:
+        """Losses [b, 2]: queries of view 1 against keys of view 2, and the other way round.
+
+        ``with_similarity`` also gives the mean cosine of an image's two queries with their keys, [b].
+        """
         view1, view2 = tensors
         q1, q2 = self.predictor(self.base(view1)), self.predictor(self.base(view2))  # [b, d]
         with torch.no_grad():
             k1, k2 = self.momentum_encoder(view1), self.momentum_encoder(view2)
-        return contrastive_losses(q1, q2, k1, k2, self.options.temperature)
+        losses = contrastive_losses(q1, q2, k1, k2, self.options.temperature, log_negative)
+        if not with_similarity:
+            return losses
+        cosine = nn.functional.cosine_similarity
+        return losses, (cosine(q1.float(), k2.float()) + cosine(q2.float(), k1.float())) / 2
+
+    def scored(
+        self,
+        tensors: Tensors,
+        log_negative: Tensor | None,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        at_once: int,
+    ) -> tuple[Tensor, Tensor]:
+        """All examples in one pass: the heads normalise by the batch."""
+        with torch.no_grad(), autocast(), frozen_batch_statistics(self):
+            losses, similarity = self(tensors, log_negative=log_negative, with_similarity=True)
+        return losses, similarity
 
     def before_step(self, progress: float) -> None:
         """Move the momentum encoder towards the base encoder; at the first step the two are still equal.
@@ -157,15 +185,22 @@ def mlp(widths: Sequence[int], last_bn: bool) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def contrastive_losses(q1: Tensor, q2: Tensor, k1: Tensor, k2: Tensor, temperature: float) -> Tensor:
-    """Local queries against the keys of all ranks: four times [b, d] -> losses [b, 2], times 2T as published."""
+def contrastive_losses(
+    q1: Tensor, q2: Tensor, k1: Tensor, k2: Tensor, temperature: float, log_negative: Tensor | None = None
+) -> Tensor:
+    """Local queries against the keys of all ranks: four times [b, d] -> losses [b, 2], times 2T as published.
+
+    ``log_negative``, float32 [b], is added to the logits of an image's keys for the queries of all others.
+    """
     # DEVIATION(moco): logits in float32 under autocast; the published code rounds them to half precision
     with torch.autocast(q1.device.type, enabled=False):
         q1, q2, k1, k2 = (nn.functional.normalize(x.float(), dim=1) for x in (q1, q2, k1, k2))
         keys1, keys2 = dist.gather(torch.cat([k1, k2], dim=1)).chunk(2, dim=1)  # [B, d] each, one exchange
         b = len(q1)
         labels = torch.arange(b, device=q1.device) + dist.rank() * b
-        losses = [cross_entropy(q @ keys.T / temperature, labels) for q, keys in ((q1, keys2), (q2, keys1))]
+        logits = [q @ keys.T / temperature for q, keys in ((q1, keys2), (q2, keys1))]  # [b, B] each
+        weighed = [with_negatives_weighed(x, log_negative, labels) for x in logits]
+        losses = [cross_entropy(x, labels) for x in weighed]
     return 2 * temperature * torch.stack(losses, dim=1)
 
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from benchmark import dist
 from benchmark.evaluate import Encoder
 from benchmark.pool import Sample
 
@@ -31,10 +33,25 @@ class Objective(nn.Module, ABC):
     """Decoded sample -> tensors of one example. Picklable; draws from torch's CPU generator alone."""
 
     @abstractmethod
-    def forward(self, tensors: Tensors) -> Tensor:
+    def forward(self, tensors: Tensors, *, log_negative: Tensor | None = None) -> Tensor:
         """Per-sample losses of this rank's examples, float32 [b, 2], a column a direction.
 
-        Negatives (CLIP) or keys (MoCo) come from the global batch.
+        Negatives (CLIP) or keys (MoCo) come from the global batch. ``log_negative``, float32 [b], is added to
+        the logit of each of these examples where it is another's negative.
+        """
+
+    @abstractmethod
+    def scored(
+        self,
+        tensors: Tensors,
+        log_negative: Tensor | None,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        at_once: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Losses as ``forward`` gives them, [b, 2], and each example's cosine with its own positive, [b].
+
+        Without gradient, in training mode, and leaving no trace in the model. ``at_once`` is the number of
+        examples that a rank can hold; an objective whose examples need one another may take them all.
         """
 
     @abstractmethod
@@ -58,12 +75,13 @@ class Objective(nn.Module, ABC):
 
     def backward(
         self,
-        model: Callable[[Tensors], Tensor],
+        model: Callable[..., Tensor],
         tensors: Tensors,
         weight: Tensor | None,
         scale: Callable[[Tensor], Tensor],
         autocast: Callable[[], AbstractContextManager[Any]],
         accumulate: int,
+        log_negative: Tensor | None = None,
     ) -> Tensor:
         """Add the gradient of the training loss; return the per-sample losses, detached, [b, 2].
 
@@ -73,7 +91,7 @@ class Objective(nn.Module, ABC):
         if accumulate != 1:
             raise ValueError(f"{type(self).__name__} cannot accumulate gradients; set train.accumulate to 1")
         with autocast():
-            losses = model(tensors)
+            losses = model(tensors, log_negative=log_negative)
         scale(self.reduce(losses, weight)).backward()
         return losses.detach()
 
@@ -81,6 +99,30 @@ class Objective(nn.Module, ABC):
 def micro_batches(tensors: Tensors, count: int) -> Iterator[Tensors]:
     """Equal slices of a batch, in order."""
     return zip(*(t.chunk(count) for t in tensors), strict=True)
+
+
+def with_negatives_weighed(logits: Tensor, log_negative: Tensor | None, labels: Tensor) -> Tensor:
+    """Logits [b, B] with each column's log-weight added, save in a row's own column, ``labels`` int64 [b].
+
+    ``log_negative`` is float32 [b], this rank's part; None changes nothing.
+    """
+    if log_negative is None:
+        return logits
+    columns = dist.gather(log_negative.float()).repeat(len(logits), 1)  # [b, B]
+    return logits + columns.scatter(1, labels[:, None], 0.0)
+
+
+@contextmanager
+def frozen_batch_statistics(module: nn.Module) -> Iterator[None]:
+    """Let batch normalisation use a batch's statistics without taking them into its running ones."""
+    layers = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

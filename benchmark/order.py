@@ -21,6 +21,8 @@ def epoch_batches(
 ) -> np.ndarray:
     """Ids of every global batch of an epoch, [steps, B]; the last incomplete batch is left out.
 
+    ``batch_size`` is the number of samples read at a time: that of a super-batch where there is one.
+
     ``keep`` is bool [N]. With ``window`` > 0 and shards (int64 [num_shards + 1], first ids and N) the order
     is that of ``window_order``. Raises ValueError if fewer samples than a batch are kept.
     """
@@ -78,6 +80,20 @@ def spares(batches: np.ndarray, position: int, count: int) -> list[int]:
 def steps_in_epoch(num_samples: int, batch_size: int) -> int:
     """Optimiser steps of an epoch on the full pool."""
     return num_samples // batch_size
+
+
+def super_batch_size(batch_size: int, factor: float, num_ranks: int) -> int:
+    """Samples read for each global batch: ``round(batch_size * factor)``.
+
+    Raises ValueError if ranks cannot share them evenly.
+    """
+    size = round(batch_size * factor)
+    if size % num_ranks:
+        raise ValueError(
+            f"train.batch_size {batch_size} is chosen from {size} samples ({factor:g} times as many), which is not"
+            f" a multiple of the {num_ranks} ranks: change the batch size or the share that is chosen"
+        )
+    return size
 
 
 def _id_type(num_samples: int) -> type[np.unsignedinteger]:

@@ -17,8 +17,9 @@ from benchmark.featureplan import features_for, name_in_identity
 from benchmark.files import write_text
 from benchmark.frameworks import has_text, resolve_model
 from benchmark.options import ConfigError, identity_of, label_of
+from benchmark.order import super_batch_size
 from benchmark.pool import make_source
-from benchmark.pruner import make_pruner
+from benchmark.pruner import Pruner, make_pruner
 from benchmark.record import CONFIG_FILE, PLAN_FILE
 from benchmark.references import Named, Wish, find_runs, unmet
 from benchmark.state import State, state_of
@@ -179,11 +180,22 @@ def _plan_run(sweep: Sweep, wish: Wish, named: Named, features: FeatureConfig | 
     )
     folder = results / sweep.name / config.name
     samples = source.expected_samples()
-    if samples is not None and samples < grid.train.batch_size:
-        raise ConfigError(
-            f"{grid.where}.train.batch_size: {grid.train.batch_size} is more than the pool's {samples} samples"
-        )
+    _check_batch(grid, method, samples)
     return PlannedRun(config, folder, state_of(folder, config), samples)
+
+
+def _check_batch(grid: Grid, method: Pruner, samples: int | None) -> None:
+    """The pool holds a batch, and a batch to choose from; ranks can share it."""
+    batch, factor = grid.train.batch_size, method.super_batch
+    try:
+        read = super_batch_size(batch, factor, grid.launch.num_ranks)
+    except ValueError as error:
+        raise ConfigError(f"{grid.where}: {error}") from error
+    if samples is not None and samples < read:
+        chosen = f", chosen from {read}," if factor != 1 else ""
+        raise ConfigError(
+            f"{grid.where}.train.batch_size: {batch}{chosen} is more than the pool's {samples} samples"
+        )
 
 
 def _resources(run: PlannedRun) -> str:

@@ -18,6 +18,8 @@ class Progress:
     """Next step of the epoch."""
     total_steps: int = 0
     samples_seen: int = 0
+    samples_scored: int = 0
+    """Samples that went forward without gradient, to be chosen from."""
     epoch_loss: float = 0.0
     """Sum over the epoch's steps of the training loss."""
     seconds: float = 0.0
@@ -38,6 +40,8 @@ class Progress:
             "epochs": epochs,
             "samples_full": samples_full,
             "samples_seen": self.samples_seen,
+            "samples_scored": self.samples_scored,
+            "optimizer_steps": self.total_steps,
             "pruning_rate": 1 - self.samples_seen / samples_full,
             "seconds": self.seconds,
             "data_seconds": data_seconds,

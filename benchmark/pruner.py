@@ -34,11 +34,23 @@ class EpochPlan:
     """float32 [N]: factor on each sample's loss; None means 1."""
     observe: bool = False
     """Whether ``observe`` wants this epoch's losses."""
+    log_negative: np.ndarray | None = None
+    """float32 [N]: added to a sample's logit where it is a negative of another; None means 0.
+
+    The log of a sample's weight makes the kept negatives stand for those that were left out. A sample's own
+    positive stays as it is.
+    """
+    super_batch: float = 1.0
+    """How many times larger the batch is from which ``choose`` takes each global batch; at 1 it is not asked."""
 
     def checksum(self) -> int:
-        """One number that ranks compare: 32 bits over mask and weights."""
+        """One number that ranks compare: 32 bits over all that an epoch trains on."""
         value = zlib.crc32(np.packbits(self.keep).tobytes())
-        return value if self.weight is None else zlib.crc32(np.ascontiguousarray(self.weight).tobytes(), value)
+        for name in ("weight", "log_negative"):
+            array = getattr(self, name)
+            if array is not None:
+                value = zlib.crc32(np.ascontiguousarray(array).tobytes(), zlib.crc32(name.encode(), value))
+        return value if self.super_batch == 1 else zlib.crc32(repr(float(self.super_batch)).encode(), value)
 
 
 class Pruner(ABC):
@@ -64,9 +76,25 @@ class Pruner(ABC):
         """Whether it looks at images of the task that is evaluated: a table must say so."""
         return "target_embedding" in self.needs
 
+    @property
+    def super_batch(self) -> float:
+        """The largest ``super_batch`` of any epoch's plan: the planner checks that pool and ranks can hold it."""
+        return 1.0
+
     @abstractmethod
     def plan(self, epoch: int) -> EpochPlan:
         """What ``epoch`` (from 0) trains on. Pure: asking twice, or after a restart, gives the same answer."""
+
+    def choose(
+        self, epoch: int, step: int, ids: np.ndarray, losses: np.ndarray, similarity: np.ndarray, count: int
+    ) -> np.ndarray:
+        """The ``count`` samples of a super-batch to train on: int64 [count], positions in it, rising.
+
+        ids int64 [S]; losses float32 [S, 2], a column a direction, and similarity float32 [S], a sample's
+        cosine with its own positive, are those of the whole super-batch under the present model. Called once
+        a step, in order; what it keeps of them belongs into ``state_dict``.
+        """
+        raise NotImplementedError(f"{type(self).__name__} plans super-batches, so it must define choose")
 
     def observe(self, ids: np.ndarray, losses: np.ndarray) -> None:  # noqa: B027 (optional)
         """A global batch, in order: ids int64 [B], losses float32 [B, 2], a column a direction."""

@@ -121,7 +121,8 @@ SCHEMA = _object(
                 "final_loss": _MAYBE,
                 "attempts": _COUNT,
                 "by_epoch": {"type": "array", "items": EPOCH},
-            }
+            },
+            {"samples_scored": _COUNT, "optimizer_steps": _COUNT},  # older records have none
         ),
         "metrics": {"type": "array", "items": METRIC},
         "evaluation_skipped": {"type": "array", "items": _object({"task": _TEXT, "reason": _TEXT})},

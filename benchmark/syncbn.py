@@ -44,8 +44,11 @@ class RankBatchNorm(_BatchNorm):
 
     def _track(self, mean: Tensor, var: Tensor, count: int) -> None:
         """Move the running statistics as torch does: by ``momentum``, or to the mean of all batches if None."""
-        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+        if not self.track_running_stats:
             return
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
         share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, share)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,15 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmark import checkpoint, dist, syncbn
+from benchmark import checkpoint, dist, super_batch, syncbn
 from benchmark.config import TrainConfig
 from benchmark.coreset import save_marks
 from benchmark.data import Batch, Loader
 from benchmark.faults import FaultList
 from benchmark.log import RunLog
-from benchmark.objective import Objective
+from benchmark.objective import Objective, Tensors
 from benchmark.optim import clip_gradient, learning_rate, make_optimizer, set_learning_rate
-from benchmark.order import steps_in_epoch
+from benchmark.order import steps_in_epoch, super_batch_size
 from benchmark.pool import Pool
 from benchmark.progress import Progress
 from benchmark.pruner import EpochPlan, Pruner, StaticPruner
@@ -68,6 +69,7 @@ class Trainer:
         pruner.setup(
             pool.view(pruner.needs, features or {}), num_epochs=config.epochs, seed=seed, num_ranks=dist.world()
         )
+        super_batch_size(config.batch_size, pruner.super_batch, dist.world())  # fail before the first epoch
         self.truth = TruthTracker(pool.truth, pool.num_samples)
         self.faults = FaultList(pool, config.max_skipped)
         self.now = Progress()
@@ -118,9 +120,11 @@ class Trainer:
         plan = self.pruner.plan(now.epoch)
         dist.assert_same(plan.checksum(), f"what epoch {now.epoch} trains on")
         now.pruning_seconds += time.perf_counter() - started
-        steps, batches = self.loader.epoch(now.epoch, plan.keep, first_step=now.step)
+        steps, batches = self.loader.epoch(now.epoch, plan.keep, now.step, plan.super_batch)
         for batch in batches:
             self._step(model, batch, plan, steps)
+            if plan.super_batch != 1 and plan.observe:  # the next choice may rest on what this step observed
+                self._hand_over(plan, steps)
             if now.total_steps % self.config.log_every == 0:
                 self._hand_over(plan, steps)
                 if dist.any_rank(time.perf_counter() - self._saved_at >= 60 * self.config.checkpoint_minutes):
@@ -132,25 +136,48 @@ class Trainer:
         now, config = self.now, self.config
         lr = learning_rate(config, epoch=now.epoch, step=now.step, steps=steps, full_steps=self.full_steps)
         set_learning_rate(self.optimizer, lr)
-        torch.manual_seed(seed_of(self.seed, "step", now.epoch, now.step, dist.rank()))  # dropout, drop path
         self.objective.before_step((now.epoch + now.step / steps) / config.epochs)
-        weight = None if plan.weight is None else torch.from_numpy(plan.weight[batch.ids.numpy()]).to(self.device)
-        tensors = tuple(t.to(self.device, non_blocking=True) for t in batch.tensors)
+        ids, tensors = batch.ids, tuple(t.to(self.device, non_blocking=True) for t in batch.tensors)
+        if plan.super_batch != 1:
+            ids, tensors = self._chosen(ids, tensors, plan)
+        self._seed("step")
+        weight, log_negative = (self._of_samples(x, ids) for x in (plan.weight, plan.log_negative))
         self.optimizer.zero_grad(set_to_none=True)
         losses = self.objective.backward(
-            model, tensors, weight, self.scaler.scale, self._autocast, config.accumulate
+            model, tensors, weight, self.scaler.scale, self._autocast, config.accumulate, log_negative
         )
         if self.device.type == "cpu":  # on a GPU a look at each step would stall it: see _hand_over
-            self._check_finite(batch.ids, losses, now.step)
+            self._check_finite(ids, losses, now.step)
         self.scaler.unscale_(self.optimizer)
         clip_gradient(self.objective, config.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.objective.after_step()
         self.faults.add(batch.faults)
-        self._pending.append((batch.ids, losses))
+        self._pending.append((ids, losses))
         now.step += 1
         now.total_steps += 1
+
+    def _chosen(self, ids: Tensor, tensors: Tensors, plan: EpochPlan) -> tuple[Tensor, Tensors]:
+        """This rank's part of the batch that the method chooses, from its part of the super-batch."""
+        now, config = self.now, self.config
+        self._seed("score")
+        # in one piece where memory allows: batch statistics then do not depend on the number of ranks
+        at_once = len(ids) if config.accumulate == 1 else config.batch_size // dist.world() // config.accumulate
+        log_negative = self._of_samples(plan.log_negative, ids)
+        scored = self.objective.scored(tensors, log_negative, self._autocast, at_once)
+        scores = super_batch.gathered(ids, *scored)
+        self._check_finite(scores.ids, scores.losses, now.step)
+        started = time.perf_counter()
+        positions = super_batch.choose(self.pruner, now.epoch, now.step, scores, config.batch_size)
+        now.pruning_seconds += time.perf_counter() - started
+        # before ranks exchange samples: else each would wait for others, or take in what is none
+        dist.assert_same(zlib.crc32(positions.tobytes()), f"what epoch {now.epoch}, step {now.step} chooses")
+        self.truth.observe(scores.ids.numpy(), scores.losses.numpy())
+        self.truth.pass_over(np.delete(scores.ids.numpy(), positions))
+        now.samples_scored += len(scores.ids)
+        mine = np.split(positions, dist.world())[dist.rank()]
+        return scores.ids[torch.from_numpy(mine)], super_batch.dealt(tensors, positions)
 
     def _hand_over(self, plan: EpochPlan, steps: int) -> None:
         """Bring the pending steps' losses to the host, step by step, in order; log; let the pruner observe."""
@@ -188,7 +215,7 @@ class Trainer:
         lr = learning_rate(self.config, epoch=now.epoch, step=steps - 1, steps=steps, full_steps=self.full_steps)
         row = {
             "epoch": now.epoch,
-            "kept": int(plan.keep.sum()),
+            "kept": int(plan.keep.sum()) if plan.super_batch == 1 else steps * self.config.batch_size,
             "loss": finite(now.epoch_loss / steps),
             "seconds": now.epoch_seconds,
             "lr": lr,
@@ -268,6 +295,14 @@ class Trainer:
     def _autocast(self) -> torch.autocast:
         dtype = AUTOCAST.get(self.config.precision)
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def _seed(self, purpose: str) -> None:
+        """Dropout and drop path of a pass: the model's draws at this step do not depend on earlier passes."""
+        torch.manual_seed(seed_of(self.seed, purpose, self.now.epoch, self.now.step, dist.rank()))
+
+    def _of_samples(self, values: np.ndarray | None, ids: Tensor) -> Tensor | None:
+        """float32 [N] of a plan -> float32 [b] on the device; None stays None."""
+        return None if values is None else torch.from_numpy(values[ids.numpy()]).to(self.device)
 
     def _global(self, local: Tensor) -> Tensor:
         """[K, b, ...] of every rank -> [K, B, ...] in rank order, on the host."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from benchmark.pruner import pack, unpack
 from benchmark.record import finite
 
 
@@ -97,14 +98,24 @@ class TruthTracker:
         """What as many samples drawn at random would have hit, on average."""
         self.last_loss = np.full(num_samples if self.truth else 0, np.nan, dtype=np.float32)
         """Mean loss of the two directions when a sample was last observed."""
+        self.passed_over = np.zeros(len(self.last_loss), dtype=bool)
+        """Samples that this epoch read and did not choose."""
 
     def observe(self, ids: np.ndarray, losses: np.ndarray) -> None:
         """Ids int64 [B] and losses float32 [B, 2] of a batch that the method observed."""
         if self.truth:
             self.last_loss[ids] = losses.mean(axis=1)
 
+    def pass_over(self, ids: np.ndarray) -> None:
+        """Ids int64 of a super-batch that were not chosen."""
+        if self.truth:
+            self.passed_over[ids] = True
+
     def end_epoch(self, keep: np.ndarray) -> None:
-        """``keep`` is the mask the epoch trained on, bool [N]."""
+        """``keep`` is the mask the epoch trained on, bool [N]; what was passed over is dropped as well."""
+        if self.passed_over.any():
+            keep = keep & ~self.passed_over
+            self.passed_over[:] = False
         if keep.all():
             return
         count = int((~keep).sum())
@@ -147,6 +158,7 @@ class TruthTracker:
             "hits": dict(self.hits),
             "random_hits": dict(self.random_hits),
             "last_loss": self.last_loss,
+            "passed_over": pack(self.passed_over),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -155,3 +167,5 @@ class TruthTracker:
         self.truth = {name: self.truth[name] for name in state.get("random_hits", {})}
         self.hits, self.random_hits = dict(state["hits"]), dict(state.get("random_hits", {}))
         self.last_loss = state["last_loss"]
+        if "passed_over" in state:  # not in checkpoints of earlier versions
+            self.passed_over = unpack(state["passed_over"], len(self.last_loss))

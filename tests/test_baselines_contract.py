@@ -68,22 +68,53 @@ def losses_of(epoch: int, ids: np.ndarray) -> np.ndarray:
     return base[ids] + np.float32(1 / (epoch + 1))
 
 
-def step(pruner: Pruner, epoch: int, batches: slice = slice(None)) -> np.ndarray:
+def similarity_of(epoch: int, ids: np.ndarray) -> np.ndarray:
+    cosine = np.random.default_rng(3).uniform(-1, 1, N).astype(np.float32)
+    return cosine[ids] * np.float32(1 - 1 / (epoch + 2))
+
+
+Epoch = list[np.ndarray]
+"""What an epoch trains on: its mask, then the ids of each batch."""
+
+
+def step(pruner: Pruner, epoch: int, batches: slice = slice(None)) -> Epoch:
+    """Drive an epoch, or some of its batches, as the trainer does."""
     plan = pruner.plan(epoch)
+    size = round(B * plan.super_batch)
     ids = np.random.default_rng(epoch).permutation(N)
     ids = ids[plan.keep[ids]]
-    for part in list(ids[: len(ids) - len(ids) % B].reshape(-1, B))[batches]:
+    whole = list(enumerate(ids[: len(ids) - len(ids) % size].reshape(-1, size)))
+    seen = [plan.keep]
+    for number, part in whole[batches]:
+        if plan.super_batch != 1:
+            part = part[chosen(pruner, epoch, number, part)]
         if plan.observe:
             pruner.observe(part, losses_of(epoch, part))
-    return plan.keep
+        seen.append(part)
+    return seen
 
 
-def masks(pruner: Pruner, epochs: range) -> list[np.ndarray]:
+def chosen(pruner: Pruner, epoch: int, number: int, ids: np.ndarray) -> np.ndarray:
+    positions = pruner.choose(epoch, number, ids, losses_of(epoch, ids), similarity_of(epoch, ids), B)
+    assert np.issubdtype(positions.dtype, np.integer)
+    assert positions.shape == (B,)
+    assert (np.diff(positions) > 0).all()
+    assert positions[0] >= 0
+    assert positions[-1] < len(ids)
+    return positions
+
+
+def masks(pruner: Pruner, epochs: range) -> list[Epoch]:
     found = []
     for epoch in epochs:
         found.append(step(pruner, epoch))
         pruner.end_epoch(epoch)
     return found
+
+
+def assert_same(one: Epoch, other: Epoch) -> None:
+    for mine, theirs in zip(one, other, strict=True):
+        assert np.array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -94,10 +125,12 @@ def test_a_plan_is_well_formed_and_never_empty(name: str) -> None:
         assert plan.keep.dtype == np.bool_
         assert plan.keep.shape == (N,)
         assert plan.keep.any()
-        if plan.weight is not None:
-            assert plan.weight.dtype == np.float32
-            assert plan.weight.shape == (N,)
-            assert np.isfinite(plan.weight).all()
+        for values in (plan.weight, plan.log_negative):
+            if values is not None:
+                assert values.dtype == np.float32
+                assert values.shape == (N,)
+                assert np.isfinite(values).all()
+        assert 1 <= plan.super_batch <= pruner.super_batch
         step(pruner, epoch)
         pruner.end_epoch(epoch)
 
@@ -114,9 +147,9 @@ def test_asking_twice_gives_the_same_plan(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_same_seed_gives_the_same_masks(name: str) -> None:
+def test_the_same_seed_gives_the_same_masks_and_choices(name: str) -> None:
     for one, other in zip(masks(make(name), range(EPOCHS)), masks(make(name), range(EPOCHS)), strict=True):
-        assert np.array_equal(one, other)
+        assert_same(one, other)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -129,10 +162,11 @@ def test_a_restart_in_mid_epoch_changes_nothing(name: str, cut: int) -> None:
     saved = through_a_checkpoint(pruner.state_dict())
     resumed = make(name)
     resumed.load_state_dict(saved)
-    assert np.array_equal(step(resumed, cut, slice(2, None)), whole[cut])
+    keep, *rest = step(resumed, cut, slice(2, None))
+    assert_same([keep, *rest], [whole[cut][0], *whole[cut][3:]])
     resumed.end_epoch(cut)
     for one, other in zip(masks(resumed, range(cut + 1, EPOCHS)), whole[cut + 1 :], strict=True):
-        assert np.array_equal(one, other)
+        assert_same(one, other)
 
 
 @pytest.mark.parametrize("name", METHODS)

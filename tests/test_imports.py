@@ -50,6 +50,7 @@ ORDER = [
     "log",
     "truth",
     "progress",
+    "super_batch",
     "train",
     "state",
     "features",

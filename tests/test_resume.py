@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tiny import clip_grid, moco_grid
 
-from benchmark import files, job, train
+from benchmark import files, job, super_batch, train
 from benchmark.plan import PlannedRun
 from benchmark.record import read_record
 from benchmark.state import state_of
@@ -23,6 +23,11 @@ SCAN_GRID = clip_grid(
     train={"epochs": 5, **EACH_STEP},
     evaluate=[{"retrieval": {"dataset": "shapes"}}],
 )
+DISSECT_GRIDS = {
+    "dissect": clip_grid(pruner={"dissect": {"warmup_epochs": 1}}, train={"epochs": 3, **EACH_STEP}),
+    "dissect_momentum": clip_grid(pruner={"dissect": {"variant": "momentum"}}, train={"epochs": 3, **EACH_STEP}),
+}
+"""4 steps an epoch, each of 8 samples out of 16."""
 MOCO_GRID = moco_grid(pruner={"random_subset": {"keep_fraction": 0.8}}, train={"epochs": 2, **EACH_STEP})
 
 
@@ -63,7 +68,8 @@ def story(run: PlannedRun) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     training = record["training"]
     for row in training["by_epoch"]:
         del row["seconds"]
-    numbers = {k: training[k] for k in ("samples_seen", "pruning_rate", "final_loss", "by_epoch")}
+    counts = ("samples_seen", "samples_scored", "optimizer_steps")
+    numbers = {k: training[k] for k in (*counts, "pruning_rate", "final_loss", "by_epoch")}
     return kept, {"training": numbers, "metrics": record["metrics"], "truth": record["pruning_truth"]}
 
 
@@ -74,7 +80,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     from benchmark.sweepfile import read_sweep
 
     folder, stories = tmp_path_factory.mktemp("whole"), {}
-    for name, grid in (("clip", SCAN_GRID), ("moco", MOCO_GRID)):
+    for name, grid in (("clip", SCAN_GRID), ("moco", MOCO_GRID), *DISSECT_GRIDS.items()):
         path = folder / f"{name}.yaml"
         path.write_text(json.dumps({"name": name, "grid": [grid]}))
         sweep = read_sweep(path)
@@ -135,6 +141,23 @@ def test_killed_moco_run_goes_on_with_its_momentum_encoder(
     run_and_die(run.folder, die_at_call(train.Trainer, "_step", step))
     assert job.run(run.folder) == "done"
     assert story(run) == uninterrupted["moco"]
+
+
+@pytest.mark.parametrize("name", list(DISSECT_GRIDS))
+@pytest.mark.parametrize("owner", [(train.Trainer, "_step"), (super_batch, "dealt")], ids=["step", "chosen"])
+@pytest.mark.parametrize("call", [2, 5, 10])
+def test_killed_among_super_batches_chooses_as_if_it_had_not_been(
+    planned: Callable[..., list[PlannedRun]],
+    uninterrupted: dict[str, Any],
+    name: str,
+    owner: tuple[Any, str],
+    call: int,
+) -> None:
+    (run,) = planned(DISSECT_GRIDS[name])
+    run_and_die(run.folder, die_at_call(*owner, call))
+    assert state_of(run.folder, run.config).name == "partial"
+    assert job.run(run.folder) == "done"
+    assert story(run) == uninterrupted[name]
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "digest"])

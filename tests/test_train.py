@@ -175,7 +175,7 @@ def test_a_run_held_by_another_process_is_left_alone(planned: Plan) -> None:
 
 def test_a_failed_run_leaves_its_traceback(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     (run,) = planned(clip_grid())
-    monkeypatch.setattr(clip.Clip, "forward", lambda *_: 1 / 0)
+    monkeypatch.setattr(clip.Clip, "forward", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         job.run(run.folder)
     error = json.loads((run.folder / "error.json").read_text())

@@ -47,6 +47,16 @@ GRIDS: dict[str, dict[str, Any]] = {
         train={"epochs": 4},
     ),
     "moco": moco_grid(pruner=SCAN, train={"epochs": 4}),
+    "clip_dissect": clip_grid(pruner={"dissect": {"warmup_epochs": 1}}, train={"epochs": 4}),
+    "clip_resnet_small_loss": clip_grid(
+        model=SMALL_RESNET,
+        pool={"shapes": {"num_samples": 64, "image_size": 32}},
+        pruner="small_loss",
+        train={"epochs": 2},
+    ),
+    "moco_dissect": moco_grid(pruner={"dissect": {"variant": "momentum"}}, train={"epochs": 3}),
+    "clip_infobatch": clip_grid(pruner={"infobatch": {"correct_negatives": True}}, train={"epochs": 4}),
+    "moco_infobatch": moco_grid(pruner={"infobatch": {"correct_negatives": True}}, train={"epochs": 4}),
 }
 
 
@@ -76,12 +86,13 @@ def recorded(folder: Path, precise: bool = False) -> tuple[str, Story]:
     step, epoch = train.Trainer._step, Loader.epoch
 
     def spy_step(self: train.Trainer, model: Any, batch: Any, plan: Any, steps: int) -> None:
-        ids[self.now.epoch, self.now.step] = batch.ids.tolist()
+        at = self.now.epoch, self.now.step
         step(self, model, batch, plan, steps)
+        ids[at] = self._pending[-1][0].tolist()  # what was trained on: of a super-batch, the chosen
 
-    def spy_epoch(self: Loader, number: int, keep: np.ndarray, first_step: int = 0) -> Any:
+    def spy_epoch(self: Loader, number: int, keep: np.ndarray, *rest: Any) -> Any:
         masks[number] = keep.copy()
-        return epoch(self, number, keep, first_step)
+        return epoch(self, number, keep, *rest)
 
     train.Trainer._step, Loader.epoch = spy_step, spy_epoch  # type: ignore[method-assign]
     try:
@@ -119,6 +130,8 @@ def largest_difference(one: Story, other: Story) -> float:
     for name, value in one["pruner"].items():
         if isinstance(value, float):
             assert other["pruner"][name] == pytest.approx(value, abs=1e-3), name
+        elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            np.testing.assert_allclose(value, other["pruner"][name], atol=1e-3, err_msg=name)
         else:
             np.testing.assert_array_equal(value, other["pruner"][name], err_msg=name)
     assert len(one["losses"]) == len(other["losses"])
@@ -154,9 +167,10 @@ def whole() -> dict[str, Story]:
 def alone(planned: Plan, whole: dict[str, Story], name: str) -> Story:
     if name not in whole:
         (run,) = planned(GRIDS[name], results="alone")
-        whole[name] = story(run, on_ranks(1, lambda rank: recorded(run.folder, precise=name == "moco")))
-        dropping = [epoch for epoch, mask in whole[name]["masks"].items() if not mask.all()]
-        assert dropping, "the test is to see mutation epochs"
+        whole[name] = story(run, on_ranks(1, lambda rank: recorded(run.folder, precise=name.startswith("moco"))))
+        batch, masks = run.config.train.batch_size, whole[name]["masks"].values()  # type: ignore[union-attr]
+        full_steps = sum(len(mask) // batch for mask in masks)
+        assert len(whole[name]["batches"]) < full_steps, "the test is to see epochs that leave samples out"
     return whole[name]
 
 
@@ -167,7 +181,7 @@ def test_any_number_of_ranks_gives_the_same_run(
 ) -> None:
     expected = alone(planned, whole, name)
     (run,) = planned(GRIDS[name])
-    shared = story(run, on_ranks(world, lambda rank: recorded(run.folder, precise=name == "moco")))
+    shared = story(run, on_ranks(world, lambda rank: recorded(run.folder, precise=name.startswith("moco"))))
     assert read_record(run.folder / "record.json")["num_ranks"] == world
     assert largest_difference(expected, shared) < 1e-5
 
@@ -185,7 +199,7 @@ def test_moco_in_single_precision_starts_alike_on_any_number_of_ranks(planned: P
 
 
 @pytest.mark.parametrize("world", [1, 4])
-@pytest.mark.parametrize(("name", "step"), [("clip", 21), ("moco", 16)])
+@pytest.mark.parametrize(("name", "step"), [("clip", 21), ("moco", 16), ("clip_dissect", 6)])
 def test_a_run_killed_on_two_ranks_goes_on_with_another_number(
     planned: Plan, whole: dict[str, Story], name: str, step: int, world: int
 ) -> None:
@@ -299,6 +313,20 @@ def test_ranks_that_plan_differently_all_say_so(planned: Plan) -> None:
     found = state_of(run.folder, run.config)
     assert found.name == "failed"
     assert "ranks disagree" in found.detail
+
+
+def test_ranks_that_choose_differently_all_say_so(planned: Plan) -> None:
+    (run,) = planned(clip_grid(pruner="small_loss"))
+
+    def work(rank: int) -> None:
+        if rank == 1:
+            from baselines.small_loss import SmallLoss
+
+            SmallLoss.choose = lambda self, *arguments: np.arange(arguments[-1])  # type: ignore[method-assign]
+        job.run(run.folder)
+
+    for error in on_ranks(2, work):
+        assert "ranks disagree on what epoch 0, step 0 chooses" in str(error)
 
 
 @pytest.mark.parametrize("guilty", [0, 1])

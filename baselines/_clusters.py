@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
+from baselines import _gpu
 from baselines._vectors import Features, blocks, unit_rows
 
 POINTS_A_CENTROID = 256
@@ -50,7 +51,7 @@ def cluster(
     """Group the rows of ``features``, [N, d], into at most ``count`` clusters by cosine.
 
     Centroids are trained on at most ``points`` samples each, drawn from ``seed``; one that no sample is nearest to
-    falls away. On a machine with GPUs faiss uses them.
+    falls away. With a GPU, samples are assigned there, and a faiss that knows GPUs trains there.
     """
     total, width = features.shape
     count = min(count, total)
@@ -73,10 +74,14 @@ def cluster(
 
 
 def _assign(features: Features, centroids: np.ndarray) -> Clusters:
+    device = _gpu.device()
     index = faiss.IndexFlatIP(centroids.shape[1])
     index.add(centroids)
     nearest, similarity = np.empty(len(features), dtype=np.int64), np.empty(len(features), dtype=np.float32)
     for here, rows in blocks(features):
+        if device is not None:
+            similarity[here], nearest[here] = _gpu.nearest(rows, centroids, device)
+            continue
         found, which = index.search(rows, 1)
         nearest[here], similarity[here] = which[:, 0], found[:, 0]
     used, of_sample = np.unique(nearest, return_inverse=True)

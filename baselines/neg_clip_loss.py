@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from baselines import _gpu
 from baselines._norm_sim import DECIMALS, largest, quadratic, second_moment, shrink
 from baselines._vectors import check_fraction, cosines, lowest, unit_rows
 from benchmark.options import check_option, require
@@ -100,6 +101,9 @@ def log_sums(images: np.ndarray, texts: np.ndarray, temperature: float) -> tuple
     """float32 [b, d] twice -> float64 [b] twice: log of the sum of exp(cosine / temperature) of an image with all
     texts, and of a text with all images; its own pair counts in both.
     """
+    device = _gpu.device()
+    if device is not None:
+        return _gpu.log_sums(images, texts, temperature, device)
     by_image, by_text = np.full((2, len(images)), -np.inf)
     scaled = images / np.float32(temperature)
     for rows in (slice(i, i + TILE) for i in range(0, len(images), TILE)):

@@ -15,6 +15,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from analysis.departures import Departure
+from analysis.foreign import HEADS, NOTE, foreign_rows
 from analysis.formats import LEGEND
 from analysis.load import Results, Run
 from analysis.shown import code_version, facts, heads, row_cells, row_notes
@@ -57,6 +58,9 @@ class Page:
             truth_told=TOLD,
             protocols=sorted({column.protocol for block in self.blocks for column in block.columns}),
             tables=tables,
+            foreign=foreign_rows(self.results.foreign),
+            foreign_heads=HEADS,
+            foreign_note=NOTE,
             has_truth=any(table["truth"] for table in tables),
             provenance=[self._provenance(run) for run in self.results.runs],
             digest=self.results.digest,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -43,3 +44,19 @@ def device_name(device: torch.device) -> str:
         models = []
     name = models[0].split(":", 1)[1].strip() if models else platform.processor() or platform.machine()
     return f"{name} ({torch.get_num_threads()} threads)"
+
+
+def facts(started: str, device: torch.device) -> dict[str, Any]:
+    """Code, versions, device and times of what started at ``started`` and ends now: keys of a record."""
+    return {
+        "code": code_version(),
+        "versions": versions(),
+        "device": device_name(device),
+        "started": started,
+        "finished": now(),
+    }
+
+
+def now() -> str:
+    """The time with its zone, as records have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmark.options import ConfigError, did_you_mean
+from benchmark.weights import encoder_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,10 @@ class ClipEncoder:
                 for k in range(0, len(texts), self.batch_size)
             ]
         )
+
+    def fingerprint(self) -> str:
+        """A hash of weights, transform, tokenizer and kind of device: all that a feature follows from."""
+        return encoder_fingerprint(self.model, self.image_transform, self.tokenizer)
 
     def _embed(self, batch: Tensor, method: str) -> np.ndarray:
         device = next(self.model.parameters()).device

@@ -15,6 +15,7 @@ ORDER = [
     "options",
     "config",
     "record",
+    "predictions",
     "featureconfig",
     "plugins",
     "clusters",
@@ -37,6 +38,7 @@ ORDER = [
     "order",
     "data",
     "faults",
+    "weights",
     "clip_encoder",
     "clip",
     "moco_options",
@@ -52,6 +54,7 @@ ORDER = [
     "train",
     "state",
     "features",
+    "evaluation",
     "job",
     "references",
     "featureplan",
@@ -68,13 +71,14 @@ ORDER = [
     "clusterfacts",
     "doctor",
     "sweep",
+    "evaluatecli",
 ]
 """Rooms of ``benchmark/``, lowest first."""
 
 BASELINES_MAY = {"benchmark.pruner", "benchmark.pool", "benchmark.options", "benchmark.coreset"}
 """The interface, what it hands to a method, checks of options, and what other runs leave."""
 
-ANALYSIS_MAY = {"benchmark.config", "benchmark.record", "benchmark.files", "benchmark.options"}
+ANALYSIS_MAY = {f"benchmark.{name}" for name in ("config", "record", "predictions", "files", "options")}
 
 
 def imported(path: Path) -> set[str]:

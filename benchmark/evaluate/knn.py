@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmark.evaluate import Encoder, Task
 from benchmark.evaluate._intervals import proportion
-from benchmark.evaluate._scores import cosine_blocks, image_features
+from benchmark.evaluate._scores import TestFeatures, TrainFeatures, cosine_blocks, test_features, train_features
 from benchmark.record import Metric
 
 K = 20
@@ -30,14 +30,14 @@ class Knn(Task):
 
     def run(self, encoder: Encoder) -> list[Metric]:
         source = self.source()
-        train, test = source.labelled("train"), source.labelled("test")
+        train, test = source.train_set(), source.test_set()
         where = f"knn on {test.name}"
-        bank = image_features(encoder, train.images, where)
-        predicted = predict(image_features(encoder, test.images, where), bank, train.labels)
+        bank = train_features(encoder, train, where)
+        predicted = predict(test_features(encoder, test, where), bank, train.labels)
         return [proportion("knn", test.name, "top1", predicted == test.labels, self.protocol)]
 
 
-def predict(queries: np.ndarray, bank: np.ndarray, labels: np.ndarray, k: int = K) -> np.ndarray:
+def predict(queries: TestFeatures, bank: TrainFeatures, labels: np.ndarray, k: int = K) -> np.ndarray:
     """The class of most votes for each query, int64 [q]; all of the bank votes where it holds fewer than k.
 
     Of equally near neighbours the smaller index votes, and of equal votes the smaller class wins.

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from benchmark.evaluate import Encoder, Task
 from benchmark.evaluate._intervals import mean_per_class, proportion
-from benchmark.evaluate._scores import image_features
+from benchmark.evaluate._scores import TrainFeatures, test_features, train_features
 from benchmark.record import Metric
 from benchmark.seeds import generator
 
@@ -40,11 +40,11 @@ class LinearProbe(Task):
 
     def run(self, encoder: Encoder) -> list[Metric]:
         source = self.source()
-        train = source.labelled("train")
+        train = source.train_set()
         where = f"linear_probe on {train.name}"
-        probe = fit(image_features(encoder, train.images, where), train.labels)
-        test = source.labelled("test")
-        hits = probe.predict(image_features(encoder, test.images, where)) == test.labels
+        probe = fit(train_features(encoder, train, where), train.labels)
+        test = source.test_set()
+        hits = probe.predict(test_features(encoder, test, where)) == test.labels
         return [
             proportion("linear_probe", test.name, "top1", hits, self.protocol),
             mean_per_class("linear_probe", test.name, hits, test.labels, self.protocol),
@@ -66,7 +66,7 @@ class Probe:
         return self.classifier.predict((features.astype(np.float64) - self.mean) / self.scale)
 
 
-def fit(features: np.ndarray, labels: np.ndarray) -> Probe:
+def fit(features: TrainFeatures, labels: np.ndarray) -> Probe:
     """Choose the strength on a stratified fifth of the given features, then fit on all of them.
 
     Raises ValueError if no class has two images.

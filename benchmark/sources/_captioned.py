@@ -117,17 +117,15 @@ def first_file(root: Path, names: Sequence[str], label: str, published_as: str) 
             if path.is_file():
                 return path
     raise PoolError(
-        f"{label}: {root} holds no {' nor '.join(names)}: set root or SCAN_BENCH_DATA; docs/data.md says how to get"
-        f" {published_as}"
+        f"{label}: {root} holds no {' nor '.join(names)}: set root or SCAN_BENCH_DATA; docs/data.md says how to"
+        f" get {published_as}"
     )
 
 
 def check_size(pairs: PairSet, num_images: int) -> None:
     """Raise PoolError unless it is the whole split: recall depends on the number of candidates."""
     if len(pairs.images) != num_images:
-        raise PoolError(
-            f"{pairs.name}: the annotations list {len(pairs.images)} images, the split has {num_images}"
-        )
+        raise PoolError(f"{pairs.name}: the annotations list {len(pairs.images)} images, not {num_images}")
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,7 @@ class CifarPool(Pool):
         return _load(self.data_set, self.folder, self.split)[0]
 
     def images(self) -> LazyImages:
-        return LazyImages(range(self.num_samples), lambda i: self.read(i).image)
+        return LazyImages(range(self.num_samples), lambda i: self.read(i).image, self.fingerprint)
 
     def key(self, sample_id: int) -> str:
         """Split and place in the data set."""

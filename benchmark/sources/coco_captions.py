@@ -18,7 +18,7 @@ class CocoCaptions(Source):
     """Held-out pairs alone."""
 
     root: str = field(default="", metadata=NOT_IDENTITY)
-    """The folder that holds ``val2014`` or ``val2017`` and the annotations; "" is ``$SCAN_BENCH_DATA/coco_captions``."""
+    """The folder that holds images and annotations; "" is ``$SCAN_BENCH_DATA/coco_captions``."""
     split: str = "karpathy-test"
     """``karpathy-test``: 5,000 images of val2014, which papers mean by "COCO 5K"; or ``val2017``: 5,000."""
     captions_per_image: int | None = None

@@ -117,8 +117,8 @@ def first_file(root: Path, names: Sequence[str], label: str, published_as: str) 
             if path.is_file():
                 return path
     raise PoolError(
-        f"{label}: {root} holds no {' nor '.join(names)}: set root or SCAN_BENCH_DATA; docs/data.md says how to"
-        f" get {published_as}"
+        f"{label}: {root} holds no {' nor '.join(names)} (one is expected there, or in annotations: set root"
+        f" or SCAN_BENCH_DATA; docs/data.md says how to get {published_as})"
     )
 
 

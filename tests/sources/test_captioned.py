@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 from clip_benchmark.datasets.flickr import Flickr as TheirFlickr
 from picture_files import number_of, write_picture
+from PIL import Image
 from torchvision.datasets import Flickr30k as TorchvisionFlickr
 
 from benchmark.config import Choice
+from benchmark.evaluate import make_task
 from benchmark.options import ConfigError
 from benchmark.pool import PairSet, PoolError, SampleError, make_source
 from benchmark.sources import coco_captions, flickr30k
@@ -120,6 +125,52 @@ def test_all_layouts_of_flickr_give_the_same_pairs(tmp_path: Path, layout: str, 
     pairs = make_source(Choice(name="flickr30k", options={"root": str(tmp_path)}), "dataset").pairs()
     assert as_told(pairs) == FIVE
     assert (pairs.name, len(pairs.captions)) == ("flickr30k-karpathy-test-1k", 15)
+
+
+@dataclass
+class ByTable:
+    """Images by the number in their pixels, captions by themselves, on a circle: an angle in degrees each."""
+
+    image_angle: dict[int, float]
+    caption_angle: dict[str, float]
+    has_text: bool = True
+
+    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        return self._at([self.image_angle[number_of(image)] for image in images])
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        return self._at([self.caption_angle[text] for text in texts])
+
+    @staticmethod
+    def _at(degrees: Sequence[float]) -> np.ndarray:
+        radians = np.radians(degrees)
+        return np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
+
+
+def test_retrieval_takes_one_of_the_five_captions_of_an_image_for_a_hit(tmp_path: Path) -> None:
+    images = {1: 0.0, 2: 60.0, 3: 120.0}
+    # the nearest caption of image 1 is its third, those of images 2 and 3 are image 1's fourth and fifth
+    captions = {1: [170.0, 171.0, 1.0, 61.0, 121.0], 2: [63, 64, 65, 66, 67], 3: [20, 21, 22, 23, 24]}
+    lines = [(f"{n}.jpg", f"{n} at {angle}") for n, several in captions.items() for angle in several]
+    for number in images:
+        write_picture(tmp_path / f"{number}.jpg", number)
+    (tmp_path / "flickr30k_test_karpathy.txt").write_text(
+        "image,caption\n" + "".join(f"{i},{c}\n" for i, c in lines)
+    )
+    encoder = ByTable(images, {caption: float(caption.split()[-1]) for _, caption in lines})
+    task = make_task(
+        Choice(name="retrieval", options={"dataset": {"flickr30k": {"root": str(tmp_path)}}}), "evaluate"
+    )
+    found = {row.metric: (row.value, row.n) for row in task.run(encoder)}
+    # before the best of image 2, at 63, stands 61 of image 1; before that of image 3, at 24, stand nine: 121, 170,
+    # 171, 67, 66, 65, 64, 63 and 61
+    # captions: of image 1 only that at 1 degree finds it; of image 2 all; of image 3 none (all nearer to image 1)
+    assert found == {
+        "image_to_text_r1": (pytest.approx(1 / 3), 3),
+        "image_to_text_r5": (pytest.approx(2 / 3), 3),
+        "image_to_text_r10": (1.0, 3),
+        "text_to_image_r1": (pytest.approx(6 / 15), 15),
+    }
 
 
 def test_what_is_wrong_with_the_files_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,6 @@ from benchmark.sources._cifar import Cifar
 
 @dataclass(frozen=True, kw_only=True)
 class Cifar10(Cifar):
-    """50,000 training and 10,000 test images."""
+    """CIFAR-10: 50,000 training and 10,000 test photographs of 32 px in 10 classes."""
 
     data_set = "cifar10"

@@ -9,6 +9,6 @@ from benchmark.sources._cifar import Cifar
 
 @dataclass(frozen=True, kw_only=True)
 class Cifar100(Cifar):
-    """50,000 training and 10,000 test images."""
+    """CIFAR-100: 50,000 training and 10,000 test photographs of 32 px in 100 classes."""
 
     data_set = "cifar100"

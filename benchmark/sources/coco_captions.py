@@ -15,7 +15,7 @@ SIZES = {"karpathy-test": 5_000, "val2017": 5_000}
 
 @dataclass(frozen=True, kw_only=True)
 class CocoCaptions(Source):
-    """Held-out pairs alone."""
+    """COCO for retrieval: 5,000 photographs with about five captions each."""
 
     root: str = field(default="", metadata=NOT_IDENTITY)
     """The folder that holds images and annotations; "" is ``$SCAN_BENCH_DATA/coco_captions``."""

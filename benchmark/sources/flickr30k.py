@@ -17,7 +17,7 @@ ANNOTATIONS = ("dataset_flickr30k.json", "flickr30k_test_karpathy.txt", "results
 
 @dataclass(frozen=True, kw_only=True)
 class Flickr30k(Source):
-    """Held-out pairs alone."""
+    """Flickr30k for retrieval: 1,000 photographs with five captions each."""
 
     root: str = field(default="", metadata=NOT_IDENTITY)
     """The folder that holds images and annotations; "" is ``$SCAN_BENCH_DATA/flickr30k``."""

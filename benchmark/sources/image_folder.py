@@ -28,7 +28,7 @@ TEMPLATES = "zeroshot_classification_templates.txt"
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFolder(Source):
-    """The training images without labels as a pool; both splits with labels."""
+    """Any folder of images, one folder a class: a pool for MoCo, both splits with labels."""
 
     name: str
     """Label in run names and tables, and the folder's name under ``$SCAN_BENCH_DATA``."""

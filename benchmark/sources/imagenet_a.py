@@ -11,7 +11,7 @@ from benchmark.sources._shifted import ShiftedImageNet
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNetA(ShiftedImageNet):
-    """A test set of 200 classes."""
+    """ImageNet-A, a test set: 7,500 hard photographs of 200 of ImageNet's classes."""
 
     data_set = "imagenet_a"
     published_as = "ImageNet-A"

@@ -11,7 +11,7 @@ from benchmark.sources._shifted import ShiftedImageNet
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNetR(ShiftedImageNet):
-    """A test set of 200 classes."""
+    """ImageNet-R, a test set: 30,000 renditions of 200 of ImageNet's classes."""
 
     data_set = "imagenet_r"
     published_as = "ImageNet-R"

@@ -12,7 +12,7 @@ from benchmark.sources._shifted import ShiftedImageNet
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNetSketch(ShiftedImageNet):
-    """A test set of 1,000 classes."""
+    """ImageNet-Sketch, a test set: 50,889 sketches of ImageNet's 1,000 classes."""
 
     data_set = "imagenet_sketch"
     published_as = "ImageNet-Sketch"

@@ -24,7 +24,7 @@ VARIANTS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ImageNetV2(ShiftedImageNet):
-    """A test set of 1,000 classes."""
+    """ImageNet-V2, a test set: 10,000 new photographs of ImageNet's 1,000 classes."""
 
     data_set = "imagenet_v2"
     published_as = "ImageNet-V2"

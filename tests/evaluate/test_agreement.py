@@ -94,6 +94,7 @@ def test_class_weights_are_those_of_clip_benchmarks_classifier(encoder: ClipEnco
     assert np.abs(found - expected.numpy().T).max() < 1e-6
 
 
+@pytest.mark.filterwarnings("ignore:Conversion of an array", "ignore:y_pred contains classes")  # theirs
 @pytest.mark.parametrize("num_classes", [4, 6, 102])
 def test_zero_shot_counts_what_clip_benchmark_counts(encoder: ClipEncoder, evaluate, num_classes: int) -> None:  # type: ignore[no-untyped-def]
     names = published.class_names("flowers")[:num_classes]

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmark.pool import PoolError, data_folder
-from benchmark.preparing import clipart, emoji, fashion_mnist
-from benchmark.preparing.dataset import Recipe, prepare_data_set
+from benchmark.preparing import cifar, clipart, emoji, fashion_mnist
+from benchmark.preparing.dataset import prepare_data_set
 
-RECIPES: dict[str, Recipe] = {r.name: r for r in (emoji.RECIPE, clipart.RECIPE, fashion_mnist.RECIPE)}
+PREPARERS: dict[str, Callable[[Path, Path | None], None]] = {
+    **{r.name: partial(prepare_data_set, r) for r in (emoji.RECIPE, clipart.RECIPE, fashion_mnist.RECIPE)},
+    **{name: partial(cifar.prepare, name) for name in ("cifar10", "cifar100")},
+}
+"""Name -> what fills the folder, from the one given with ``--from`` if there is one."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", choices=sorted(RECIPES), help="the data set")
+    parser.add_argument("name", choices=sorted(PREPARERS), help="the data set")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to fill (default: data/NAME)")
     parser.add_argument(
         "--from",
         dest="given",
         type=Path,
         metavar="DIR",
-        help="folder with the packages (.tgz, .deb), downloaded or unpacked; nothing is fetched then",
+        help="folder with the packages or archives, downloaded or unpacked; nothing is fetched then",
     )
 
 
@@ -32,7 +37,7 @@ def prepare(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     out = options.out or data_folder("", options.name)
     try:
-        prepare_data_set(RECIPES[options.name], out, options.given)
+        PREPARERS[options.name](out, options.given)
     except OSError as error:
         raise PoolError(f"{options.name} was not prepared: {error}; run the command again") from error
     return 0

@@ -90,4 +90,4 @@ def fingerprint_of_encoder(encoder: Encoder) -> str:
 def unit(features: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1; a row of zeros stays zero. float32 [n, d]."""
     norms = np.linalg.norm(features, axis=1, keepdims=True)
-    return (features / np.maximum(norms, 1e-12)).astype(np.float32)
+    return (features / np.maximum(norms, 1e-12)).astype(np.float32, copy=False)

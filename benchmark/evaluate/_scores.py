@@ -1,4 +1,4 @@
-"""Features that are checked, and ranks in which ties never favour the model.
+"""Features that are checked, and cosines whose ties do not hang on rounding.
 
 Letters: q queries, m candidates, d feature width, b queries in a block.
 """
@@ -71,27 +71,3 @@ def cosine_blocks(
     for start in range(0, len(queries), step):
         rows = slice(start, min(start + step, len(queries)))
         yield rows, np.round(queries[rows] @ columns, DECIMALS)
-
-
-def ranks(
-    queries: np.ndarray,
-    candidates: np.ndarray,
-    query_group: np.ndarray,
-    candidate_group: np.ndarray,
-    most: int = BLOCK_ELEMENTS,
-) -> np.ndarray:
-    """For each query, how many candidates stand before its best positive: int64 [q], 0 is the top.
-
-    A candidate is positive when it has the query's group; there must be one. Among equal scores the smaller
-    index stands first, whatever is positive, so equal embeddings score chance and no more.
-    """
-    places = np.empty(len(queries), dtype=np.int64)
-    column = np.arange(len(candidates))
-    for rows, scores in cosine_blocks(queries, candidates, most):
-        is_positive = query_group[rows, None] == candidate_group[None, :]  # [b, m]
-        assert is_positive.any(axis=1).all(), "a query has no positive"
-        best = np.where(is_positive, scores, -np.inf).argmax(axis=1)  # the first of equals
-        score = np.take_along_axis(scores, best[:, None], axis=1)  # [b, 1]
-        before = (scores > score) | ((scores == score) & (column < best[:, None]))
-        places[rows] = before.sum(axis=1)
-    return places

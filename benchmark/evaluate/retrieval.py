@@ -12,7 +12,8 @@ import numpy as np
 
 from benchmark.evaluate import Encoder, Task
 from benchmark.evaluate._intervals import proportion
-from benchmark.evaluate._scores import image_features, ranks, text_features
+from benchmark.evaluate._ranks import ranks
+from benchmark.evaluate._scores import image_features, text_features
 from benchmark.record import Metric
 
 KS = (1, 5, 10)

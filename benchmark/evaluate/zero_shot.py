@@ -14,7 +14,8 @@ import numpy as np
 
 from benchmark.evaluate import Encoder, Task, unit
 from benchmark.evaluate._intervals import mean_per_class, proportion
-from benchmark.evaluate._scores import image_features, ranks, text_features
+from benchmark.evaluate._ranks import ranks
+from benchmark.evaluate._scores import image_features, text_features
 from benchmark.record import Metric
 
 CLASSES_AT_ONCE = 64

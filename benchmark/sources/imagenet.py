@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from open_clip import IMAGENET_CLASSNAMES, OPENAI_IMAGENET_TEMPLATES
-from timm.data import ImageNetInfo
 
 from benchmark.options import NOT_IDENTITY
 from benchmark.pool import SPLITS, LabelledSet, PoolError, Source, data_folder
+from benchmark.sources import _published as published
 from benchmark.storage.imagefolder import FolderPool, list_classes
 
 logger = logging.getLogger(__name__)
@@ -53,7 +51,7 @@ class ImageNet(Source):
         if split == "test" and train.is_dir() and list_classes(train) != pool.classes:
             raise PoolError(f"{self.name}: the class folders of {train} and {pool.folder} differ")
         names = _class_names(pool)
-        templates: list[Callable[[str], str]] = list(OPENAI_IMAGENET_TEMPLATES)
+        templates = published.templates(published.IMAGENET)
         return LabelledSet(self.name, split, pool.images(), pool.labels().astype(np.int64), names, templates)
 
     def _open(self, split: str) -> FolderPool:
@@ -68,8 +66,7 @@ class ImageNet(Source):
 
 
 def _class_names(pool: FolderPool) -> list[str]:
-    order = {wnid: i for i, wnid in enumerate(ImageNetInfo("imagenet-1k").label_names())}
-    unknown = [wnid for wnid in pool.classes if wnid not in order]
+    unknown = sorted(set(pool.classes) - set(published.wnids()))
     if unknown:
         raise PoolError(f"{pool.folder} has a folder {unknown[0]}, which is no class of ImageNet-1k")
-    return [IMAGENET_CLASSNAMES[order[wnid]] for wnid in pool.classes]
+    return published.names_of_wnids(pool.classes)

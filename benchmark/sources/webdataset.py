@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import re
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmark.options import NOT_IDENTITY, require
+from benchmark.options import LATER_OPTION, NOT_IDENTITY, check_option, require
 from benchmark.pool import PairSet, PoolError, SampleError, Source, data_folder
 from benchmark.storage.imagefolder import LazyImages
 from benchmark.storage.names import expand
 from benchmark.storage.shards import ShardPool
 
 logger = logging.getLogger(__name__)
+
+CAPTIONS = ("one", "lines", "merge")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +33,15 @@ class WebDataset(Source):
     """Size that plans count on before the data is read. Training uses what the shards hold."""
     heldout_shards: str = field(default="", metadata=NOT_IDENTITY)
     """Patterns of shards for retrieval; none may be among ``shards``."""
+    heldout_captions: str = field(default="one", metadata=LATER_OPTION)
+    """``one`` a held-out image; ``lines``: a line of its text each, as clip_benchmark writes shards for retrieval;
+    ``merge``: samples whose images are the same bytes are one image, as img2dataset leaves COCO's captions."""
 
     def __post_init__(self) -> None:
         plain = bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name))
         require(plain, "name", "letters, digits, '_', '-' and '.' (it becomes part of folder names)", self.name)
         require(self.num_samples is None or self.num_samples >= 1, "num_samples", "at least 1", self.num_samples)
+        check_option("heldout_captions", self.heldout_captions, CAPTIONS)
 
     @property
     def label(self) -> str:
@@ -54,7 +61,7 @@ class WebDataset(Source):
         return pool
 
     def pairs(self) -> PairSet:
-        """All pairs of ``heldout_shards``, an image a caption; those whose image is damaged are left out."""
+        """All pairs of ``heldout_shards``; those whose image is damaged are left out."""
         if not self.heldout_shards:
             return super().pairs()
         shared = set(expand(self.heldout_shards)) & set(expand(self._pattern()))
@@ -63,14 +70,26 @@ class WebDataset(Source):
         pool = self._open(self.heldout_shards)
         ids: list[int] = []
         captions: list[str] = []
+        owner: list[int] = []  # the place in ids of each caption's image
+        place_of: dict[bytes, int] = {}
         for sample_id in range(pool.num_samples):
             try:
-                captions.append(pool.read(sample_id).caption)
-                ids.append(sample_id)
+                text = pool.read(sample_id).caption
             except SampleError as error:
                 logger.warning("left out of the held-out pairs: %s", error)
+                continue
+            place = len(ids)
+            if self.heldout_captions == "merge":
+                place = place_of.setdefault(hashlib.sha256(pool.read_bytes(sample_id)[0]).digest(), place)
+            if place == len(ids):
+                ids.append(sample_id)
+            several = [text]
+            if self.heldout_captions == "lines":
+                several = [line.strip() for line in text.splitlines() if line.strip()]
+            captions += several
+            owner += [place] * len(several)
         images = LazyImages(ids, lambda i: pool.read(i).image, pool.fingerprint)
-        return PairSet(f"{self.name}-heldout", images, captions, np.arange(len(ids), dtype=np.int64))
+        return PairSet(f"{self.name}-heldout", images, captions, np.array(owner, dtype=np.int64))
 
     def _pattern(self) -> str:
         return self.shards or f"{data_folder('', self.name)}/**/*.tar"

@@ -28,8 +28,8 @@ from benchmark.evaluate import Task
 
 GOLDEN = Path(__file__).parent / "golden" / "protocols.json"
 TASKS = plugins.names("benchmark.evaluate")
-NO_RESULT = {"BLOCK_ELEMENTS", "CLASSES_AT_ONCE"}
-"""Constants of memory alone."""
+NO_RESULT = {"BLOCK_ELEMENTS", "CLASSES_AT_ONCE", "COLUMNS_AT_ONCE", "GPU_BLOCK_ELEMENTS", "GPU_FROM"}
+"""Constants of memory and place alone."""
 
 
 def told(value: Any) -> Any:

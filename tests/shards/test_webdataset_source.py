@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from shard_files import number_of_image, sample, words, write_shards, write_tar
+from shard_files import number_of_image, png, sample, words, write_shards, write_tar
 
 from benchmark.config import Choice
 from benchmark.options import ConfigError, identity_of
-from benchmark.pool import PoolError, make_source
+from benchmark.pool import PairSet, PoolError, make_source
 from benchmark.sources.webdataset import WebDataset
 
 
@@ -74,3 +74,40 @@ def test_pairs_come_from_shards_apart_and_without_damaged_images(
         WebDataset(name="x", shards=str(tmp_path / "train")).pairs()
     with pytest.raises(PoolError, match="no labelled test split"):
         WebDataset(name="x", shards=str(tmp_path / "train")).labelled("test")
+
+
+def several(tmp_path: Path, captions: str) -> PairSet:
+    return WebDataset(
+        name="x", shards=str(tmp_path / "none"), heldout_shards=str(tmp_path / "held"), heldout_captions=captions
+    ).pairs()
+
+
+def test_a_text_of_lines_is_several_captions_as_clip_benchmark_writes_them(tmp_path: Path) -> None:
+    five = [("0.png", png(3)), ("0.txt", b"one\ntwo\n\nthree, still three\nfour\nfive")]
+    write_tar(tmp_path / "held" / "0.tar", [*five, ("1.png", png(4)), ("1.txt", b"single")])
+    pairs = several(tmp_path, "lines")
+    assert [number_of_image(image) for image in pairs.images] == [3, 4]
+    assert pairs.captions == ["one", "two", "three, still three", "four", "five", "single"]
+    assert pairs.image_of_caption.tolist() == [0, 0, 0, 0, 0, 1]
+    assert several(tmp_path, "one").captions == ["one\ntwo\n\nthree, still three\nfour\nfive", "single"]
+
+
+def test_copies_of_an_image_are_merged_as_img2dataset_leaves_coco(tmp_path: Path) -> None:
+    order = [3, 4, 3, 5, 4, 3]
+    entries = [e for i, n in enumerate(order) for e in ((f"{i}.png", png(n)), (f"{i}.txt", f"c{i}".encode()))]
+    write_tar(tmp_path / "held" / "0.tar", entries[:6])
+    write_tar(tmp_path / "held" / "1.tar", entries[6:])
+    pairs = several(tmp_path, "merge")
+    assert [number_of_image(image) for image in pairs.images] == [3, 4, 5]
+    assert pairs.captions == [f"c{i}" for i in range(6)]
+    assert pairs.image_of_caption.tolist() == [0, 1, 0, 2, 1, 0]
+    assert len(several(tmp_path, "one").images) == 6
+    assert several(tmp_path, "one").fingerprint != pairs.fingerprint != ""
+
+
+def test_one_caption_an_image_is_what_older_runs_did() -> None:
+    plain = identity_of({"dataset": WebDataset(name="x")})
+    assert plain == identity_of({"dataset": WebDataset(name="x", heldout_captions="one")})
+    assert plain != identity_of({"dataset": WebDataset(name="x", heldout_captions="merge")})
+    with pytest.raises(ConfigError, match="did you mean 'merge'"):
+        make_source(Choice(name="webdataset", options={"name": "x", "heldout_captions": "merged"}), "dataset")

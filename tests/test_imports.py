@@ -32,6 +32,7 @@ ORDER = [
     "pruner",
     "coreset",
     "coresetcli",
+    "tower",
     "evaluate",
     "objective",
     "order",

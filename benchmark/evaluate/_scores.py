@@ -18,9 +18,11 @@ BLOCK_ELEMENTS = 1 << 22
 """Most similarities held at once."""
 
 
-def image_features(encoder: Encoder, images: Sequence[Image.Image], where: str) -> np.ndarray:
+def image_features(
+    encoder: Encoder, images: Sequence[Image.Image], where: str, layer: str = "joint"
+) -> np.ndarray:
     """float32 [n, d]. Raises ValueError, opening with ``where``, for a feature that is not finite."""
-    return _checked(encoder.encode_images(images), len(images), "image", where)
+    return _checked(encoder.encode_images(images, layer=layer), len(images), "image", where)
 
 
 def text_features(encoder: Encoder, texts: Sequence[str], where: str) -> np.ndarray:

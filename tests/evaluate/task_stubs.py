@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.pool import LabelledSet, PairSet, Pool, Source
+from benchmark.tower import Tower
 
 
 def image_of(index: int) -> Image.Image:
@@ -23,11 +24,14 @@ class TableEncoder:
     has_text: bool = True
     images_seen: list[int] = field(default_factory=list)
 
-    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+    def encode_images(self, images: Sequence[Image.Image], layer: str = "joint") -> np.ndarray:
         pixels = [image.getpixel((0, 0)) for image in images]
         rows = [p[0] * 256 + p[1] for p in pixels]  # type: ignore[index]
         self.images_seen += rows
         return np.asarray(self.images, dtype=np.float32)[rows]
+
+    def trainable(self, layer: str = "joint") -> Tower:
+        raise AssertionError("a table has no network")
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         return np.array([self.texts[text] for text in texts], dtype=np.float32)

@@ -27,18 +27,23 @@ EVAL_BATCH = 256
 def seeded(seed: int, purpose: str, *position: int) -> Iterator[None]:
     """Inside, the generators of torch, numpy and Python that libraries draw from start at these seeds; outside
     they are as they were."""
-    value = seed_of(seed, purpose, *position)
     python, legacy = random.getstate(), np.random.get_state()  # noqa: NPY002  (timm draws from it)
     gpus = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=gpus):
         try:
-            random.seed(value)
-            np.random.seed(value % 2**32)  # noqa: NPY002
-            torch.manual_seed(value)
+            _start_at(seed_of(seed, purpose, *position))
             yield
         finally:
             random.setstate(python)
             np.random.set_state(legacy)  # noqa: NPY002
+
+
+def _start_at(value: int) -> None:
+    random.seed(value)
+    np.random.seed(value % 2**32)  # noqa: NPY002
+    torch.default_generator.manual_seed(value)  # torch.manual_seed would queue work for a GPU not yet in use
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(value)
 
 
 class Batch(NamedTuple):
@@ -99,8 +104,9 @@ class _Augmented(Dataset[Batch]):
         epoch, step, rows = wanted
         of = self.batches
         images = []
-        for i, row in enumerate(rows):
-            with seeded(of.seed, f"{of.purpose} augment", epoch, step, i):
+        with seeded(of.seed, of.purpose):  # puts back what was; each image has a seed of its own
+            for i, row in enumerate(rows):
+                _start_at(seed_of(of.seed, f"{of.purpose} augment", epoch, step, i))
                 images.append(of.transform(of.images[row].convert("RGB")))
         return Batch(epoch, step, torch.stack(images), torch.from_numpy(of.labels[rows]))
 

@@ -18,7 +18,7 @@ from benchmark.evaluate._logistic import SOLVERS, VALIDATION_SHARE, Probe, best_
 from benchmark.evaluate._protocol import named
 from benchmark.evaluate._scores import image_features
 from benchmark.evaluate._training import Batches, predictions
-from benchmark.options import LATER_OPTION, NOT_IDENTITY, check_option, require
+from benchmark.options import LATER_OPTION, check_option, require
 from benchmark.pool import LabelledSet
 from benchmark.record import Metric
 
@@ -58,7 +58,7 @@ class LinearProbe(Task):
     """``moco``: flip half of the images; not for digits."""
     seed: int = field(default=0, metadata=LATER_OPTION)
     """Of initial weights, order and augmentation."""
-    num_workers: int = field(default=0, metadata={**LATER_OPTION, **NOT_IDENTITY})
+    num_workers: int = field(default=0, metadata=LATER_OPTION)
     """Processes that decode and augment."""
 
     def __post_init__(self) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.load import Missing, Results
+from analysis.foreign import HEADS, NOTE, foreign_rows
+from analysis.load import Foreign, Missing, Results
 from analysis.rows import QUANTITIES, Cell, Column, Row
 from analysis.shown import MISSING, facts, heads, row_cells, row_notes
 from analysis.tables import Block
@@ -48,8 +49,8 @@ def escape_markdown(text: str) -> str:
     return text.translate(_MARKDOWN).replace("](", "]&#40;")
 
 
-def markdown(blocks: Sequence[Block], missing: Sequence[Missing]) -> str:
-    """All main tables, the legend and the list of missing runs."""
+def markdown(blocks: Sequence[Block], missing: Sequence[Missing], foreign: Sequence[Foreign] = ()) -> str:
+    """All main tables, the legend, models not trained here and the list of missing runs."""
     parts = ["# Main tables", "\n".join(f"- {line}" for line in LEGEND)]
     for block in blocks:
         table = [_pipes(["method", *map(" ".join, heads(block))], escape=True)]
@@ -62,7 +63,15 @@ def markdown(blocks: Sequence[Block], missing: Sequence[Missing]) -> str:
                 cells.append("<br>".join(lines))
             table.append(_pipes(cells))
         parts += [f"## {escape_markdown(block.title)}", escape_markdown("; ".join(facts(block))), "\n".join(table)]
-    return "\n\n".join([*parts, *_missing_markdown(missing)]) + "\n"
+    return "\n\n".join([*parts, *_foreign_markdown(foreign), *_missing_markdown(missing)]) + "\n"
+
+
+def _foreign_markdown(foreign: Sequence[Foreign]) -> list[str]:
+    if not foreign:
+        return []
+    table = [_pipes(HEADS), _pipes(["---"] * len(HEADS))]
+    table += [_pipes(row.cells, escape=True) for row in foreign_rows(foreign)]
+    return ["## Models not trained here", NOTE, "\n".join(table)]
 
 
 def _missing_markdown(missing: Sequence[Missing]) -> list[str]:

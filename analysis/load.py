@@ -14,11 +14,13 @@ from benchmark.options import ConfigError, load_yaml
 from benchmark.record import (
     CONFIG_FILE,
     ERROR_FILE,
+    EVALUATION_FILE,
     LOG_FILE,
     PLAN_FILE,
     RECORD_FILE,
     STARTED_FILE,
     RecordError,
+    read_evaluation,
     read_record,
 )
 
@@ -66,6 +68,14 @@ class Missing:
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """A valid evaluation of a model as it is: it has no training here, so it stands in no comparison."""
+
+    evaluation: dict[str, Any]
+    path: Path
+
+
+@dataclass(frozen=True)
 class Problem:
     """Something the report could not use, and why."""
 
@@ -81,18 +91,20 @@ class Results:
     sweeps: tuple[str, ...]
     runs: tuple[Run, ...]
     missing: tuple[Missing, ...]
+    foreign: tuple[Foreign, ...]
     problems: tuple[Problem, ...]
     num_planned: int
     methods: tuple[str, ...]
     """``full``, then the others in the order of the plans, then those in no plan."""
     digest: str
-    """SHA-256 over the records that were read."""
+    """SHA-256 over the records and evaluations that were read."""
 
 
 @dataclass(frozen=True)
 class _Sweep:
     runs: list[Run]
     missing: list[Missing]
+    foreign: list[Foreign]
     problems: list[Problem]
     planned: list[dict[str, Any]]
 
@@ -112,15 +124,17 @@ def load(folder: Path, names: Sequence[str] = ()) -> Results:
         raise ValueError(f"{folder}: nothing to report: no plan.json and no record.json in {len(names)} folder(s)")
     runs = [run for _, sweep in read for run in sweep.runs]
     planned = [entry for _, sweep in read for entry in sweep.planned]
+    foreign = tuple(one for _, sweep in read for one in sweep.foreign)
     return Results(
         folder=folder,
         sweeps=tuple(name for name, _ in read),
         runs=tuple(runs),
         missing=tuple(m for _, sweep in read for m in sweep.missing),
+        foreign=foreign,
         problems=tuple(p for _, sweep in read for p in sweep.problems),
         num_planned=len(planned),
         methods=_in_order([e["method"] for e in planned], [run.record["method"] for run in runs]),
-        digest=_digest(runs),
+        digest=_digest([*(run.folder / RECORD_FILE for run in runs), *(one.path for one in foreign)]),
     )
 
 
@@ -129,15 +143,15 @@ def _in_order(planned: Iterable[str], found: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: name != "full"))
 
 
-def _digest(runs: Iterable[Run]) -> str:
+def _digest(paths: Iterable[Path]) -> str:
     total = hashlib.sha256()
-    for run in runs:
-        total.update((run.folder / RECORD_FILE).read_bytes())
+    for path in paths:
+        total.update(path.read_bytes())
     return total.hexdigest()[:12]
 
 
 def _read_sweep(folder: Path) -> _Sweep:
-    sweep = _Sweep([], [], [], [])
+    sweep = _Sweep([], [], [], [], [])
     plan = _read_plan(folder / PLAN_FILE, sweep.problems)
     command = NO_COMMAND
     if plan is not None:
@@ -151,6 +165,11 @@ def _read_sweep(folder: Path) -> _Sweep:
             sweep.runs.append(Run(record, folder / name, planned=name in asked))
         else:
             sweep.missing.append(_missing(folder / name, asked.get(name), state, command))
+    for path in sorted(folder.glob(f"*/{EVALUATION_FILE}")):
+        try:
+            sweep.foreign.append(Foreign(read_evaluation(path), path))
+        except (RecordError, OSError) as error:
+            sweep.problems.append(Problem(str(path), str(error).removeprefix(f"{path}: ")))
     return sweep
 
 

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from analysis.departures import Departure
 from analysis.figures import RANDOM
+from analysis.foreign import HEADS, NOTE, foreign_rows
 from analysis.formats import LEGEND
 from analysis.load import Results, Run
 from analysis.shown import Shown, code_version, facts, heads, percent, row_cells, row_notes, shown
@@ -65,6 +66,9 @@ class Page:
             random_note=RANDOM,
             protocols=sorted({column.protocol for block in self.blocks for column in block.columns}),
             tables=tables,
+            foreign=foreign_rows(self.results.foreign),
+            foreign_heads=HEADS,
+            foreign_note=NOTE,
             has_truth=any(table["truth"] for table in tables),
             provenance=[self._provenance(run) for run in self.results.runs],
             digest=self.results.digest,

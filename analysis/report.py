@@ -40,6 +40,7 @@ def make(results: Results, out: Path, command: str) -> Path:
     """Write everything under ``out``; returns the path of the page."""
     from analysis.departures import departures  # here: a wrong folder is told before plotting is loaded
     from analysis.figures import draw_block
+    from analysis.foreign import foreign_frame
     from analysis.formats import latex, main_frame, markdown, truth_frame, values_frame
     from analysis.page import Page
     from analysis.rows import BASELINE
@@ -51,9 +52,11 @@ def make(results: Results, out: Path, command: str) -> Path:
     page = Page(results, blocks, out)
     tables = out / "tables"
     write_text(tables / "main.html", page.main_tables())
-    write_text(tables / "main.md", markdown(blocks, results.missing))
+    write_text(tables / "main.md", markdown(blocks, results.missing, results.foreign))
     write_text(tables / "main.tex", latex(blocks))
     frames = {"main": main_frame(blocks), "values": values_frame(results), "truth": truth_frame(blocks)}
+    if results.foreign:
+        frames["foreign"] = foreign_frame(results.foreign)
     for name, frame in frames.items():
         write_text(tables / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     appearance = looks(results.methods, BASELINE)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis.load import Missing, Run
-from analysis.setting import differing, evaluation_of
+from analysis.setting import differing, evaluation_of, is_of
 from analysis.statistics import Difference, Interval, Spread, best_of, paired, spread
 from benchmark.record import TASKS
 
@@ -97,6 +97,19 @@ def column_notes(columns: Sequence[Column]) -> dict[Column, str]:
     return notes
 
 
+def protocol_notices(columns: Iterable[Column]) -> list[str]:
+    """Where one metric was measured by several protocols: a notice that these are never compared."""
+    protocols: dict[tuple[str, str, str], set[str]] = {}
+    for column in columns:
+        protocols.setdefault((column.task, column.dataset, column.metric), set()).add(column.protocol)
+    return [
+        f"{' '.join(what)} was measured by {len(found)} protocols ({', '.join(sorted(found))}): a column each,"
+        " never compared or averaged with one another"
+        for what, found in protocols.items()
+        if len(found) > 1
+    ]
+
+
 def _metrics(runs: Iterable[Run]) -> dict[Column, dict[int, dict[str, Any]]]:
     """column -> seed -> the metric's entry in the record."""
     found: dict[Column, dict[int, dict[str, Any]]] = {}
@@ -175,10 +188,16 @@ def _unmeasured(runs: Iterable[Run], seeds: set[int], column: Column) -> tuple[s
     """For each finished seed without a value in the column, why."""
     told = {}
     for run in runs:
-        reasons = [s["reason"] for s in run.record["evaluation_skipped"] if s["task"] == column.task]
+        reasons = [s["reason"] for s in run.record["evaluation_skipped"] if _is_why(s, column)]
         if run.record["seed"] in seeds:
             told[run.record["seed"]] = reasons[0] if reasons else "not measured this way"
     return tuple(f"seed {seed} {reason}" for seed, reason in sorted(told.items()))
+
+
+def _is_why(skipped: Mapping[str, Any], column: Column) -> bool:
+    """Whether a skipped evaluation would have given the column; older records tell its task alone."""
+    options = skipped.get("options")
+    return skipped["task"] == column.task and (options is None or is_of(options.get("dataset"), column.dataset))
 
 
 def _mark_best(rows: Sequence[Row]) -> list[Row]:

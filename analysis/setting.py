@@ -24,11 +24,16 @@ def evaluation_of(config: Mapping[str, Any], task: str, dataset: str) -> str:
     """Canonical JSON of the options of the one evaluation that made a metric; ``{}`` where it cannot be told."""
     entries = [e for e in config.get("evaluate") or [] if isinstance(e, Mapping) and e.get("name") == task]
     if len(entries) > 1:
-        entries = [e for e in entries if dataset in _names(_mapping(e, "options").get("dataset"))]
+        entries = [e for e in entries if is_of(_mapping(e, "options").get("dataset"), dataset)]
     if len(entries) != 1:
         return "{}"
     options = {key: value for key, value in _mapping(entries[0], "options").items() if key != "dataset"}
     return json.dumps(plain(options), sort_keys=True, default=str)
+
+
+def is_of(asked: Any, dataset: str) -> bool:
+    """Whether a metric's data set is the one asked for: ``emoji-category`` is of ``{emoji: {…}}``."""
+    return any(dataset == name or dataset.startswith(f"{name}-") for name in _names(asked))
 
 
 def differing(settings: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from analysis.rows import Cell, Column, Row, absent_seeds
+from analysis.rows import Cell, Column, Row, absent_seeds, protocol_notices
 from analysis.statistics import Interval, Spread
 from analysis.tables import Block
 
@@ -128,6 +128,7 @@ def facts(block: Block) -> list[str]:
     ranks = {f"{r['device']}, {r['num_ranks']} rank" + "s" * (r["num_ranks"] > 1) for r in records}
     told.append(("device: " if len(ranks) == 1 else "devices differ: ") + _joined(ranks))
     codes = {code_version(r["code"]) for r in records}
+    told += protocol_notices(block.columns)
     told.append(("code " if len(codes) == 1 else "code versions differ: ") + _joined(codes))
     return told
 

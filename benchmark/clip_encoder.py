@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.options import ConfigError, did_you_mean
 from benchmark.tower import Tower, check_layer
+from benchmark.weights import encoder_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +89,10 @@ class ClipEncoder:
                 for k in range(0, len(texts), self.batch_size)
             ]
         )
+
+    def fingerprint(self) -> str:
+        """A hash of weights, transform, tokenizer and kind of device: all that a feature follows from."""
+        return encoder_fingerprint(self.model, self.image_transform, self.tokenizer)
 
     def _embed(self, batch: Tensor, forward: Callable[[Tensor], Tensor]) -> np.ndarray:
         device = next(self.model.parameters()).device

@@ -10,30 +10,27 @@ import dataclasses
 import json
 import logging
 import os
-import platform
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmark import checkpoint, dist, features
-from benchmark.config import RunConfig
+from benchmark import checkpoint, dist, evaluation, features
+from benchmark.config import Choice, RunConfig
 from benchmark.coreset import Coreset, least, load_marks, save_coreset
-from benchmark.evaluate import make_task
+from benchmark.evaluate._cache import cache_of
+from benchmark.evaluation import Outcome
 from benchmark.featureconfig import FeatureConfig, JobConfig, load_config
 from benchmark.files import write_text
 from benchmark.frameworks import make_objective
 from benchmark.lease import HeldError, lease
 from benchmark.objective import Objective
 from benchmark.options import plain
-from benchmark.pool import Pool, PoolError, make_source
+from benchmark.pool import Pool, make_source
 from benchmark.pruner import StaticPruner, make_pruner
 from benchmark.record import (
     CONFIG_FILE,
@@ -42,13 +39,14 @@ from benchmark.record import (
     SCHEMA_VERSION,
     STARTED_FILE,
     RecordError,
+    read_record,
     write_record,
 )
 from benchmark.state import LEASE_FILE, has_new_error, state_at_rest, write_error
 from benchmark.train import NEVER, Trainer
+from benchmark.weights import weights_hash
 
 logger = logging.getLogger(__name__)
-PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "scikit-learn", "numpy")
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def run(folder: Path, report: Callable[[float, str], None] = NEVER) -> str:
     folder's ``error.json`` and raised.
     """
     with ExitStack() as held:
-        started = _now()
+        started = evaluation.now()
         verdict = _verdict(folder, held) if dist.rank() == 0 else ""
         if verdict == "go":  # before any rank works: a rank's error is then newer
             write_text(folder / STARTED_FILE, json.dumps({"time": started, "pid": os.getpid()}) + "\n")
@@ -107,7 +105,13 @@ def _verdict(folder: Path, held: ExitStack) -> str:
         raise
     if state.name == "unreadable":  # somebody's result: never written over
         raise RecordError(state.detail)
-    return "done" if state.name == "done" else "go"
+    return "done" if state.name == "done" and not (state.is_incomplete and _can_go_on(folder)) else "go"
+
+
+def _can_go_on(folder: Path) -> bool:
+    """Whether an evaluation that was skipped for want of data can be made up for now."""
+    config = load_config(folder / CONFIG_FILE)
+    return isinstance(config, RunConfig) and bool(evaluation.pending(folder, config))
 
 
 def _work(folder: Path, report: Callable[[float, str], None], started: str) -> None:
@@ -117,16 +121,43 @@ def _work(folder: Path, report: Callable[[float, str], None], started: str) -> N
         _set_threads(config)
         features.compute(folder, config, report)
         return
+    more = evaluation.pending(folder, config)
+    if more is not None:
+        if more and dist.rank() == 0:
+            _set_threads(config)
+            _evaluate_more(folder, config, more, report, started)
+        return
     trainer, training = _train(folder, config, report)
     if dist.rank() != 0:
         return
     _leave_coreset(folder, config, trainer, training)
     trainer.faults.write(folder)
     report(1.0, "evaluating")
-    metrics, skipped = _evaluate(config, trainer.objective)
     checkpoint.save_weights(folder / "checkpoint", trainer.objective)
+    found = _evaluate(folder, config.evaluate, trainer.objective, report)
+    evaluation.leave_predictions(folder, found)
     record = _record(config, started, trainer, training)
-    write_record(folder / RECORD_FILE, {**record, "metrics": metrics, "evaluation_skipped": skipped})
+    write_record(folder / RECORD_FILE, {**record, "metrics": found.rows, "evaluation_skipped": found.skipped})
+
+
+def _evaluate_more(
+    folder: Path, config: RunConfig, choices: Sequence[Choice], report: Callable[[float, str], None], started: str
+) -> None:
+    """Add evaluations to the record of a run whose final weights are there."""
+    device = dist.pick_device(config.train.device)
+    objective = evaluation.load_model(folder, config).to(device)
+    evaluation.check_weights(read_record(folder / RECORD_FILE), folder / RECORD_FILE, objective)
+    found = _evaluate(folder, choices, objective, report)
+    evaluation.extend_record(folder, config, found, objective, evaluation.facts(started, device))
+
+
+def _evaluate(
+    folder: Path, choices: Sequence[Choice], objective: Objective, report: Callable[[float, str], None]
+) -> Outcome:
+    """The bar of a run stays full: what is shown is the task."""
+    return evaluation.evaluate(
+        choices, objective.encoder(), cache_of(folder), lambda _, text: report(1.0, f"evaluating: {text}")
+    )
 
 
 def _set_threads(config: JobConfig) -> None:
@@ -172,20 +203,6 @@ def _leave_coreset(folder: Path, config: RunConfig, trainer: Trainer, training: 
     save_coreset(folder / CORESET_FILE, coreset)
 
 
-def _evaluate(config: RunConfig, objective: Objective) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows of metrics, and the tasks that could not run for want of data, with the reason."""
-    rows: list[dict[str, Any]] = []
-    skipped: list[dict[str, Any]] = []
-    encoder = objective.encoder()
-    for choice in config.evaluate:
-        try:
-            rows += [metric.row() for metric in make_task(choice, "evaluate").run(encoder)]
-        except PoolError as error:
-            logger.warning("%s skipped: %s", choice.name, error)
-            skipped.append({"task": choice.name, "reason": str(error)})
-    return rows, skipped
-
-
 def _record(config: RunConfig, started: str, trainer: Trainer, training: dict[str, Any]) -> dict[str, Any]:
     pool: Pool = trainer.pool
     return {
@@ -198,12 +215,9 @@ def _record(config: RunConfig, started: str, trainer: Trainer, training: dict[st
         "pool": config.pool_label,
         "method": config.method,
         "seed": config.seed,
-        "code": code_version(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "device": _device_name(trainer.device),
+        **evaluation.facts(started, trainer.device),
         "num_ranks": dist.world(),
-        "started": started,
-        "finished": _now(),
+        "weights": weights_hash(trainer.objective),
         "pool_facts": {
             "num_samples": pool.num_samples,
             "fingerprint": pool.fingerprint,
@@ -212,36 +226,6 @@ def _record(config: RunConfig, started: str, trainer: Trainer, training: dict[st
         "training": training,
         "pruning_truth": trainer.truth.rows(trainer.pruner.candidates()),
     }
-
-
-def code_version() -> dict[str, Any]:
-    """The commit this code stands at, and whether tracked files differ from it; nulls outside a checkout."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    sha, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
-    return {"git_sha": sha, "dirty": None if changes is None else bool(changes)}
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    except OSError:
-        models = []
-    name = models[0].split(":", 1)[1].strip() if models else platform.processor() or platform.machine()
-    return f"{name} ({torch.get_num_threads()} threads)"
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def main(words: Sequence[str] | None = None) -> int:

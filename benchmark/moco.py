@@ -25,6 +25,7 @@ from benchmark.moco_vit import vision_transformer
 from benchmark.objective import Objective, Tensors, cross_entropy
 from benchmark.seeds import seed_of
 from benchmark.tower import Tower, check_layer
+from benchmark.weights import encoder_fingerprint
 
 
 def resolve_model(choice: Choice, where: str) -> Choice:
@@ -156,6 +157,10 @@ class BackboneEncoder:
             std=tuple(IMAGENET_STD.ravel().tolist()),
             is_transformer=self.options.backbone == "vit",
         )
+
+    def fingerprint(self) -> str:
+        """A hash of weights, transform and kind of device: all that a feature follows from."""
+        return encoder_fingerprint(self.backbone, self.view)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         raise ValueError("MoCo v3 has no text encoder: choose tasks on images alone")

@@ -104,9 +104,11 @@ def write_plan(runs: Sequence[PlannedRun], sweep: Sweep, results: Path, command:
 
 
 def counts_of(runs: Sequence[PlannedRun]) -> str:
-    """``3 done, 1 failed``"""
+    """``3 done (1 incomplete), 1 failed``"""
     names = [run.state.name for run in runs]
-    return ", ".join(f"{names.count(name)} {name}" for name in sorted(set(names)))
+    incomplete = sum(run.state.is_incomplete for run in runs)
+    told = {"done": f" ({incomplete} incomplete)" if incomplete else ""}
+    return ", ".join(f"{names.count(name)} {name}{told.get(name, '')}" for name in sorted(set(names)))
 
 
 def plan_table(runs: Sequence[PlannedRun], title: str) -> Table:
@@ -115,7 +117,8 @@ def plan_table(runs: Sequence[PlannedRun], title: str) -> Table:
     for heading in ("run", "state", "waits for", "samples", "resources"):
         table.add_column(heading, overflow="fold", justify="right" if heading == "samples" else "left")
     for run in runs:
-        state = run.state.name + (f": {run.state.detail}" if run.state.detail else "")
+        detail = "" if run.state.is_incomplete else run.state.detail
+        state = run.state.words + (f": {detail}" if detail else "")
         samples = "known with the data" if run.samples is None else f"{run.samples:,}"
         style = STYLES.get(run.state.name, "")
         waits = ", ".join(run.config.waits_for) or "-"

@@ -6,13 +6,17 @@ features they ask for, never the planted truth.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import importlib
 import os
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -120,6 +124,29 @@ class Pool(ABC):
         return PoolView(self.num_samples, self.fingerprint, {name: known[name] for name in needs})
 
 
+def fingerprint_of(images: Sequence[Image.Image]) -> str:
+    """A hash of the images' content and order; "" where it cannot be told without decoding what lies on disk.
+
+    A sequence that knows what it holds says so in its ``fingerprint``; a list in memory is hashed by its pixels.
+    """
+    known = getattr(images, "fingerprint", None)
+    if known is not None:
+        return str(known)
+    if not isinstance(images, list | tuple):
+        return ""
+    return digest_of(part for image in images for part in (f"{image.mode} {image.size}", image.tobytes()))
+
+
+def digest_of(parts: Iterable[str | bytes]) -> str:
+    """Sixteen hexadecimal digits over the parts; where one ends and the next begins counts."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        total.update(len(data).to_bytes(8, "little"))
+        total.update(data)
+    return total.hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class LabelledSet:
     """A split for classification, k-NN and probes."""
@@ -133,6 +160,24 @@ class LabelledSet:
     templates: list[Callable[[str], str]]
     """Prompt templates for zero-shot classification: class name -> prompt."""
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of images, labels and names of classes; "" where that of the images is not known."""
+        content = fingerprint_of(self.images)
+        return content and digest_of([content, self.labels.astype("<i8").tobytes(), *self.class_names])
+
+
+@dataclass(frozen=True)
+class TrainSet(LabelledSet):
+    """A split that a probe may be fitted on; no ``TestSet`` is one."""
+
+
+@dataclass(frozen=True)
+class TestSet(LabelledSet):
+    """A split that is measured on, never fitted on; no ``TrainSet`` is one."""
+
+    __test__ = False  # pytest: a data set, not a class of tests
+
 
 @dataclass(frozen=True)
 class PairSet:
@@ -143,6 +188,12 @@ class PairSet:
     captions: list[str]
     image_of_caption: np.ndarray
     """int64 [m]: the index of the image that caption i describes."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of images, captions and which belong together; "" where that of the images is not known."""
+        content = fingerprint_of(self.images)
+        return content and digest_of([content, self.image_of_caption.astype("<i8").tobytes(), *self.captions])
 
 
 class Source(ABC):
@@ -165,9 +216,22 @@ class Source(ABC):
         """The ``train`` or ``test`` split with labels; the two share no image. Raises PoolError if it has none."""
         raise PoolError(f"{self.label} has no labelled {split} split")
 
+    def train_set(self) -> TrainSet:
+        """``labelled("train")`` as the type that can be fitted on."""
+        return TrainSet(**_fields(self.labelled("train"), "train"))
+
+    def test_set(self) -> TestSet:
+        """``labelled("test")`` as the type that cannot be fitted on."""
+        return TestSet(**_fields(self.labelled("test"), "test"))
+
     def pairs(self) -> PairSet:
         """Held-out image-caption pairs. Raises PoolError if it has none."""
         raise PoolError(f"{self.label} has no held-out pairs")
+
+
+def _fields(found: LabelledSet, split: str) -> dict[str, Any]:
+    assert found.split == split, f"{found.name}: asked for the {split} split, got {found.split}"
+    return {f.name: getattr(found, f.name) for f in dataclasses.fields(LabelledSet)}
 
 
 def make_source(choice: Choice, where: str) -> Source:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 
 from benchmark.files import write_text
 
@@ -25,6 +26,10 @@ LOG_FILE = "log.jsonl"
 STARTED_FILE = "job/started.json"
 """Written when an attempt starts; an error is the run's last word only if it is newer."""
 CORESET_FILE = "coreset.npz"
+PREDICTIONS_FILE = "predictions.npz"
+"""What the metrics of a record were counted from, item by item (``benchmark.predictions``)."""
+EVALUATION_FILE = "evaluation.json"
+"""Metrics of a model that this suite did not train."""
 FEATURES_FILE = "features.json"
 """What a pass over features leaves last, in place of a record."""
 SKIPPED_FILE = "skipped.jsonl"
@@ -82,6 +87,26 @@ TRUTH = _object(
     }
 )
 
+CODE = _object({"git_sha": {"type": ["string", "null"]}, "dirty": {"type": ["boolean", "null"]}})
+VERSIONS = {"type": "object", "additionalProperties": _TEXT}
+
+SKIPPED = {
+    "type": "array",
+    # options: those of the task, data set included; data_found: it failed though the data could be opened
+    "items": _object({"task": _TEXT, "reason": _TEXT}, {"options": _ANYTHING, "data_found": {"type": "boolean"}}),
+}
+
+LATER_EVALUATION = _object(
+    {
+        "tasks": {"type": "array", "items": _ANYTHING},
+        "code": CODE,
+        "versions": VERSIONS,
+        "device": _TEXT,
+        "started": _TEXT,
+        "finished": _TEXT,
+    }
+)
+
 SCHEMA = _object(
     {
         "schema": {"const": SCHEMA_VERSION},
@@ -93,8 +118,8 @@ SCHEMA = _object(
         "pool": _TEXT,
         "method": _TEXT,
         "seed": _COUNT,
-        "code": _object({"git_sha": {"type": ["string", "null"]}, "dirty": {"type": ["boolean", "null"]}}),
-        "versions": {"type": "object", "additionalProperties": _TEXT},
+        "code": CODE,
+        "versions": VERSIONS,
         "device": _TEXT,
         "num_ranks": {"type": "integer", "minimum": 1},
         "started": _TEXT,
@@ -123,11 +148,32 @@ SCHEMA = _object(
             }
         ),
         "metrics": {"type": "array", "items": METRIC},
-        "evaluation_skipped": {"type": "array", "items": _object({"task": _TEXT, "reason": _TEXT})},
+        "evaluation_skipped": SKIPPED,
         "pruning_truth": {"type": "array", "items": TRUTH},
+    },
+    # a hash of the final weights; and what was measured after the run had its record
+    {"weights": _TEXT, "later_evaluations": {"type": "array", "items": LATER_EVALUATION}},
+)
+
+EVALUATION = _object(
+    {
+        "schema": {"const": SCHEMA_VERSION},
+        "kind": {"const": "evaluation"},
+        "model": _TEXT,
+        "pretrained": _TEXT,
+        "weights": _TEXT,
+        "code": CODE,
+        "versions": VERSIONS,
+        "device": _TEXT,
+        "started": _TEXT,
+        "finished": _TEXT,
+        "evaluate": {"type": "array", "items": _ANYTHING},
+        "metrics": {"type": "array", "items": METRIC},
+        "evaluation_skipped": SKIPPED,
     }
 )
 _VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+_EVALUATION_VALIDATOR = jsonschema.Draft202012Validator(EVALUATION)
 _VALID: set[tuple[str, int, int, int]] = set()
 """Files that this process has validated: a status that is watched reads each record again and again."""
 
@@ -135,25 +181,26 @@ _VALID: set[tuple[str, int, int, int]] = set()
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Validate, then write atomically with sorted keys. Raises RecordError if it does not fit the schema."""
     validate(record, path)
-    write_text(path, json.dumps(record, sort_keys=True, indent=1, allow_nan=False) + "\n")
+    _write(path, record)
 
 
 def read_record(path: Path) -> dict[str, Any]:
     """Read and validate. Raises FileNotFoundError, or RecordError for anything but a record of this schema."""
-    try:
-        stat = path.stat()
-        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
-    except ValueError as error:  # also what is not UTF-8
-        raise RecordError(f"{path}: not JSON ({error}); move it away to have the run evaluated again") from error
-    version = (str(path), stat.st_ino, stat.st_mtime_ns, stat.st_size)
-    if version not in _VALID:
-        validate(record, path)
-        _VALID.add(version)
-    assert isinstance(record, dict)
-    return record
+    return _read(path, _VALIDATOR)
 
 
-def validate(record: Any, path: Path) -> None:
+def write_evaluation(path: Path, evaluation: dict[str, Any]) -> None:
+    """As ``write_record``, of a model that this suite did not train."""
+    validate(evaluation, path, _EVALUATION_VALIDATOR)
+    _write(path, evaluation)
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """As ``read_record``, of what ``write_evaluation`` wrote."""
+    return _read(path, _EVALUATION_VALIDATOR)
+
+
+def validate(record: Any, path: Path, validator: jsonschema.Draft202012Validator = _VALIDATOR) -> None:
     """Raise RecordError naming ``path`` and the key unless ``record`` fits the schema."""
     if isinstance(record, dict) and record.get("schema") != SCHEMA_VERSION:
         found = record.get("schema", "none")
@@ -161,9 +208,27 @@ def validate(record: Any, path: Path) -> None:
             f"{path}: record of schema {found}; this version reads schema {SCHEMA_VERSION}:"
             " use the version that wrote it"
         )
-    error = jsonschema.exceptions.best_match(_VALIDATOR.iter_errors(record))
+    error = jsonschema.exceptions.best_match(validator.iter_errors(record))
     if error is not None:
         raise RecordError(f"{path}: {error.json_path.removeprefix('$.')}: {error.message}")
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    write_text(path, json.dumps(content, sort_keys=True, indent=1, allow_nan=False) + "\n")
+
+
+def _read(path: Path, validator: jsonschema.Draft202012Validator) -> dict[str, Any]:
+    try:
+        stat = path.stat()
+        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+    except ValueError as error:  # also what is not UTF-8
+        raise RecordError(f"{path}: not JSON ({error}); move it away to have the run evaluated again") from error
+    version = (str(path), stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    if version not in _VALID:
+        validate(record, path, validator)
+        _VALID.add(version)
+    assert isinstance(record, dict)
+    return record
 
 
 def _refuse(constant: str) -> None:
@@ -187,6 +252,9 @@ class Metric:
     ci95: tuple[float, float]
     protocol: str
     """Name and version of the way it was measured; two protocols are never compared."""
+    items: np.ndarray | None = field(default=None, compare=False, repr=False)
+    """What was found item by item, [n]: hits (bool), or ranks or labels (integers). In no row of a record."""
 
     def row(self) -> dict[str, Any]:
-        return {**vars(self), "ci95": list(self.ci95)}
+        told = {key: value for key, value in vars(self).items() if key != "items"}
+        return {**told, "ci95": list(self.ci95)}

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark.config import RunConfig
+from benchmark.checkpoint import FINAL_FILE
+from benchmark.config import Choice, RunConfig
 from benchmark.featureconfig import FeatureConfig, JobConfig
 from benchmark.files import write_text
 from benchmark.lease import is_held
@@ -28,6 +29,16 @@ class State:
     name: str
     detail: str = ""
 
+    @property
+    def words(self) -> str:
+        """``done (incomplete: 1 task skipped)``: the name, with the detail where a run is done all the same."""
+        return f"{self.name} ({self.detail})" if self.is_incomplete else self.name
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Done, but without an evaluation whose data was missing."""
+        return self.name == "done" and bool(self.detail)
+
 
 def state_of(folder: Path, config: JobConfig) -> State:
     """*running* if a process works in the run's folder, else ``state_at_rest``."""
@@ -37,8 +48,9 @@ def state_of(folder: Path, config: JobConfig) -> State:
 def state_at_rest(folder: Path, config: JobConfig) -> State:
     """What a run's files say.
 
-    *done*: the record is valid and holds every evaluation asked for. *failed*: the run's own error is its
-    newest word. *partial*: a checkpoint is there. *unreadable*: there is a record that is not of this schema.
+    *done*: the record is valid and holds every evaluation asked for, or says why one was skipped. *failed*: the
+    run's own error is its newest word. *partial*: a checkpoint is there. *unreadable*: there is a record that is
+    not of this schema.
     """
     if isinstance(config, FeatureConfig):
         return _state_of_features(folder)
@@ -48,11 +60,12 @@ def state_at_rest(folder: Path, config: JobConfig) -> State:
         record = None
     except RecordError as error:
         return State("unreadable", str(error))
-    if record is not None and _covers(record, config):
-        return State("done")
+    if record is not None and not left_out(record, config):
+        skipped = len(skipped_tasks(record, config))
+        return State("done", f"incomplete: {skipped} task{'s' * (skipped > 1)} skipped" if skipped else "")
     if has_new_error(folder):
         return State("failed", error_message(folder))
-    if any((folder / "checkpoint").glob("step-*.sha256")):
+    if has_weights(folder) or any((folder / "checkpoint").glob("step-*.sha256")):
         return State("partial", "" if record is None else "evaluation is missing")
     return State("absent")
 
@@ -99,9 +112,27 @@ def error_message(folder: Path) -> str:
         return f"{ERROR_FILE} cannot be read"
 
 
-def _covers(record: dict[str, Any], config: RunConfig) -> bool:
+def left_out(record: dict[str, Any], config: RunConfig) -> list[Choice]:
+    """The evaluations asked for that the run's record does not know of."""
     done = record["config"].get("evaluate", [])
-    return all(plain(asdict(task)) in done for task in config.evaluate)
+    return [task for task in config.evaluate if plain(asdict(task)) not in done]
+
+
+def skipped_tasks(record: dict[str, Any], config: RunConfig) -> list[tuple[Choice, dict[str, Any]]]:
+    """The evaluations asked for that the record skipped, each with its entry there."""
+    found = []
+    for task in config.evaluate:
+        for entry in record["evaluation_skipped"]:
+            # records of before the options were written down tell the task's name alone
+            if entry["task"] == task.name and entry.get("options", plain(task.options)) == plain(task.options):
+                found.append((task, entry))
+                break
+    return found
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a run's final weights are there: then it can be evaluated without training."""
+    return (folder / "checkpoint" / FINAL_FILE).exists()
 
 
 def _time(path: Path) -> int:

@@ -143,7 +143,7 @@ class _Printed:
 
 
 def _row(run: PlannedRun, queue: Queue) -> list[Text]:
-    state, note = run.state.name, run.state.detail
+    state, note = run.state.name, "" if run.state.is_incomplete else run.state.detail
     pace = pace_of(run) if state in ("running", "partial", "stopped", "failed", "queued", "unknown") else None
     cells = ["", "", "", ""]
     if pace is not None and isinstance(run.config, RunConfig):
@@ -164,7 +164,7 @@ def _row(run: PlannedRun, queue: Queue) -> list[Text]:
     if state in ("running", "queued") and run.config.name in queue.jobs:
         note = f"job {job_id}" + (f": {note.strip()}" if note else "")
     count = _attempts(run.folder)
-    texts = [run.config.name, state, *cells, str(count) if count else "", note.strip()]
+    texts = [run.config.name, run.state.words, *cells, str(count) if count else "", note.strip()]
     return [Text(text, STYLES.get(state, "") if i == 1 else "") for i, text in enumerate(texts)]
 
 

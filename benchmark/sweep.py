@@ -13,8 +13,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark import clusters, doctor, plugins
+from benchmark import clusters, doctor, evaluation, plugins
 from benchmark.cancel import at_work, cancel, local_sweeps
+from benchmark.config import RunConfig
 from benchmark.estimate import estimate
 from benchmark.launch import LocalQueue, run_inline
 from benchmark.lease import HeldError, lease
@@ -124,11 +125,20 @@ def _to_do(runs: Sequence[PlannedRun], retry: bool) -> list[PlannedRun]:
     startable = ("absent", "partial", "stopped", "waiting", "blocked") + (("failed",) if retry else ())
     coming = {run.config.name for run in runs if run.state.name in ("done", "queued", "running")}
     todo = []
+    opened: dict[str, bool] = {}
     for run in runs:
-        if run.state.name in startable and coming.issuperset(run.config.waits_for):
+        can_start = run.state.name in startable or _lacks_only_data_that_came(run, opened)
+        if can_start and coming.issuperset(run.config.waits_for):
             coming.add(run.config.name)
             todo.append(run)
     return todo
+
+
+def _lacks_only_data_that_came(run: PlannedRun, opened: dict[str, bool]) -> bool:
+    """Whether a run that is done can be evaluated on what was missing when it was."""
+    if not run.state.is_incomplete or not isinstance(run.config, RunConfig):
+        return False
+    return bool(evaluation.pending(run.folder, run.config, opened))
 
 
 def _conclude(plan: Sequence[PlannedRun], console: Console) -> int:

@@ -15,6 +15,7 @@ ORDER = [
     "options",
     "config",
     "record",
+    "predictions",
     "featureconfig",
     "plugins",
     "clusters",
@@ -38,6 +39,7 @@ ORDER = [
     "order",
     "data",
     "faults",
+    "weights",
     "clip_encoder",
     "clip",
     "moco_options",
@@ -53,6 +55,7 @@ ORDER = [
     "train",
     "state",
     "features",
+    "evaluation",
     "job",
     "references",
     "featureplan",
@@ -69,13 +72,14 @@ ORDER = [
     "clusterfacts",
     "doctor",
     "sweep",
+    "evaluatecli",
 ]
 """Rooms of ``benchmark/``, lowest first."""
 
 BASELINES_MAY = {"benchmark.pruner", "benchmark.pool", "benchmark.options", "benchmark.coreset"}
 """The interface, what it hands to a method, checks of options, and what other runs leave."""
 
-ANALYSIS_MAY = {"benchmark.config", "benchmark.record", "benchmark.files", "benchmark.options"}
+ANALYSIS_MAY = {f"benchmark.{name}" for name in ("config", "record", "predictions", "files", "options")}
 
 
 def imported(path: Path) -> set[str]:

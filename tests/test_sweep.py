@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 from tiny import TINY_CLIP, clip_grid, moco_grid
 
-from benchmark import clip, job, sweep
-from benchmark.config import RunConfig
+from benchmark import clip, job, sweep, train
+from benchmark.config import Choice, RunConfig
 from benchmark.options import ConfigError
 from benchmark.plan import PlannedRun, make_plan
+from benchmark.pool import make_source
 from benchmark.record import read_record
+from benchmark.sources import emoji
 from benchmark.sweepfile import read_sweep
 
 WriteSweep = Callable[..., Path]
@@ -101,6 +103,35 @@ def test_two_sweeps_started_at_once_never_run_a_run_twice(write_sweep: WriteSwee
         assert read_record(record)["training"]["attempts"] == 1
         steps = [json.loads(line) for line in (record.parent / "log.jsonl").read_text().splitlines()]
         assert sum(line["kind"] == "step" for line in steps) == 2 * 8
+
+
+def test_a_run_without_some_data_is_done_incomplete_and_made_up_for_once_the_data_is_there(
+    write_sweep: WriteSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = [{"knn": {"dataset": "digits"}}, {"retrieval": {"dataset": {"emoji": {"root": str(tmp_path / "e")}}}}]
+    path = write_sweep(clip_grid(train={"epochs": 1}, evaluate=tasks, seed=[0, 1]))
+    assert command(path, "--cluster", "inline") == 0
+    assert "2 done (2 incomplete)" in capsys.readouterr().err
+    for words in (["--status"], ["--dry-run"]):
+        assert command(path, *words) == 0
+        assert capsys.readouterr().out.count("done (incomplete: 1 task skipped)") == 2
+    before = [file.read_bytes() for file in records(path)]
+    monkeypatch.setattr(job, "run", lambda *_: pytest.fail("started while the data is missing"))
+    assert command(path, "--cluster", "inline") == 0
+    assert [file.read_bytes() for file in records(path)] == before
+    monkeypatch.undo()
+
+    monkeypatch.setattr(emoji.Emoji, "pairs", lambda self: make_source(Choice(name="shapes"), "").pairs())
+    monkeypatch.setattr(train.Trainer, "fit", lambda *_: pytest.fail("trained again"))
+    assert command(path, "--dry-run") == 0
+    assert command(path, "--cluster", "inline") == 0
+    for file in records(path):
+        record = read_record(file)
+        assert record["evaluation_skipped"] == []
+        assert [row["task"] for row in record["metrics"]] == ["knn"] + ["retrieval"] * 6
+        assert [task["name"] for later in record["later_evaluations"] for task in later["tasks"]] == ["retrieval"]
+    assert "2 done" in (said := capsys.readouterr().err)
+    assert said.splitlines()[-1].endswith("2 runs, 2 done")
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(

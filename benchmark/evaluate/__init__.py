@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 from benchmark import plugins
 from benchmark.config import Choice, as_choice
 from benchmark.options import build
-from benchmark.pool import Source, make_source
+from benchmark.pool import LabelledSet, PairSet, Source, make_source
 from benchmark.record import Metric
 from benchmark.tower import Tower
 
@@ -45,6 +46,8 @@ class Task(ABC):
     """One evaluation. Subclasses are frozen dataclasses with at least the field ``dataset``."""
 
     needs_text: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ("train", "test")
+    """What ``run`` opens: labelled splits, or ``pairs``; the last is the one whose items it measures."""
 
     dataset: Any
 
@@ -54,13 +57,38 @@ class Task(ABC):
         """Name and version of exactly what is done, for example ``zero_shot.v1``; options that change a number
         show in it. A class attribute where no option does."""
 
+    @classmethod
+    def published(cls) -> list[Task]:
+        """The task with its defaults, once for each of its recipes: for lists and tests."""
+        return [cls(dataset="")]  # type: ignore[call-arg]
+
     @abstractmethod
     def run(self, encoder: Encoder) -> list[Metric]:
         """Evaluate. Raises PoolError if the data is absent."""
 
     def source(self) -> Source:
         """The task's data set; its options were checked when the sweep was planned."""
-        return make_source(as_choice(self.dataset, "dataset"), "dataset")
+        return self._source
+
+    @cached_property
+    def _source(self) -> Source:
+        source = make_source(as_choice(self.dataset, "dataset"), "dataset")
+        # a split is opened once a task: the check for data, the run and the fingerprint share it
+        for name in ("labelled", "pairs"):
+            object.__setattr__(source, name, lru_cache(maxsize=None)(getattr(source, name)))
+        return source
+
+    def check_data(self) -> None:
+        """Open all that ``run`` reads, without a model. Raises PoolError if the data is absent."""
+        for name in self.reads:
+            self._open(name)
+
+    def items_fingerprint(self) -> str:
+        """Of the set whose items are measured, "" if its content is not known. Raises PoolError."""
+        return self._open(self.reads[-1]).fingerprint
+
+    def _open(self, name: str) -> LabelledSet | PairSet:
+        return self.source().pairs() if name == "pairs" else self.source().labelled(name)
 
 
 def make_task(choice: Choice, where: str) -> Task:
@@ -69,6 +97,12 @@ def make_task(choice: Choice, where: str) -> Task:
     task = build(cls, choice.options, f"{where}.{choice.name}")
     make_source(as_choice(task.dataset, f"{where}.{choice.name}.dataset"), f"{where}.{choice.name}.dataset")
     return task
+
+
+def fingerprint_of_encoder(encoder: Encoder) -> str:
+    """A hash of the encoder's weights and preprocessing; "" for an encoder that does not tell."""
+    tell = getattr(encoder, "fingerprint", None)
+    return str(tell()) if callable(tell) else ""
 
 
 def unit(features: np.ndarray) -> np.ndarray:

@@ -37,9 +37,9 @@ def mean_of_proportions(successes: np.ndarray, counts: np.ndarray) -> tuple[floa
 
 
 def proportion(task: str, dataset: str, metric: str, hits: np.ndarray, protocol: str) -> Metric:
-    """The share of true entries of ``hits``, bool [n], with Wilson's interval."""
+    """The share of true entries of ``hits``, bool [n], with Wilson's interval; the metric keeps the hits."""
     successes, count = int(hits.sum()), len(hits)
-    return Metric(task, dataset, metric, successes / count, count, wilson(successes, count), protocol)
+    return Metric(task, dataset, metric, successes / count, count, wilson(successes, count), protocol, hits)
 
 
 def mean_per_class(task: str, dataset: str, hits: np.ndarray, labels: np.ndarray, protocol: str) -> Metric:
@@ -48,4 +48,4 @@ def mean_per_class(task: str, dataset: str, hits: np.ndarray, labels: np.ndarray
     successes = np.bincount(labels, weights=hits)
     occurs = counts > 0
     value, interval = mean_of_proportions(successes[occurs], counts[occurs])
-    return Metric(task, dataset, "mean_per_class", value, len(labels), interval, protocol)
+    return Metric(task, dataset, "mean_per_class", value, len(labels), interval, protocol, hits)

@@ -6,11 +6,18 @@ Letters: q queries, m candidates, d feature width, b queries in a block.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NewType
 
 import numpy as np
 from PIL import Image
 
 from benchmark.evaluate import Encoder, unit
+from benchmark.pool import TestSet, TrainSet
+
+TrainFeatures = NewType("TrainFeatures", np.ndarray)
+"""Features that may be fitted on: whatever fits asks for this type, and only a ``TrainSet`` has such features."""
+TestFeatures = NewType("TestFeatures", np.ndarray)
+"""Features that are measured on."""
 
 DECIMALS = 6
 """Cosines are rounded to this many decimals: what differs by the rounding of float32 alone is a tie."""
@@ -23,6 +30,26 @@ def image_features(
 ) -> np.ndarray:
     """float32 [n, d]. Raises ValueError, opening with ``where``, for a feature that is not finite."""
     return _checked(encoder.encode_images(images, layer=layer), len(images), "image", where)
+
+
+def train_features(encoder: Encoder, split: TrainSet, where: str, layer: str = "joint") -> TrainFeatures:
+    """As ``image_features``, of the split that may be fitted on."""
+    assert isinstance(split, TrainSet), f"{where}: only a train split can be fitted on"
+    return TrainFeatures(image_features(encoder, split.images, where, layer))
+
+
+def test_features(
+    encoder: Encoder,
+    split: TestSet,
+    where: str,
+    layer: str = "joint",  # noqa: PT028  (no test)
+) -> TestFeatures:
+    """As ``image_features``, of the split that is measured on."""
+    assert isinstance(split, TestSet), f"{where}: only a test split is measured on"
+    return TestFeatures(image_features(encoder, split.images, where, layer))
+
+
+test_features.__test__ = False  # type: ignore[attr-defined]  # pytest: no test
 
 
 def text_features(encoder: Encoder, texts: Sequence[str], where: str) -> np.ndarray:

@@ -17,7 +17,7 @@ from benchmark.evaluate import Encoder, Task
 from benchmark.evaluate._intervals import wilson
 from benchmark.evaluate._logistic import SOLVERS, best_strength, fitter
 from benchmark.evaluate._protocol import named
-from benchmark.evaluate._scores import image_features
+from benchmark.evaluate._scores import TrainFeatures, test_features, train_features
 from benchmark.options import check_option, require
 from benchmark.record import Metric
 from benchmark.seeds import generator
@@ -55,15 +55,15 @@ class FewShot(Task):
 
     def run(self, encoder: Encoder) -> list[Metric]:
         source = self.source()
-        train = source.labelled("train")
+        train = source.train_set()
         where = f"few_shot on {train.name}"
         drawn = [
             [draw(train.labels, k, number, train.class_names) for number in range(self.draws)] for k in self.shots
         ]
-        features = image_features(encoder, train.images, where, "penultimate")
+        features = train_features(encoder, train, where, "penultimate")
         probes = [[self._fit(features, train.labels, *rows) for rows in draws] for draws in drawn]
-        test = source.labelled("test")
-        queries = image_features(encoder, test.images, where, "penultimate")
+        test = source.test_set()
+        queries = test_features(encoder, test, where, "penultimate")
         found = []
         for k, of_draws in zip(self.shots, probes, strict=True):
             value = float(np.mean([probe.predict(queries) == test.labels for probe in of_draws]))
@@ -73,7 +73,7 @@ class FewShot(Task):
             )
         return found
 
-    def _fit(self, features: np.ndarray, labels: np.ndarray, shots: np.ndarray, held: np.ndarray) -> Any:
+    def _fit(self, features: TrainFeatures, labels: np.ndarray, shots: np.ndarray, held: np.ndarray) -> Any:
         fit = fitter(features[shots], labels[shots], solver=self.solver, standardise=False)
         return fit(best_strength(fit, features[held], labels[held]))
 

@@ -29,7 +29,7 @@ from benchmark.evaluate._recipes import RECIPES, Recipe, rate_at
 from benchmark.evaluate._training import Batches, predictions, seeded
 from benchmark.evaluate.zero_shot import class_weights
 from benchmark.options import check_option, require
-from benchmark.pool import LabelledSet
+from benchmark.pool import TrainSet
 from benchmark.record import Metric
 from benchmark.tower import ImageTransform, Tower
 
@@ -91,6 +91,10 @@ class Finetune(Task):
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} does not belong to recipe {self.recipe}")
 
+    @classmethod
+    def published(cls) -> list[Task]:
+        return [cls(dataset="", recipe=recipe) for recipe in RECIPES]
+
     @property
     def needs_text(self) -> bool:  # type: ignore[override]  # of the class elsewhere, here of the recipe
         return RECIPES[self.recipe].zero_shot_head
@@ -110,18 +114,18 @@ class Finetune(Task):
 
     def run(self, encoder: Encoder) -> list[Metric]:
         source = self.source()
-        train = source.labelled("train")
+        train = source.train_set()
         tower = encoder.trainable("joint")
         head = self._head(encoder, tower, train)
         model = self.train(tower, head, train)
-        test = source.labelled("test")
+        test = source.test_set()
         hits = predictions(model, test.images, tower.eval_transform) == test.labels
         return [
             proportion("finetune", test.name, "top1", hits, self.protocol),
             mean_per_class("finetune", test.name, hits, test.labels, self.protocol),
         ]
 
-    def train(self, tower: Tower, head: nn.Linear, train: LabelledSet) -> nn.Module:
+    def train(self, tower: Tower, head: nn.Linear, train: TrainSet) -> nn.Module:
         """The tower's module with the head, fine-tuned in place."""
         # DEVIATION(finetune): one process, fp32 or bf16; DeiT trains in fp16 and also keeps an average of the
         # weights, which it does not report
@@ -156,7 +160,7 @@ class Finetune(Task):
             optimizer.step()
         return model
 
-    def _head(self, encoder: Encoder, tower: Tower, train: LabelledSet) -> nn.Linear:
+    def _head(self, encoder: Encoder, tower: Tower, train: TrainSet) -> nn.Linear:
         recipe = self.settings
         if recipe.zero_shot_head:
             if not encoder.has_text:
@@ -174,7 +178,7 @@ class Finetune(Task):
         head.bias.data.zero_()
         return head
 
-    def _batches(self, tower: Tower, train: LabelledSet) -> Batches:
+    def _batches(self, tower: Tower, train: TrainSet) -> Batches:
         recipe = self.settings
         transform = deit_transform(tower, recipe, self.flip) if recipe.rand_augment else tower.train_transform
         batch_size = recipe.batch_size

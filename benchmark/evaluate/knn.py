@@ -17,7 +17,7 @@ from torch import Tensor
 from benchmark.evaluate import Encoder, Task, unit
 from benchmark.evaluate._intervals import proportion
 from benchmark.evaluate._protocol import named
-from benchmark.evaluate._scores import DECIMALS, image_features
+from benchmark.evaluate._scores import DECIMALS, TestFeatures, TrainFeatures, test_features, train_features
 from benchmark.options import LATER_OPTION, require
 from benchmark.record import Metric
 
@@ -49,16 +49,15 @@ class Knn(Task):
 
     def run(self, encoder: Encoder) -> list[Metric]:
         source = self.source()
-        train, test = source.labelled("train"), source.labelled("test")
+        train, test = source.train_set(), source.test_set()
         where = f"knn on {test.name}"
-        bank = image_features(encoder, train.images, where)
-        queries = image_features(encoder, test.images, where)
+        bank, queries = train_features(encoder, train, where), test_features(encoder, test, where)
         predicted = predict(queries, bank, train.labels, self.k, self.temperature)
         return [proportion("knn", test.name, "top1", predicted == test.labels, self.protocol)]
 
 
 def predict(
-    queries: np.ndarray, bank: np.ndarray, labels: np.ndarray, k: int = K, temperature: float = TEMPERATURE
+    queries: TestFeatures, bank: TrainFeatures, labels: np.ndarray, k: int = K, temperature: float = TEMPERATURE
 ) -> np.ndarray:
     """The class of most votes for each query, int64 [q]; all of the bank votes where it holds fewer than k.
 

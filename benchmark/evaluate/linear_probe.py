@@ -7,6 +7,7 @@ joint features of length 1. ``moco``: SGD under augmentation (``main_lincls.py``
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,11 +17,14 @@ from benchmark.evaluate import Encoder, Task, _adamw_probe, _sgd_probe, unit
 from benchmark.evaluate._intervals import mean_per_class, proportion
 from benchmark.evaluate._logistic import SOLVERS, VALIDATION_SHARE, Probe, best_strength, fitter, validation_split
 from benchmark.evaluate._protocol import named
-from benchmark.evaluate._scores import image_features
+from benchmark.evaluate._scores import TestFeatures, TrainFeatures, test_features, train_features
 from benchmark.evaluate._training import Batches, predictions
 from benchmark.options import LATER_OPTION, check_option, require
-from benchmark.pool import LabelledSet
+from benchmark.pool import TestSet, TrainSet
 from benchmark.record import Metric
+
+Predict = Callable[[TestSet], np.ndarray]
+"""Images -> classes, int64 [n]."""
 
 LOGISTIC = {"standardised": "joint", "clip": "penultimate"}
 """Recipes of logistic regression and the features they take."""
@@ -75,6 +79,10 @@ class LinearProbe(Task):
                     f"{name} belongs to recipe {' and '.join(recipes)}; {self.recipe} does not use it"
                 )
 
+    @classmethod
+    def published(cls) -> list[Task]:
+        return [cls(dataset="", recipe=recipe) for recipe in RECIPES]
+
     @property
     def protocol(self) -> str:
         if self.recipe == "standardised":
@@ -96,27 +104,25 @@ class LinearProbe(Task):
 
     def run(self, encoder: Encoder) -> list[Metric]:
         source = self.source()
-        train = source.labelled("train")
-        if self.recipe == "moco":
-            predict = self._moco(encoder, train)
-        else:
-            layer = LOGISTIC.get(self.recipe, "joint")
-            where = f"linear_probe on {train.name}"
-            features = image_features(encoder, train.images, where, layer)
-            predict_features = self._fit(features, train.labels, len(train.class_names))
-
-            def predict(test: LabelledSet) -> np.ndarray:
-                return predict_features(image_features(encoder, test.images, where, layer))
-
-        test = source.labelled("test")
+        train = source.train_set()
+        fit_on = self._moco if self.recipe == "moco" else self._on_features
+        predict = fit_on(encoder, train)
+        test = source.test_set()
         hits = predict(test) == test.labels
         return [
             proportion("linear_probe", test.name, "top1", hits, self.protocol),
             mean_per_class("linear_probe", test.name, hits, test.labels, self.protocol),
         ]
 
-    def _fit(self, features: np.ndarray, labels: np.ndarray, num_classes: int) -> Any:
-        """Features [n, d] -> classes, int64 [n]."""
+    def _on_features(self, encoder: Encoder, train: TrainSet) -> Predict:
+        layer = LOGISTIC.get(self.recipe, "joint")
+        where = f"linear_probe on {train.name}"
+        predict = self._fit(train_features(encoder, train, where, layer), train.labels, len(train.class_names))
+        return lambda test: predict(test_features(encoder, test, where, layer))
+
+    def _fit(
+        self, features: TrainFeatures, labels: np.ndarray, num_classes: int
+    ) -> Callable[[TestFeatures], np.ndarray]:
         if self.recipe in LOGISTIC:
             return fit(features, labels, solver=self.solver, standardise=self.recipe == "standardised").predict
         # DEVIATION(clip_benchmark): its validation share is drawn at random over all images, ours within classes;
@@ -127,7 +133,7 @@ class LinearProbe(Task):
         )
         return lambda fresh: layer.predict(unit(fresh))
 
-    def _moco(self, encoder: Encoder, train: LabelledSet) -> Any:
+    def _moco(self, encoder: Encoder, train: TrainSet) -> Predict:
         # DEVIATION(moco_probe): the head of the last epoch is reported; the published code keeps the best of all
         # epochs on the set it reports. One process; images are seeded one by one
         tower = encoder.trainable("penultimate")
@@ -144,7 +150,9 @@ class LinearProbe(Task):
         return lambda test: predictions(model, test.images, tower.eval_transform)
 
 
-def fit(features: np.ndarray, labels: np.ndarray, *, solver: str = "sklearn", standardise: bool = True) -> Probe:
+def fit(
+    features: TrainFeatures, labels: np.ndarray, *, solver: str = "sklearn", standardise: bool = True
+) -> Probe:
     """Choose the strength on a stratified fifth of the given features, then fit on all of them.
 
     Raises ValueError if no class has two images.

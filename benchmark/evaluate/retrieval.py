@@ -27,6 +27,7 @@ class Retrieval(Task):
     """
 
     needs_text = True
+    reads = ("pairs",)
     protocol = "retrieval.cosine_any_positive.v1"
 
     dataset: Any

@@ -25,6 +25,7 @@ class ZeroShot(Task):
     """``top1``, ``mean_per_class`` and, with more than five classes, ``top5``."""
 
     needs_text = True
+    reads = ("test",)
     protocol = "zero_shot.prompt_ensemble.v1"
 
     dataset: Any

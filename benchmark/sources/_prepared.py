@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmark.pool import PoolError, data_folder
+from benchmark.pool import PoolError, data_folder, digest_of
 from benchmark.storage.build import index_shards
 from benchmark.storage.imagefolder import LazyImages
 from benchmark.storage.shards import ShardPool
@@ -63,7 +63,12 @@ class Prepared:
     def images(self, ids: Sequence[int], *parts: str) -> LazyImages:
         """Images of ``pool(*parts)``, decoded when taken out."""
         pool = self.pool(*parts)
-        return LazyImages(ids, lambda sample_id: pool.read(sample_id).image)
+        return LazyImages(ids, lambda sample_id: pool.read(sample_id).image, self._content(*parts))
+
+    def _content(self, *parts: str) -> str:
+        """A hash of the shards of the parts; "" for a manifest that does not have theirs."""
+        shards = [shard for part in parts for shard in self.manifest["parts"][part]["shards"]]
+        return digest_of([shard["sha256"] for shard in shards]) if all("sha256" in s for s in shards) else ""
 
 
 def open_prepared(name: str, root: str, version: int) -> Prepared:

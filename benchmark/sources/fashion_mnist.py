@@ -67,7 +67,7 @@ class FashionMnist(Source):
         ids = np.arange(len(labels))
         if split == "train" and self.train_limit is not None:
             ids = stratified(labels, self.train_limit)
-        images = LazyImages(ids.tolist(), lambda i: pool.read(i).image)
+        images = LazyImages(ids.tolist(), lambda i: pool.read(i).image, pool.fingerprint)
         name = "fashion_mnist" if self.train_limit is None else f"fashion_mnist-{self.train_limit}"
         prompts = templates("{}", "a photo of a {}")
         return LabelledSet(name, split, images, labels[ids], list(CLASS_NAMES), prompts)

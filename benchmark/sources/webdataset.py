@@ -69,7 +69,7 @@ class WebDataset(Source):
                 ids.append(sample_id)
             except SampleError as error:
                 logger.warning("left out of the held-out pairs: %s", error)
-        images = LazyImages(ids, lambda i: pool.read(i).image)
+        images = LazyImages(ids, lambda i: pool.read(i).image, pool.fingerprint)
         return PairSet(f"{self.name}-heldout", images, captions, np.arange(len(ids), dtype=np.int64))
 
     def _pattern(self) -> str:

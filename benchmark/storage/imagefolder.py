@@ -10,13 +10,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 from PIL import Image
 
-from benchmark.pool import Pool, PoolError, Sample, SampleError
+from benchmark.pool import Pool, PoolError, Sample, SampleError, digest_of
 from benchmark.storage import arrayfile
 from benchmark.storage.arrayfile import ArrayFileError, cache_folder
 from benchmark.storage.byteranges import retried
@@ -31,8 +32,14 @@ FORMAT, VERSION = "scan-bench file list", 1
 class LazyImages(Sequence[Image.Image]):
     """Images that are decoded when they are taken out; a slice is lazy too."""
 
-    def __init__(self, ids: Sequence[int], read: Callable[[int], Image.Image]) -> None:
-        self.ids, self.read = ids, read
+    def __init__(self, ids: Sequence[int], read: Callable[[int], Image.Image], content: str = "") -> None:
+        """``content`` is a hash of all that ``read`` can give, such as a pool's fingerprint; "" if unknown."""
+        self.ids, self.read, self.content = ids, read, content
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of these images and their order; "" if their content is not known."""
+        return self.content and digest_of([self.content, np.asarray(self.ids, dtype="<i8").tobytes()])
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,7 +50,7 @@ class LazyImages(Sequence[Image.Image]):
     def __getitem__(self, place: slice) -> LazyImages: ...
     def __getitem__(self, place: int | slice) -> Image.Image | LazyImages:
         if isinstance(place, slice):
-            return LazyImages(self.ids[place], self.read)
+            return LazyImages(self.ids[place], self.read, self.content)
         return self.read(int(self.ids[place]))
 
     def __iter__(self) -> Iterator[Image.Image]:
@@ -97,7 +104,8 @@ class FolderPool(Pool):
 
     def images(self, ids: Sequence[int] | None = None) -> LazyImages:
         """All images, or those of ``ids``, decoded when taken out."""
-        return LazyImages(range(self.num_samples) if ids is None else ids, lambda i: self.read(i).image)
+        chosen = range(self.num_samples) if ids is None else ids
+        return LazyImages(chosen, lambda i: self.read(i).image, f"{self.fingerprint} {self.decode_size}")
 
 
 def list_folder(folder: Path) -> Path:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmark.record import PLAN_FILE, RECORD_FILE, Metric, write_record
+from benchmark.record import EVALUATION_FILE, PLAN_FILE, RECORD_FILE, Metric, write_evaluation, write_record
 
 COMMAND = "python -m benchmark.sweep sweeps/tiny.yaml"
 
@@ -77,6 +77,21 @@ def put(results: Path, *records: dict[str, Any]) -> None:
     """Write each record into its run's folder."""
     for one in records:
         write_record(results / one["sweep"] / one["run"] / RECORD_FILE, one)
+
+
+def put_foreign(results: Path, folder: str = "openai", **changes: Any) -> Path:
+    """Write the evaluation of a model that was not trained here; ``changes`` replace keys."""
+    told = record()
+    made = {key: told[key] for key in ("schema", "code", "versions", "device", "started", "finished", "metrics")}
+    made |= {
+        "kind": "evaluation",
+        "model": "ViT-B-32",
+        "pretrained": "openai",
+        "weights": "sha256:abcdef0123456789",
+    }
+    path = results / "evaluations" / folder / EVALUATION_FILE
+    write_evaluation(path, {**made, "evaluate": [], "evaluation_skipped": [], **changes})
+    return path
 
 
 def plan(results: Path, *runs: dict[str, Any], sweep: str = "tiny") -> None:

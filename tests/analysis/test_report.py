@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report_trees import COMMAND, epochs, fail, metric, plan, put, record
+from report_trees import COMMAND, epochs, fail, metric, plan, put, put_foreign, record
 
 from analysis.report import main
 
@@ -185,6 +185,87 @@ def test_two_protocols_make_two_columns(results: Path, capsys: pytest.CaptureFix
         ("linear_probe.v2", "1", "0.9"),
     ]
     assert "seed 1 not measured this way" in rows[0]["absent"]
+
+
+def test_two_versions_of_a_protocol_are_never_compared(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(3):
+        old, new = metric(0.5, protocol="linear_probe.v1"), metric(0.9, protocol="linear_probe.v2")
+        put(results, record("full", seed, metrics=[old]), record("scan", seed, metrics=[new]))
+        put(results, record("random_subset", seed, metrics=[old]))
+    report = Report(results, capsys)
+    cells = {(r["method"], r["protocol"]): r for r in report.table() if r["metric"] == "top1"}
+    assert {key: cell["mean"] for key, cell in cells.items() if cell["mean"]} == {
+        ("full", "linear_probe.v1"): "0.5",
+        ("scan", "linear_probe.v2"): "0.9",
+        ("random_subset", "linear_probe.v1"): "0.5",
+    }
+    assert all(cell["difference"] == "" for key, cell in cells.items() if key[0] == "scan"), "no Δ over versions"
+    assert cells["random_subset", "linear_probe.v1"]["difference"] == "0.0"
+    notice = (
+        "linear_probe shapes top1 was measured by 2 protocols (linear_probe.v1, linear_probe.v2): a column each,"
+        " never compared or averaged with one another"
+    )
+    assert notice in report.words
+    head = next(line for line in report.read("tables/main.md").splitlines() if line.startswith("| method"))
+    assert head.count("linear_probe.v1, 1,000 items") == head.count("linear_probe.v2, 1,000 items") == 1
+
+
+def test_one_protocol_gets_no_notice(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(results, record("full", 0), record("scan", 0))
+    assert "protocols (" not in Report(results, capsys).words
+
+
+def test_a_skipped_task_is_the_reason_of_its_own_data_set_alone(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    knn = [metric(0.3, task="knn", dataset=name, protocol="knn.v1") for name in ("emoji-category", "digits")]
+    reason = {"task": "knn", "reason": "emoji is not here", "options": {"dataset": {"emoji": {}}}}
+    put(results, record("full", 0, metrics=knn), record("full", 1, metrics=[], evaluation_skipped=[reason]))
+    absent = {row["dataset"]: row["absent"] for row in Report(results, capsys).table() if row["task"] == "knn"}
+    assert absent == {
+        "emoji-category": "seed 1 emoji is not here",
+        "digits": "seed 1 not measured this way",
+    }
+
+
+def test_another_evaluation_in_one_record_parts_no_column(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    probe = {"name": "linear_probe", "options": {"dataset": {"emoji": {}}, "shots": 5}}
+    other = {"name": "linear_probe", "options": {"dataset": "digits", "shots": 1}}
+    runs = [record("full", seed, metrics=[metric(0.5, dataset="emoji-category")]) for seed in (0, 1)]
+    runs[0]["config"]["evaluate"] = [probe]
+    runs[1]["config"]["evaluate"] = [probe, other]
+    put(results, *runs)
+    assert [row["n"] for row in Report(results, capsys).table() if row["metric"] == "top1"] == ["2"]
+
+
+def test_models_not_trained_here_have_a_section_of_their_own(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(results, record("full", 0))
+    skipped = [{"task": "retrieval", "reason": "emoji is not here"}]
+    put_foreign(results, metrics=[metric(0.876, n=123)], evaluation_skipped=skipped, pretrained=HOSTILE)
+    (results / "evaluations" / "broken").mkdir()
+    (results / "evaluations" / "broken" / "evaluation.json").write_text('{"schema": 1}')
+    report = Report(results, capsys)
+    assert report.code == 0
+    assert "Models not trained here" in report.words
+    assert "skipped: emoji is not here" in report.words
+    assert HOSTILE not in report.read("index.html")
+    assert "87.6" not in report.read("tables/main.html"), "in no main table"
+    assert "| 87.6 | [84.6, 90.6] | 123 |" in report.read("tables/main.md")
+    (row,) = report.table("foreign")
+    assert (row["model"], row["value"], row["test_items"]) == ("ViT-B-32", "0.876", "123")
+    assert "is a required property" in report.stderr
+    assert "1 records, 0 missing runs" in report.stdout
+
+
+def test_evaluations_alone_make_a_report(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put_foreign(results)
+    report = Report(results, capsys)
+    assert report.code == 0
+    assert "ViT-B-32 (openai)" in report.words
 
 
 @pytest.mark.parametrize(

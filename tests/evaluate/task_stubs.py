@@ -8,7 +8,6 @@ from PIL import Image
 
 from benchmark.pool import LabelledSet, PairSet, Pool, Source
 from benchmark.sources.digits import Digits
-from benchmark.tower import Tower
 
 
 def image_of(index: int) -> Image.Image:
@@ -30,9 +29,6 @@ class TableEncoder:
         rows = [p[0] * 256 + p[1] for p in pixels]  # type: ignore[index]
         self.images_seen += rows
         return np.asarray(self.images, dtype=np.float32)[rows]
-
-    def trainable(self, layer: str = "joint") -> Tower:
-        raise AssertionError("a table has no network")
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         return np.array([self.texts[text] for text in texts], dtype=np.float32)

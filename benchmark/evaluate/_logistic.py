@@ -5,7 +5,7 @@ biases are free. ``sklearn`` is scikit-learn itself. ``torch`` runs the same L-B
 to the same stop, on losses and gradients that torch computes in double precision over the whole feature matrix, on
 a GPU where there is one. It has to take the same path: at weak regularisation the published protocol's answer is
 where its solver stops, not the minimum, so a warm start from another strength changes what validation chooses.
-``torch_float32`` computes in single precision, and may choose a neighbouring strength.
+``torch_float32`` computes in single precision: near a strength where fits stop early it may choose another.
 
 Letters in shapes: n images, d feature width, C classes, r rows at once.
 """
@@ -138,9 +138,13 @@ class TorchFit:
         for features, targets in self._parts():
             logits = torch.addmm(weights[:, -1], features, weights[:, :-1].T)
             missing = len(self.classes) - logits.shape[1]  # the first of two classes: its logit is 0
-            log_share = torch.log_softmax(functional.pad(logits, (missing, 0)), dim=1)  # [r, C]
-            loss -= log_share.gather(1, targets[:, None]).sum(dtype=torch.float64)
-            residual = log_share.exp_()
+            logits = functional.pad(logits, (missing, 0)) if missing else logits  # [r, C]
+            logits -= logits.amax(dim=1, keepdim=True)
+            of_target = logits.gather(1, targets[:, None])
+            share = logits.exp_()
+            total = share.sum(dim=1, keepdim=True)
+            loss += (total.log() - of_target).sum(dtype=torch.float64)
+            residual = share.div_(total)
             residual[torch.arange(len(targets), device=targets.device), targets] -= 1
             residual = residual[:, missing:]
             gradient[:, :-1].addmm_(residual.T, features)

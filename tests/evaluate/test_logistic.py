@@ -68,13 +68,13 @@ def test_torch_chooses_the_strength_that_scikit_learn_chooses_and_predicts_the_s
 
 
 @pytest.mark.parametrize("standardise", [False, True])
-def test_single_precision_scores_within_two_images(standardise: bool) -> None:
+def test_single_precision_scores_within_a_point(standardise: bool) -> None:
     features, labels, fresh, truth = digits()
     hits = [
         (fit(features, labels, solver=s, standardise=standardise).predict(fresh) == truth).sum()
         for s in ("torch", "torch_float32")
     ]
-    assert abs(hits[0] - hits[1]) <= 2
+    assert abs(hits[0] - hits[1]) <= 0.01 * len(truth), hits
 
 
 def test_search_finds_the_peak_of_a_hill_in_fifteen_tries() -> None:

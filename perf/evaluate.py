@@ -5,8 +5,8 @@
     python perf/evaluate.py --only probe,knn
 
 Full size: 10,000 features of width 512 and 100 classes; 50,000 images and 1,000 classes; 10,000 images and 50,000
-texts; 5,000 images and a bank of 100,000. Features are made up. CLIP_benchmark's own functions are called: those of
-its probe ask for CUDA, and on a machine without it those calls are made to do nothing. Each way is timed once,
+texts; 5,000 images and a bank of 100,000. Features are made up. CLIP_benchmark's own functions are called; those
+of its probe ask for CUDA, and on a machine without it those calls are made to do nothing. Each way is timed once,
 one after another; the processor's own seconds are told, which other work disturbs less, and those on the clock.
 """
 

@@ -11,7 +11,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +98,11 @@ def parse_tasks(texts: Sequence[str]) -> list[Choice]:
     return choices
 
 
+def _lock(out: Path) -> AbstractContextManager[None]:
+    """One writer a file: of two commands at once none loses the other's rows."""
+    return lease(out.with_name(f"{out.stem}.lock"))
+
+
 def _own(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> tuple[Outcome, Path]:
     """Evaluate a run of this suite and extend its record; with ``--out`` the record stays as it is."""
     folder = Path(options.checkpoint)
@@ -116,10 +121,12 @@ def _own(options: argparse.Namespace, asked: Sequence[Choice], console: Console)
     model = evaluation.load_model(folder, config).to(device)
     encoder = model.encoder(options.batch_size)
     if options.out:
-        _read(Path(options.out), weights_hash(model))  # before the work: a file that cannot be written to is told
-        found = _evaluate(choices, encoder, _cache(options, folder), console)
+        out = Path(options.out)
         names = {"model": config.name, "pretrained": f"run {folder}", "weights": weights_hash(model)}
-        return found, _write(Path(options.out), names, found, started, device)
+        with _lock(out):
+            _read(out, names["weights"])  # before the work: a file that holds another model is told at once
+            found = _evaluate(choices, encoder, _cache(options, folder), console)
+            return found, _write(out, names, found, started, device)
     with lease(folder / LEASE_FILE):
         evaluation.check_weights(read_record(folder / RECORD_FILE), folder / RECORD_FILE, model)
         found = _evaluate(choices, encoder, _cache(options, folder), console)
@@ -141,11 +148,11 @@ def _foreign(options: argparse.Namespace, asked: Sequence[Choice], console: Cons
     weights = weights_hash(encoder.model)
     default = Path("results") / "evaluations" / f"{name}-{weights.removeprefix('sha256:')[:6]}" / EVALUATION_FILE
     out = Path(options.out) if options.out else default
-    _read(out, weights)
-    found = _evaluate(asked, encoder, _cache(options, out.parent), console)
-    return found, _write(
-        out, {"model": model, "pretrained": pretrained, "weights": weights}, found, started, device
-    )
+    names = {"model": model, "pretrained": pretrained, "weights": weights}
+    with _lock(out):
+        _read(out, weights)
+        found = _evaluate(asked, encoder, _cache(options, out.parent), console)
+        return found, _write(out, names, found, started, device)
 
 
 def _write(path: Path, names: Mapping[str, str], found: Outcome, started: str, device: torch.device) -> Path:

@@ -94,7 +94,7 @@ def parse_tasks(texts: Sequence[str]) -> list[Choice]:
             raise ConfigError(f"{where}: cannot be read as YAML: {str(error).splitlines()[0]}") from error
         options = node if isinstance(node, Mapping) else {"dataset": rest.strip()}
         choice = as_choice({name: dict(options)}, where)
-        choices.append(resolved(name, make_task(choice, where)))
+        choices.append(resolved(name, make_task(choice, where), as_before=True))
     return choices
 
 

@@ -42,7 +42,10 @@ def test_clip_probes_raw_features_from_before_the_projection(evaluate) -> None: 
     found = evaluate(LinearProbe, SOURCE, encoder, recipe="clip")
     assert found["top1"].value == pytest.approx(hits.mean())
     assert found["top1"].protocol == "linear_probe.clip_lbfgs_raw.v1"
-    assert evaluate(LinearProbe, SOURCE, encoder, recipe="clip", solver="torch")["top1"].value == hits.mean()
+    ours = evaluate(LinearProbe, SOURCE, encoder, recipe="clip", solver="torch")["top1"]
+    assert ours.protocol == "linear_probe.clip_lbfgs_raw_solver-torch.v1"
+    # these features need up to 1000 iterations, in which last bits grow: one image of 150 is 0.007
+    assert ours.value == pytest.approx(hits.mean(), abs=0.02)
 
 
 def test_clip_benchmark_probes_joint_features_of_length_1(evaluate, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]

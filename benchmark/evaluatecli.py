@@ -46,17 +46,19 @@ from benchmark.state import LEASE_FILE
 from benchmark.weights import weights_hash
 
 OPEN_CLIP = "open_clip:"
+WIDTH = 500
+"""Columns of what is printed to no terminal: a row stays on one line, for grep."""
 EXIT_SKIPPED, EXIT_USAGE = 1, 2
 Report = Callable[[float, str], None]
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, 1 if a task was skipped, 2 for a mistake in the input."""
-    console = Console(stderr=True)
+    console, out = Console(stderr=True), Console(width=None if sys.stdout.isatty() else WIDTH)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     options = _parser().parse_args(words)
     if options.list:
-        _list(Console())
+        _list(out)
         return 0
     try:
         if options.checkpoint is None:
@@ -73,7 +75,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("stopped; nothing was written, features that were computed are kept")
         return 130
-    _tell(found, place, Console())
+    _tell(found, place, out)
     return EXIT_SKIPPED if found.skipped else 0
 
 

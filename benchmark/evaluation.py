@@ -29,7 +29,7 @@ from benchmark.options import ConfigError, plain
 from benchmark.pool import PoolError
 from benchmark.predictions import Predictions, PredictionsError
 from benchmark.record import PREDICTIONS_FILE, RECORD_FILE, RecordError, read_record, write_record
-from benchmark.state import has_weights, left_out, skipped_tasks
+from benchmark.state import has_weights, left_out, skipped_entries, skipped_tasks
 from benchmark.weights import weights_hash
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ def extend_record(
     known = record["config"].get("evaluate", [])
     record["config"] = {**record["config"], "evaluate": known + [one for one in asked if one not in known]}
     record["metrics"] = merged_rows(record["metrics"], outcome.rows)
-    record["evaluation_skipped"] = merged_skipped(record["evaluation_skipped"], outcome)
+    record["evaluation_skipped"] = merged_skipped(skipped_entries(record), outcome)
     later = {"tasks": asked, **facts}
     record["later_evaluations"] = [*record.get("later_evaluations", []), later]
     write_record(path, record)
@@ -229,8 +229,5 @@ def _key(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _is_of(entry: Mapping[str, Any], choices: Iterable[Choice]) -> bool:
-    """Whether a skipped entry belongs to one of the evaluations; without options it tells its task alone."""
-    return any(
-        entry["task"] == choice.name and entry.get("options", plain(choice.options)) == plain(choice.options)
-        for choice in choices
-    )
+    """Whether a skipped entry belongs to one of the evaluations."""
+    return any(entry["task"] == c.name and entry.get("options") == plain(c.options) for c in choices)

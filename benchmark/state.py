@@ -120,14 +120,37 @@ def left_out(record: dict[str, Any], config: RunConfig) -> list[Choice]:
 
 def skipped_tasks(record: dict[str, Any], config: RunConfig) -> list[tuple[Choice, dict[str, Any]]]:
     """The evaluations asked for that the record skipped, each with its entry there."""
-    found = []
-    for task in config.evaluate:
-        for entry in record["evaluation_skipped"]:
-            # records of before the options were written down tell the task's name alone
-            if entry["task"] == task.name and entry.get("options", plain(task.options)) == plain(task.options):
-                found.append((task, entry))
-                break
+    entries = skipped_entries(record)
+    return [
+        (task, entry)
+        for task in config.evaluate
+        for entry in entries
+        if entry["task"] == task.name and entry.get("options") == plain(task.options)
+    ]
+
+
+def skipped_entries(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """A record's skipped evaluations with their options.
+
+    Older records tell the task's name alone, in the order of the evaluations: it is the next one of that name that
+    has no rows.
+    """
+    found: list[dict[str, Any]] = []
+    for entry in record["evaluation_skipped"]:
+        if "options" not in entry:
+            same = [e for e in record["config"].get("evaluate", []) if e["name"] == entry["task"]]
+            taken = [known.get("options") for known in found if known["task"] == entry["task"]]
+            free = [e["options"] for e in same if e["options"] not in taken and not _has_rows(record, e)]
+            entry = {**entry, "options": free[0]} if free else entry
+        found.append(entry)
     return found
+
+
+def _has_rows(record: dict[str, Any], evaluation: dict[str, Any]) -> bool:
+    asked = evaluation["options"].get("dataset", "")
+    name = next(iter(asked)) if isinstance(asked, dict) else asked
+    rows = [row["dataset"] for row in record["metrics"] if row["task"] == evaluation["name"]]
+    return any(row == name or row.startswith(f"{name}-") for row in rows)
 
 
 def has_weights(folder: Path) -> bool:

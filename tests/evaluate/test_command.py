@@ -257,6 +257,23 @@ def test_a_task_without_data_is_skipped_and_made_up_for_when_the_data_comes(
     assert state_of(run.folder, run.config).words == "done"
 
 
+def test_an_older_record_that_names_its_skipped_tasks_without_options_loses_none(planned: Plan) -> None:
+    absent = {"knn": {"dataset": {"clipart": {"root": "nowhere"}}}}
+    (run,) = planned(clip_grid(train={"epochs": 1}, evaluate=[MISSING, KNN, absent]))
+    job.run(run.folder)
+    path = run.folder / "record.json"
+    record = read_record(path)
+    reasons = [entry["reason"] for entry in record["evaluation_skipped"]]
+    old = [{key: entry[key] for key in ("task", "reason")} for entry in record["evaluation_skipped"]]
+    path.write_text(json.dumps({**record, "evaluation_skipped": old}))
+    assert state_of(run.folder, run.config).detail == "incomplete: 2 tasks skipped"
+    assert evaluation.pending(run.folder, run.config) == []
+    assert evaluatecli.main([str(run.folder), "--tasks", "knn:{dataset: {shapes: {image_size: 16}}}"]) == 0
+    after = read_record(path)["evaluation_skipped"]
+    assert [entry["reason"] for entry in after] == reasons
+    assert [next(iter(entry["options"]["dataset"])) for entry in after] == ["emoji", "clipart"]
+
+
 def test_without_final_weights_an_incomplete_run_is_not_trained_again(
     planned: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

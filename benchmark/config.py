@@ -20,6 +20,7 @@ from benchmark.options import (
     build,
     check_keys,
     check_option,
+    is_later_default,
     load_yaml,
     must_be_mapping,
     plain,
@@ -236,7 +237,15 @@ def as_choice(node: Any, where: str) -> Choice:
     )
 
 
-def resolved(name: str, built: Any) -> Choice:
-    """The choice with every option of the built object written out."""
-    options = {f.name: getattr(built, f.name) for f in dataclasses.fields(built) if f.init}
+def resolved(name: str, built: Any, *, as_before: bool = False) -> Choice:
+    """The choice with every option of the built object written out.
+
+    ``as_before`` leaves out later options at their defaults: what was evaluated before they came stays evaluated,
+    and old and new records say the same of the same evaluation.
+    """
+    options = {
+        f.name: getattr(built, f.name)
+        for f in dataclasses.fields(built)
+        if f.init and not (as_before and is_later_default(f, getattr(built, f.name)))
+    }
     return Choice(name=name, options=plain(options))

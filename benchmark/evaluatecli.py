@@ -97,7 +97,7 @@ def parse_tasks(texts: Sequence[str]) -> list[Choice]:
             raise ConfigError(f"{where}: cannot be read as YAML: {str(error).splitlines()[0]}") from error
         options = node if isinstance(node, Mapping) else {"dataset": rest.strip()}
         choice = as_choice({name: dict(options)}, where)
-        choices.append(resolved(name, make_task(choice, where)))
+        choices.append(resolved(name, make_task(choice, where), as_before=True))
     return choices
 
 
@@ -233,7 +233,7 @@ def _list(console: Console) -> None:
         table = Table(title=title, title_justify="left", show_header=False, box=None)
         for name in plugins.names(package):
             cls = plugins.load(package, name, base, name)
-            told = [cls.protocol] if issubclass(cls, Task) else []
+            told = ["\n".join(task.protocol for task in cls.published())] if issubclass(cls, Task) else []
             first = (cls.__doc__ or "").strip().splitlines()[0]
             table.add_row(f"  {name}", first.replace("``", ""), *told)
         console.print(table)

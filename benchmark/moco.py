@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from benchmark import dist
 from benchmark.config import Choice, resolved
-from benchmark.moco_augment import TwoViews, plain_view
+from benchmark.moco_augment import IMAGENET_MEAN, IMAGENET_STD, TwoViews, plain_view, probe_view
 from benchmark.moco_options import MocoModel, model_options
 from benchmark.moco_vit import vision_transformer
 from benchmark.objective import (
@@ -31,6 +31,7 @@ from benchmark.objective import (
     with_negatives_weighed,
 )
 from benchmark.seeds import seed_of
+from benchmark.tower import Tower, check_layer
 from benchmark.weights import encoder_fingerprint
 
 
@@ -129,8 +130,7 @@ class Moco(Objective):
 
     def encoder(self, batch_size: int = 256) -> BackboneEncoder:
         """The backbone of the base encoder, before the projector."""
-        view = plain_view(self.options.image_size, self.options.eval_crop)
-        return BackboneEncoder(self.base.get_submodule("backbone"), view, batch_size)
+        return BackboneEncoder(self.base.get_submodule("backbone"), self.options, batch_size)
 
 
 class BackboneEncoder:
@@ -138,8 +138,9 @@ class BackboneEncoder:
 
     has_text = False
 
-    def __init__(self, backbone: nn.Module, view: Callable[[Image.Image], Tensor], batch_size: int) -> None:
-        self.backbone, self.view, self.batch_size = backbone, view, batch_size
+    def __init__(self, backbone: nn.Module, options: MocoModel, batch_size: int) -> None:
+        self.backbone, self.options, self.batch_size = backbone, options, batch_size
+        self.view = plain_view(options.image_size, options.eval_crop)
 
     def image_transform(self, image: Image.Image) -> Tensor:
         return self.view(image.convert("RGB"))
@@ -154,8 +155,9 @@ class BackboneEncoder:
         finally:
             self.backbone.train(was_training)
 
-    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """float32 [n, w], not normalised."""
+    def encode_images(self, images: Sequence[Image.Image], layer: str = "joint") -> np.ndarray:
+        """float32 [n, w], not normalised; both layers are the backbone's output."""
+        check_layer(layer)
         return np.concatenate(
             [
                 self.embed_images(
@@ -168,6 +170,20 @@ class BackboneEncoder:
                 )
                 for start in range(0, len(images), self.batch_size)
             ]
+        )
+
+    def trainable(self, layer: str = "joint") -> Tower:
+        """The backbone's copy; a patch projection and positions that were kept fixed can be trained again."""
+        check_layer(layer)
+        size = self.options.image_size
+        return Tower(
+            copy.deepcopy(self.backbone).requires_grad_(True),
+            train_transform=probe_view(size, self.options.flip),
+            eval_transform=self.view,
+            image_size=(size, size),
+            mean=tuple(IMAGENET_MEAN.ravel().tolist()),
+            std=tuple(IMAGENET_STD.ravel().tolist()),
+            is_transformer=self.options.backbone == "vit",
         )
 
     def fingerprint(self) -> str:

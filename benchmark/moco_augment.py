@@ -82,3 +82,14 @@ def plain_view(image_size: int, crop_ratio: float) -> tv.Compose:
             to_tensor,
         ]
     )
+
+
+def probe_view(image_size: int, flip: bool) -> tv.Compose:
+    """RGB image -> float32 [3, H, H] to train a probe on: a crop of 0.08 to 1 and a flip (``main_lincls.py``)."""
+    return tv.Compose(
+        [
+            tv.RandomResizedCrop(image_size),
+            tv.RandomHorizontalFlip(p=0.5 if flip else 0.0),
+            to_tensor,
+        ]
+    )

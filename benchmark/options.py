@@ -164,4 +164,9 @@ def _identity(value: Any) -> Any:
 def _counts(f: dataclasses.Field[Any], value: Any) -> bool:
     """Whether an option enters the identity with this value."""
     rule = f.metadata.get("identity", True)
-    return value != f.default if rule == LATER_OPTION["identity"] else bool(rule)
+    return not is_later_default(f, value) if rule == LATER_OPTION["identity"] else bool(rule)
+
+
+def is_later_default(f: dataclasses.Field[Any], value: Any) -> bool:
+    """Whether a field is a ``LATER_OPTION`` that stands at its default."""
+    return f.metadata.get("identity") == LATER_OPTION["identity"] and value == f.default

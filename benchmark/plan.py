@@ -175,7 +175,9 @@ def _plan_run(sweep: Sweep, wish: Wish, named: Named, features: FeatureConfig | 
         method=label,
         seed=seed,
         train=grid.train,
-        evaluate=tuple(resolved(c.name, make_task(c, f"{grid.where}.evaluate")) for c in grid.evaluate),
+        evaluate=tuple(
+            resolved(c.name, make_task(c, f"{grid.where}.evaluate"), as_before=True) for c in grid.evaluate
+        ),
         launch=grid.launch,
         identity=identity_of({**parts, **names, "train": grid.train}),
         waits_for=named.waits_for + ((features.name,) if features else ()),

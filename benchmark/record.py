@@ -36,7 +36,7 @@ SKIPPED_FILE = "skipped.jsonl"
 PLAN_FILE = "plan.json"
 """In a sweep's folder: the command that made it and the runs it asked for."""
 
-TASKS = ("zero_shot", "retrieval", "linear_probe", "knn", "finetune")
+TASKS = ("zero_shot", "retrieval", "linear_probe", "few_shot", "knn", "finetune")
 
 
 class RecordError(ValueError):

@@ -34,6 +34,7 @@ ORDER = [
     "pruner",
     "coreset",
     "coresetcli",
+    "tower",
     "evaluate",
     "objective",
     "order",

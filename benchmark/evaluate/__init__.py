@@ -19,6 +19,7 @@ from benchmark.config import Choice, as_choice
 from benchmark.options import build
 from benchmark.pool import LabelledSet, PairSet, Source, make_source
 from benchmark.record import Metric
+from benchmark.tower import Tower
 
 
 class Encoder(Protocol):
@@ -26,8 +27,16 @@ class Encoder(Protocol):
 
     has_text: bool
 
-    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
-        """float32 [n, d], not normalised: for CLIP the joint embedding, for MoCo the backbone's output."""
+    def encode_images(self, images: Sequence[Image.Image], layer: str = "joint") -> np.ndarray:
+        """float32 [n, d], not normalised.
+
+        ``joint``: for CLIP the embedding that texts share, for MoCo the backbone's output. ``penultimate``: for
+        CLIP what the last projection is given (a ModifiedResNet, whose attention pooling is that projection,
+        gives the joint one, as arXiv 2103.00020, A.3, does); for MoCo the backbone's output again.
+        """
+
+    def trainable(self, layer: str = "joint") -> Tower:
+        """A fresh copy of the image tower, on the model's device: images -> features of the layer."""
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [n, d], not normalised, in the images' space. Only where ``has_text``."""
@@ -37,12 +46,21 @@ class Task(ABC):
     """One evaluation. Subclasses are frozen dataclasses with at least the field ``dataset``."""
 
     needs_text: ClassVar[bool] = False
-    protocol: ClassVar[str]
-    """Name and version, for example ``zero_shot.v1``."""
     reads: ClassVar[tuple[str, ...]] = ("train", "test")
     """What ``run`` opens: labelled splits, or ``pairs``; the last is the one whose items it measures."""
 
     dataset: Any
+
+    @property
+    @abstractmethod
+    def protocol(self) -> str:
+        """Name and version of exactly what is done, for example ``zero_shot.v1``; options that change a number
+        show in it. A class attribute where no option does."""
+
+    @classmethod
+    def published(cls) -> list[Task]:
+        """The task with its defaults, once for each of its recipes: for lists and tests."""
+        return [cls(dataset="")]  # type: ignore[call-arg]
 
     @abstractmethod
     def run(self, encoder: Encoder) -> list[Metric]:

@@ -25,21 +25,28 @@ BLOCK_ELEMENTS = 1 << 22
 """Most similarities held at once."""
 
 
-def image_features(encoder: Encoder, images: Sequence[Image.Image], where: str) -> np.ndarray:
+def image_features(
+    encoder: Encoder, images: Sequence[Image.Image], where: str, layer: str = "joint"
+) -> np.ndarray:
     """float32 [n, d]. Raises ValueError, opening with ``where``, for a feature that is not finite."""
-    return _checked(encoder.encode_images(images), len(images), "image", where)
+    return _checked(encoder.encode_images(images, layer=layer), len(images), "image", where)
 
 
-def train_features(encoder: Encoder, split: TrainSet, where: str) -> TrainFeatures:
+def train_features(encoder: Encoder, split: TrainSet, where: str, layer: str = "joint") -> TrainFeatures:
     """As ``image_features``, of the split that may be fitted on."""
     assert isinstance(split, TrainSet), f"{where}: only a train split can be fitted on"
-    return TrainFeatures(image_features(encoder, split.images, where))
+    return TrainFeatures(image_features(encoder, split.images, where, layer))
 
 
-def test_features(encoder: Encoder, split: TestSet, where: str) -> TestFeatures:
+def test_features(
+    encoder: Encoder,
+    split: TestSet,
+    where: str,
+    layer: str = "joint",  # noqa: PT028  (no test)
+) -> TestFeatures:
     """As ``image_features``, of the split that is measured on."""
     assert isinstance(split, TestSet), f"{where}: only a test split is measured on"
-    return TestFeatures(image_features(encoder, split.images, where))
+    return TestFeatures(image_features(encoder, split.images, where, layer))
 
 
 test_features.__test__ = False  # type: ignore[attr-defined]  # pytest: no test

@@ -1,6 +1,7 @@
 """Runs a task on a source that a test wrote by hand."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jsonschema
 import pytest
@@ -9,19 +10,20 @@ from benchmark.evaluate import Encoder, Task
 from benchmark.pool import Source
 from benchmark.record import METRIC, Metric
 
-Evaluate = Callable[[type[Task], Source, Encoder], dict[str, Metric]]
+Evaluate = Callable[..., dict[str, Metric]]
 
 
 @pytest.fixture
 def evaluate(monkeypatch: pytest.MonkeyPatch) -> Evaluate:
-    """Task class, source and encoder -> metrics by name, each checked against the record's schema."""
+    """Task class, source, encoder and options -> metrics by name, each checked against the record's schema."""
 
-    def run(cls: type[Task], source: Source, encoder: Encoder) -> dict[str, Metric]:
+    def run(cls: type[Task], source: Source, encoder: Encoder, **options: Any) -> dict[str, Metric]:
         monkeypatch.setattr(cls, "source", lambda self: source)
-        rows = cls(dataset="toy").run(encoder)  # type: ignore[call-arg]
+        task = cls(dataset="toy", **options)  # type: ignore[call-arg]
+        rows = task.run(encoder)
         for row in rows:
             jsonschema.validate(row.row(), METRIC)
-            assert row.protocol == cls.protocol
+            assert row.protocol == task.protocol
             assert row.ci95[0] <= row.value <= row.ci95[1]
         return {row.metric: row for row in rows}
 

@@ -1,12 +1,13 @@
 """Encoders and data sets that tests of the tasks are run on: features are chosen by hand."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
 
 from benchmark.pool import LabelledSet, PairSet, Pool, Source
+from benchmark.sources.digits import Digits
 
 
 def image_of(index: int) -> Image.Image:
@@ -23,7 +24,7 @@ class TableEncoder:
     has_text: bool = True
     images_seen: list[int] = field(default_factory=list)
 
-    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+    def encode_images(self, images: Sequence[Image.Image], layer: str = "joint") -> np.ndarray:
         pixels = [image.getpixel((0, 0)) for image in images]
         rows = [p[0] * 256 + p[1] for p in pixels]  # type: ignore[index]
         self.images_seen += rows
@@ -63,3 +64,16 @@ class FixedSource(Source):
     def pairs(self) -> PairSet:
         images = [image_of(i) for i in range(self.num_images)]
         return PairSet("toy", images, list(self.captions), np.array(self.image_of_caption, dtype=np.int64))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewDigits(FixedSource):
+    """The first digits of each split, as images a tiny network can read."""
+
+    num_train: int = 300
+    num_test: int = 150
+
+    def labelled(self, split: str) -> LabelledSet:
+        whole = Digits(image_size=16).labelled(split)
+        count = self.num_train if split == "train" else self.num_test
+        return replace(whole, images=whole.images[:count], labels=whole.labels[:count])

@@ -1,11 +1,13 @@
 """The linear probe: its search, its split, and that the test split takes no part in the fit."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from task_stubs import FixedSource, TableEncoder
 
-from benchmark.evaluate.linear_probe import STRENGTHS, LinearProbe, fit, search, validation_split
+from benchmark.evaluate.linear_probe import LinearProbe, fit
 
 
 def blobs(seed: int, count: int, num_classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -13,31 +15,6 @@ def blobs(seed: int, count: int, num_classes: int = 3) -> tuple[np.ndarray, np.n
     labels = np.arange(count) % num_classes
     centres = np.random.default_rng(99).standard_normal((num_classes, 6))
     return (5 + 2 * (centres[labels] + rng.standard_normal((count, 6)))).astype(np.float32), labels
-
-
-def test_search_finds_the_peak_of_a_hill_in_fifteen_tries() -> None:
-    for peak in range(97):
-        tried: list[int] = []
-
-        def accuracy(index: int, peak: int = peak, tried: list[int] = tried) -> float:
-            tried.append(index)
-            return -abs(index - peak)
-
-        assert search(accuracy, 97, 16) == peak
-        assert len(tried) == len(set(tried)) <= 15
-
-
-def test_search_starts_at_the_published_strengths_and_prefers_the_stronger_of_equals() -> None:
-    tried: list[int] = []
-    assert search(lambda index: tried.append(index) or 0.5, 97, 16) == 96  # type: ignore[func-returns-value]
-    np.testing.assert_allclose(STRENGTHS[tried[:7]], [1e-6, 1e-4, 1e-2, 1, 1e2, 1e4, 1e6])
-
-
-def test_validation_split_is_a_fixed_stratified_fifth() -> None:
-    labels = np.array([0] * 50 + [1] * 10 + [2] * 2 + [3])
-    split = validation_split(labels)
-    assert np.bincount(labels[split], minlength=4).tolist() == [10, 2, 1, 0]
-    assert (split == validation_split(labels)).all()
 
 
 def test_fit_is_scikit_learns_on_standardised_features_of_the_whole_train_split() -> None:
@@ -64,9 +41,9 @@ def test_the_fit_is_over_before_a_test_image_is_encoded(evaluate, monkeypatch: p
     source = FixedSource(train_labels=labels[:60], test_labels=labels[60:], class_names="abc")  # type: ignore[arg-type]
     seen = []
 
-    def watched(features: np.ndarray, labels: np.ndarray):  # type: ignore[no-untyped-def]
+    def watched(features: np.ndarray, labels: np.ndarray, **options: Any):  # type: ignore[no-untyped-def]
         seen.append(sorted(encoder.images_seen))
-        return fit(features, labels)
+        return fit(features, labels, **options)
 
     monkeypatch.setattr("benchmark.evaluate.linear_probe.fit", watched)
     found = evaluate(LinearProbe, source, encoder)

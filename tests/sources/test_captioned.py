@@ -135,7 +135,7 @@ class ByTable:
     caption_angle: dict[str, float]
     has_text: bool = True
 
-    def encode_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+    def encode_images(self, images: Sequence[Image.Image], layer: str = "joint") -> np.ndarray:
         return self._at([self.image_angle[number_of(image)] for image in images])
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:

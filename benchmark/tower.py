@@ -1,0 +1,45 @@
+"""The image tower of a trained model, handed out as a copy: for probes that augment and for fine-tuning.
+
+Letters in shapes: b images, d feature width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from PIL import Image
+from torch import Tensor, nn
+
+from benchmark.options import check_option
+
+LAYERS = ("joint", "penultimate")
+"""``joint``: what images and texts share (CLIP), the backbone's output (MoCo). ``penultimate``: before the last
+projection."""
+
+ImageTransform = Callable[[Image.Image], Tensor]
+
+
+def check_layer(layer: str) -> None:
+    """Raise ValueError unless it is one of ``LAYERS``."""
+    check_option("layer", layer, LAYERS)
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A network on its own weights, with its transforms: training it leaves the model it came from alone."""
+
+    module: nn.Module
+    """float32 [b, 3, H, W] -> [b, d], not normalised; every parameter can be trained."""
+    train_transform: ImageTransform
+    """The published augmentation of the framework's own evaluations. Draws from torch's CPU generator alone."""
+    eval_transform: ImageTransform
+    image_size: tuple[int, int]
+    """Height and width that the module takes."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Of the pixels, from 0 to 1, a channel."""
+    is_transformer: bool
+    """Published rates differ between transformers and ResNets."""
+    logit_scale: float = 1.0
+    """What a model with texts multiplies cosines with."""

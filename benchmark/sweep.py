@@ -23,7 +23,7 @@ from benchmark.plan import PlannedRun, counts_of, make_plan, plan_table, write_p
 from benchmark.queued import look
 from benchmark.slots import Slots
 from benchmark.slurm import submit_slurm
-from benchmark.standing import with_states
+from benchmark.standing import is_refused, with_states
 from benchmark.status import status_table, watch
 from benchmark.sweepfile import read_sweep
 
@@ -125,7 +125,7 @@ def _to_do(runs: Sequence[PlannedRun], retry: bool) -> list[PlannedRun]:
     coming = {run.config.name for run in runs if run.state.name in ("done", "queued", "running")}
     todo = []
     for run in runs:
-        if run.state.name in startable and coming.issuperset(run.config.waits_for):
+        if run.state.name in startable and not is_refused(run) and coming.issuperset(run.config.waits_for):
             coming.add(run.config.name)
             todo.append(run)
     return todo

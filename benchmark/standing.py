@@ -13,10 +13,12 @@ from pathlib import Path
 
 from benchmark import slurmjob
 from benchmark.attempts import ATTEMPT_MARK, WITHOUT_A_WORD, Attempt, attempts_of
+from benchmark.featureconfig import load_config
 from benchmark.lease import holder_of, is_locked
+from benchmark.options import ConfigError
 from benchmark.plan import PlannedRun
 from benchmark.queued import SUBMITTED_FILE, Queue
-from benchmark.record import ERROR_FILE
+from benchmark.record import CONFIG_FILE, ERROR_FILE
 from benchmark.state import LEASE_FILE, State, state_at_rest, state_of
 
 SETTLED = ("done", "failed", "unreadable", "blocked", "stopped", "absent", "partial", "waiting")
@@ -142,7 +144,7 @@ def _ended(run: PlannedRun, job_id: str) -> State:
     if not ending or ending.startswith("killed (SIGKILL)"):  # SLURM may know better
         ending = _slurms_word(job_id) or ending
     if ending == NO_MEMORY:
-        return _short_of_memory(run, last, log)
+        return _short_of_memory(run, last if last is not None and last.job == job_id else None, log)
     if not ending and last is not None and last.job == job_id and last.why not in (None, WITHOUT_A_WORD):
         ending = str(last.why)
     if log is None:
@@ -156,14 +158,25 @@ def is_refused(run: PlannedRun) -> bool:
 
 
 def _short_of_memory(run: PlannedRun, last: Attempt | None, log: Path | None) -> State:
-    """*failed* as long as the run asks for no more memory than it had; then *stopped*, to be taken again."""
-    had, asks = None if last is None else last.memory_gb, run.config.launch.memory_gb
+    """*failed* as long as the run asks for no more memory than it had; then *stopped*, to be taken again.
+
+    A job that was killed before its attempt began had what the run's folder says: that is written to be submitted.
+    """
+    asks = run.config.launch.memory_gb
+    had = _memory_on_disk(run.folder) if last is None else last.memory_gb
     had_text = "" if had is None else f" with launch.memory_gb={had}"
-    if last is not None and asks is not None and asks > (had or 0):
+    if asks is not None and asks > (had or 0):
         return State("stopped", f"{NO_MEMORY}{had_text}; it now asks for {asks}")
     return State(
         "failed", f"{NO_MEMORY}{had_text}: raise launch.memory_gb, it is not taken again before; see {log}"
     )
+
+
+def _memory_on_disk(folder: Path) -> int | None:
+    try:
+        return load_config(folder / CONFIG_FILE).launch.memory_gb
+    except ConfigError:
+        return None
 
 
 def _tail(log: Path | None) -> str:
@@ -177,9 +190,10 @@ def _tail(log: Path | None) -> str:
 
 def _slurms_word(job_id: str) -> str:
     if job_id not in _WORDS:
-        found = slurmjob.facts(job_id) or {}
-        state = found.get("JobState", "")
-        _WORDS[job_id] = STATES_OF_JOBS.get(state, "")
+        found = slurmjob.facts(job_id)
+        if found is None:
+            return ""
+        _WORDS[job_id] = STATES_OF_JOBS.get(found.get("JobState", ""), "")
     return _WORDS[job_id]
 
 

@@ -59,9 +59,11 @@ def log_of(run: PlannedRun) -> str:
 def wait(run: PlannedRun, what: str, condition: Callable[[], Any], seconds: float = 60) -> Any:
     end = time.monotonic() + seconds
     while not (found := condition()):
-        queue = says("squeue", "-h", "-o", "%i %T %r %N")
-        assert time.monotonic() < end, f"not {what}; queue: {queue}; log: {log_of(run)[-4000:]}"
-        time.sleep(0.1)
+        if time.monotonic() > end:
+            controller = (Path(os.environ["SLURM_CONF"]).parent / "slurmctld.log").read_text()
+            jobs = says("scontrol", "show", "job", "-o")
+            pytest.fail(f"not {what}; jobs: {jobs}; log: {log_of(run)[-4000:]}; controller: {controller[-4000:]}")
+        time.sleep(0.2)
     return found
 
 
@@ -84,8 +86,13 @@ def works(run: PlannedRun, attempt: int = 1, steps: int = 5) -> Attempt:
 
 
 def goes_back(run: PlannedRun, job_id: str, seconds: float = 40) -> None:
-    """Wait until the job is back in the queue, and lift the two minutes for which SLURM holds it."""
+    """Wait until the job is back in the queue, and lift the two minutes for which SLURM holds it.
+
+    Not before its processes are gone: a node is not used to the next attempt coming that soon.
+    """
     wait(run, "queued again", lambda: state_of_job(job_id) == "PENDING", seconds)
+    pid = attempts_of(run.folder)[-1].pid
+    wait(run, "at an end", lambda: not Path(f"/proc/{pid}").exists(), seconds)
     subprocess.run(["scontrol", "update", f"jobid={job_id}", "starttime=now"], capture_output=True)
 
 

@@ -125,6 +125,9 @@ class LaunchConfig:
     """Cores a rank; on the CPU also its threads."""
     memory_gb: int | None = None
     minutes: int = 60
+    signal_seconds: int = 90
+    """How long before the time limit SLURM tells a run to save and go back into the queue; SLURM may be a minute
+    early. It must suffice for a step and a checkpoint, and is at most half the limit."""
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
@@ -139,6 +142,7 @@ class LaunchConfig:
     def __post_init__(self) -> None:
         for name in ("nodes", "cpus", "minutes"):
             require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        require(self.signal_seconds >= 0, "signal_seconds", "at least 0", self.signal_seconds)
         require(self.gpus >= 0, "gpus", "at least 0", self.gpus)
         require(self.ranks is None or self.ranks >= 1, "ranks", "at least 1", self.ranks)
         for name in ("sbatch", "srun"):
@@ -154,9 +158,18 @@ class LaunchConfig:
         return self.nodes * self.ranks_per_node
 
     @property
+    def warning_seconds(self) -> int:
+        """``signal_seconds``, but never so long that a short job is told to stop as it starts."""
+        return min(self.signal_seconds, self.minutes * 30)
+
+    @property
     def srun_words(self) -> list[str]:
-        """``srun`` as it stands on a command line."""
-        return [f"--{k}" if v is True else f"--{k}={v}" for k, v in self.srun.items() if v is not False]
+        """``srun`` as it stands on a command line, after what every run needs.
+
+        srun does not take the job's cores by itself (since SLURM 22.05), and lets ranks wait for one that failed.
+        """
+        words = {"kill-on-bad-exit": 1, "cpus-per-task": self.cpus, **self.srun}
+        return [f"--{k}" if v is True else f"--{k}={v}" for k, v in words.items() if v is not False]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from benchmark import signals
 from benchmark.objective import Tensors, Transform
 from benchmark.order import epoch_batches, spares, super_batch_size
 from benchmark.pool import Pool, PoolError, SampleError
@@ -78,7 +79,7 @@ class Loader:
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
             prefetch_factor=4 if num_workers else None,
-            worker_init_fn=_one_thread,
+            worker_init_fn=start_worker,
             generator=torch.Generator(),  # else the loader draws from the global generator
         )
 
@@ -96,6 +97,10 @@ class Loader:
         )
         self._batches.set(epoch, batches, first_step)
         return len(batches), self._timed()
+
+    def close(self) -> None:
+        """End the workers; ``epoch`` would start new ones."""
+        end_workers(self._loader)
 
     def _timed(self) -> Iterator[Batch]:
         started = time.perf_counter()
@@ -171,5 +176,21 @@ def _collated(batch: Any) -> Any:
     return batch  # ``_Examples`` already stacked it
 
 
-def _one_thread(_worker: int) -> None:
+def start_worker(_worker: int) -> None:
+    """What every worker of a loader does first."""
+    signals.in_worker()
     torch.set_num_threads(1)
+
+
+def end_workers(loader: DataLoader[Any]) -> None:
+    """Shut a loader's processes down, by force those that are stuck."""
+    iterator, loader._iterator = loader._iterator, None
+    if iterator is None:
+        return
+    workers = list(getattr(iterator, "_workers", ()))
+    if hasattr(iterator, "_shutdown_workers"):
+        iterator._shutdown_workers()
+    for worker in workers:
+        if worker.is_alive():
+            worker.kill()
+        worker.join()

@@ -111,6 +111,31 @@ def any_rank(flag: bool) -> bool:
     return any(gather_objects(flag))
 
 
+class Vote:
+    """The highest of all ranks' numbers, known on all ranks at one step, a step late: no step waits for it."""
+
+    def __init__(self) -> None:
+        self._round: tuple[Any, Tensor] | None = None
+
+    def highest(self, number: int) -> int:
+        """Give this rank's number; the result of the call before, 0 at first. All ranks call it as often."""
+        if world() == 1:
+            return number
+        result = self.close()
+        mine = torch.tensor([number], dtype=torch.int32)
+        self._round = (td.all_reduce(mine, td.ReduceOp.MAX, async_op=True), mine)
+        return result
+
+    def close(self) -> int:
+        """Wait for the round under way; its result, 0 if there is none."""
+        if self._round is None:
+            return 0
+        work, votes = self._round
+        self._round = None
+        work.wait()
+        return int(votes.item())
+
+
 def pick_device(name: str) -> torch.device:
     """``auto`` is this rank's GPU if there is one, else the CPU. Raises ValueError for a device that is absent."""
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):

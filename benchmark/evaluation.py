@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmark import checkpoint, predictions
+from benchmark import checkpoint, predictions, signals
 from benchmark.config import Choice, RunConfig
 from benchmark.evaluate import Encoder, Task, make_task
 from benchmark.evaluate._cache import CachedEncoder
@@ -46,9 +46,11 @@ def evaluate(choices: Sequence[Choice], encoder: Encoder, cache: Path | None, re
     """Run the tasks one after the other; features that tasks share are computed once.
 
     ``cache`` is the folder where they are kept, None for nowhere. ``report`` gets the share of the tasks done.
+    Raises signals.Stopped between two tasks if a signal asked for it.
     """
     found = Outcome()
     for done, choice in enumerate(choices):
+        signals.stop_if_asked()
         task = make_task(choice, "evaluate")
         name = f"{choice.name} on {named(task)}"
 

@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from benchmark import checkpoint, dist
+from benchmark import checkpoint, dist, signals
 from benchmark.clip_encoder import open_clip_encoder
 from benchmark.config import RunConfig
+from benchmark.data import start_worker
 from benchmark.featureconfig import FeatureConfig
 from benchmark.files import write_atomic, write_text
 from benchmark.frameworks import make_objective
@@ -73,7 +74,8 @@ class TargetItems(Dataset[tuple[Any, ...]]):
 def compute(folder: Path, config: FeatureConfig, report: Callable[[float, str], None]) -> None:
     """Fill ``folder`` with float16 arrays [N, d] and ``features.json``; all ranks share the chunks.
 
-    A sample that cannot be read gets a row of zeros and is counted. Raises PoolError and ConfigError.
+    A sample that cannot be read gets a row of zeros and is counted. Raises PoolError and ConfigError, and
+    signals.Stopped between two chunks if a rank was asked to stop.
     """
     started = time.perf_counter()
     with dist.rank_zero_first():
@@ -87,12 +89,15 @@ def compute(folder: Path, config: FeatureConfig, report: Callable[[float, str], 
     missing = dist.gather_objects(missing)[0]  # ranks must share out one list, and one of them may already write
     mine = missing[dist.rank() :: dist.world()]
     for done, start in enumerate(mine):
+        if signals.asked():
+            break
         report(done / len(mine), f"samples {start:,} of {pool.num_samples:,}")
         ids = range(start, min(start + CHUNK, pool.num_samples))
         content = _embed(PoolItems(pool, ids, encoder, config.with_text), encoder, config, arrays)
         content["fingerprint"] = np.array(pool.fingerprint)
         write_atomic(_chunk_file(folder, start), lambda file, content=content: np.savez(file, **content))  # type: ignore[misc]
-    dist.assert_same(0, "that all chunks are there")  # every rank has written its own
+    if how := max(dist.gather_objects(signals.asked())):  # else every rank has written all of its chunks
+        raise signals.Stopped(how)
     if dist.rank() != 0:
         return
     skipped = _join(folder, pool, arrays, chunks)
@@ -162,7 +167,12 @@ def _embed(
 ) -> dict[str, np.ndarray]:
     """float16 [n, d] by name for the items, a chunk of the pool or the target, and ``unreadable``, bool [n]."""
     loader = DataLoader(
-        items, batch_size=config.batch_size, num_workers=config.num_workers, collate_fn=list, shuffle=False
+        items,
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        collate_fn=list,
+        shuffle=False,
+        worker_init_fn=start_worker,
     )
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     bad: list[bool] = []

@@ -12,14 +12,15 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmark import checkpoint, dist, evaluation, features
+from benchmark import checkpoint, dist, evaluation, features, peers, requeue, signals, slurmjob
+from benchmark.attempts import ATTEMPT_MARK, attempt, attempts_of
 from benchmark.config import Choice, RunConfig
 from benchmark.coreset import Coreset, least, load_marks, save_coreset
 from benchmark.evaluate._cache import cache_of
@@ -57,12 +58,25 @@ class Job:
     folder: str
 
     def __call__(self) -> str:
+        """Work on the run in this process and its fellow ranks; ``done`` or ``held``.
+
+        Raises SystemExit if a signal stopped it, after its job has been queued again where that was asked for.
+        """
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-        with dist.process_group(Path(self.folder) / "job"):
-            return run(Path(self.folder))
+        folder = Path(self.folder)
+        with signals.listening() as sock:  # in place of submitit's handlers
+            is_first = False
+            try:
+                with dist.process_group(folder / "job"):
+                    is_first = dist.rank() == 0
+                    with requeue.last_resort(folder, sock if is_first else None, _patience_seconds(folder)):
+                        return run(folder)
+            except signals.Stopped as stopped:
+                # the others go without a word: rank 0's code is the job's, and a bad one would end rank 0 too soon
+                raise SystemExit(requeue.leave(folder, stopped.how) if is_first else 0) from None
 
     def checkpoint(self) -> Any:
-        """Called by submitit before a requeue; the run's own checkpoints say where to go on."""
+        """For a signal that comes before ours are listened to; the run's own checkpoints say where to go on."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -72,7 +86,7 @@ def run(folder: Path, report: Callable[[float, str], None] = NEVER) -> str:
     """Bring the run in ``folder`` to its record, from wherever it stands; return what happened in a word.
 
     ``done`` (also if it was before) or ``held`` (another process works on it). Any error is written to the
-    folder's ``error.json`` and raised.
+    folder's ``error.json`` and raised. Raises signals.Stopped if a signal asked for it.
     """
     with ExitStack() as held:
         started = now()
@@ -83,7 +97,10 @@ def run(folder: Path, report: Callable[[float, str], None] = NEVER) -> str:
         if verdict != "go":
             return verdict
         try:
-            _work(folder, report, started)
+            with peers.watched(folder), _attempt(folder):
+                _work(folder, report, started)
+        except signals.Stopped:
+            raise
         except Exception as error:
             if dist.world() == 1:
                 write_error(folder, error)
@@ -93,10 +110,36 @@ def run(folder: Path, report: Callable[[float, str], None] = NEVER) -> str:
         return "done"
 
 
+def _attempt(folder: Path) -> AbstractContextManager[Any]:
+    """Rank 0 notes the attempt in the run's folder, and marks in the log where its words begin."""
+    if dist.rank() != 0:
+        return nullcontext()
+    config = load_config(folder / CONFIG_FILE)
+    logger.info(
+        "%s %d of %s, job %s on %s: %d ranks, this one with %d CPUs",
+        ATTEMPT_MARK,
+        len(attempts_of(folder)) + 1,
+        config.name,
+        slurmjob.job_id(),
+        slurmjob.node(),
+        dist.world(),
+        len(os.sched_getaffinity(0)),
+    )
+    return attempt(folder, config.launch.memory_gb)
+
+
+def _patience_seconds(folder: Path) -> float:
+    """Half of what SLURM leaves between its signal and the end, but time for a step."""
+    try:
+        return max(10.0, load_config(folder / CONFIG_FILE).launch.warning_seconds / 2)
+    except ValueError:  # the run itself says what is wrong
+        return 0.0
+
+
 def _verdict(folder: Path, held: ExitStack) -> str:
     """``go`` with the lease held, or why there is nothing to do."""
     try:
-        held.enter_context(lease(folder / LEASE_FILE))
+        held.enter_context(lease(folder / LEASE_FILE, beats=True))
         state = state_at_rest(folder, load_config(folder / CONFIG_FILE))
     except HeldError as error:
         logger.warning("%s; leaving it alone", error)
@@ -133,6 +176,7 @@ def _work(folder: Path, report: Callable[[float, str], None], started: str) -> N
         return
     _leave_coreset(folder, config, trainer, training)
     trainer.faults.write(folder)
+    signals.stop_if_asked()
     report(1.0, "evaluating")
     checkpoint.save_weights(folder / "checkpoint", trainer.objective)
     found = _evaluate(folder, config.evaluate, trainer.objective, report)
@@ -230,7 +274,7 @@ def _record(config: RunConfig, started: str, trainer: Trainer, training: dict[st
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """0 if the run is done, 1 if another process holds it."""
+    """0 if the run is done, 1 if another process holds it; exits with requeue.STOPPED if a signal stopped it."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.job", description="Work on one planned run.")
     parser.add_argument("folder", help="the run's folder, which holds its config.yaml")
     verdict = Job(parser.parse_args(words).folder)()

@@ -70,11 +70,12 @@ def slurm_parameters(launch: LaunchConfig, name: str) -> dict[str, Any]:
         "gpus_per_node": launch.gpus or None,
         "setup": [f"export OMP_NUM_THREADS={launch.cpus}", *launch.setup],
         "additional_parameters": launch.sbatch or None,
-        "srun_args": launch.srun_words or None,
+        "srun_args": launch.srun_words,
     }
     return {
         "job_name": name,
         "time": launch.minutes,
+        "signal_delay_s": launch.warning_seconds,
         "nodes": launch.nodes,
         "ntasks_per_node": launch.ranks_per_node,
         "cpus_per_task": launch.cpus,

@@ -11,23 +11,43 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark import slurmjob
+from benchmark.attempts import ATTEMPT_MARK, WITHOUT_A_WORD, Attempt, attempts_of
+from benchmark.featureconfig import load_config
+from benchmark.lease import holder_of, is_locked
+from benchmark.options import ConfigError
 from benchmark.plan import PlannedRun
 from benchmark.queued import SUBMITTED_FILE, Queue
-from benchmark.record import ERROR_FILE
-from benchmark.state import State, state_of
+from benchmark.record import CONFIG_FILE, ERROR_FILE
+from benchmark.state import LEASE_FILE, State, state_at_rest, state_of
 
 SETTLED = ("done", "failed", "unreadable", "blocked", "stopped", "absent", "partial", "waiting")
 """States that stay as they are as long as nobody starts anything; see ``is_settled``."""
+NO_MEMORY = "killed for want of memory"
+OUT_OF_TIME = "out of time: it goes on from its checkpoint"
 ENDINGS = {
-    r"oom[-_ ]?kill|out[- ]of[- ]memory|exceeded (job |step )?memory limit": "killed for want of memory: raise"
-    " launch.memory_gb",
-    r"DUE TO TIME LIMIT": "out of time: it goes on from its checkpoint",
+    r"oom[-_ ]?kill|out[- ]of[- ]memory|exceeded (job |step )?memory limit": NO_MEMORY,
+    r"DUE TO TIME LIMIT": OUT_OF_TIME,
     r"DUE TO NODE FAILURE|NODE_FAIL": "its node failed",
     r"DUE TO PREEMPTION": "preempted",
     r"CANCELLED AT|Terminated|KeyboardInterrupt": "cancelled",
+    r"could not find submitted jobs": "never began: what submitit was to start is missing",
+    r"\bKilled\b|\bsignal 9\b": "killed (SIGKILL): by hand, or for want of memory",
 }
-"""What a job's log says of its end."""
+"""What a job's log says of its end, the surest first."""
+STATES_OF_JOBS = {
+    "OUT_OF_MEMORY": NO_MEMORY,
+    "TIMEOUT": OUT_OF_TIME,
+    "DEADLINE": OUT_OF_TIME,
+    "NODE_FAIL": "its node failed",
+    "BOOT_FAIL": "its node failed",
+    "PREEMPTED": "preempted",
+    "CANCELLED": "cancelled",
+}
+"""What scontrol says of it, for the minutes that SLURM remembers a job."""
 TAIL_BYTES = 20_000
+_WORDS: dict[str, str] = {}
+"""What SLURM said of jobs that have ended: a status that is watched asks once."""
 
 
 def with_states(runs: Sequence[PlannedRun], queue: Queue | None = None) -> list[PlannedRun]:
@@ -39,7 +59,7 @@ def with_states(runs: Sequence[PlannedRun], queue: Queue | None = None) -> list[
     queue = queue or Queue()
     fresh: dict[str, PlannedRun] = {}
     for run in runs:
-        state = state_of(run.folder, run.config)
+        state = _on_disk(run, queue)
         if state.name not in ("done", "running", "unreadable"):
             state = _in_queue(run, state, queue)
         if state.name in ("absent", "partial", "stopped", "queued"):
@@ -83,8 +103,28 @@ def _in_queue(run: PlannedRun, state: State, queue: Queue) -> State:
     if queue.silent:
         return State("unknown", f"submitted as {queue.submitted[name]}; SLURM does not answer")
     os.listdir(run.folder)  # makes a network file system look again, before we say that there is no record
-    state = state_of(run.folder, run.config)
+    state = _on_disk(run, queue)
     return _ended(run, queue.submitted[name]) if state.name in ("absent", "partial") else state
+
+
+def _on_disk(run: PlannedRun, queue: Queue) -> State:
+    state = state_of(run.folder, run.config)
+    is_gone = state.name == "running" and _is_gone(run, queue)
+    return state_at_rest(run.folder, run.config) if is_gone else state
+
+
+def _is_gone(run: PlannedRun, queue: Queue) -> bool:
+    """Whether only a young heartbeat speaks for a run whose job SLURM does not run any more: its node is dead."""
+    lease = run.folder / LEASE_FILE
+    holder = None if is_locked(lease) else holder_of(lease)
+    job = queue.jobs.get(run.config.name)
+    return (
+        holder is not None
+        and not queue.silent
+        and holder.get("job") is not None
+        and holder["job"] == queue.submitted.get(run.config.name)
+        and (job is None or not job.is_running)
+    )
 
 
 def _failed_since(folder: Path) -> bool:
@@ -97,17 +137,64 @@ def _failed_since(folder: Path) -> bool:
 
 def _ended(run: PlannedRun, job_id: str) -> State:
     """The state of a run whose job left the queue while its folder holds neither record nor error."""
-    log = log_of(run, job_id)
+    log, attempts = log_of(run, job_id), attempts_of(run.folder)
+    last = attempts[-1] if attempts else None
+    words = _tail(log)
+    ending = next((said for pattern, said in ENDINGS.items() if re.search(pattern, words)), "")
+    if not ending or ending.startswith("killed (SIGKILL)"):  # SLURM may know better
+        ending = _slurms_word(job_id) or ending
+    if ending == NO_MEMORY:
+        return _short_of_memory(run, last if last is not None and last.job == job_id else None, log)
+    if not ending and last is not None and last.job == job_id and last.why not in (None, WITHOUT_A_WORD):
+        ending = str(last.why)
     if log is None:
-        return State("stopped", f"job {job_id} left the queue before it began (cancelled?)")
+        return State("stopped", f"job {job_id} left the queue before it began ({ending or 'cancelled?'})")
+    return State("stopped", f"{ending or f'job {job_id} ended without a word'}; see {log}")
+
+
+def is_refused(run: PlannedRun) -> bool:
+    """Whether not even --retry takes a run again: the same again would end in the same way."""
+    return run.state.name == "failed" and run.state.detail.startswith(NO_MEMORY)
+
+
+def _short_of_memory(run: PlannedRun, last: Attempt | None, log: Path | None) -> State:
+    """*failed* as long as the run asks for no more memory than it had; then *stopped*, to be taken again.
+
+    A job that was killed before its attempt began had what the run's folder says: that is written to be submitted.
+    """
+    asks = run.config.launch.memory_gb
+    had = _memory_on_disk(run.folder) if last is None else last.memory_gb
+    had_text = "" if had is None else f" with launch.memory_gb={had}"
+    if asks is not None and asks > (had or 0):
+        return State("stopped", f"{NO_MEMORY}{had_text}; it now asks for {asks}")
+    return State(
+        "failed", f"{NO_MEMORY}{had_text}: raise launch.memory_gb, it is not taken again before; see {log}"
+    )
+
+
+def _memory_on_disk(folder: Path) -> int | None:
+    try:
+        return load_config(folder / CONFIG_FILE).launch.memory_gb
+    except ConfigError:
+        return None
+
+
+def _tail(log: Path | None) -> str:
+    """The end of a log, from where the last attempt began: one file takes them all."""
+    if log is None:
+        return ""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - TAIL_BYTES))
-        tail = file.read().decode(errors="replace")
-    for pattern, ending in ENDINGS.items():
-        if re.search(pattern, tail):
-            memory = "memory" in ending  # the same again would end in the same way
-            return State("failed" if memory else "stopped", f"{ending}; see {log}")
-    return State("stopped", f"job {job_id} ended without a word; see {log}")
+        return file.read().decode(errors="replace").rpartition(ATTEMPT_MARK)[2]
+
+
+def _slurms_word(job_id: str) -> str:
+    if job_id not in _WORDS:
+        found = slurmjob.facts(job_id)
+        if found is None:
+            return ""
+        _WORDS[job_id] = STATES_OF_JOBS.get(found.get("JobState", ""), "")
+    return _WORDS[job_id]
 
 
 def _hindrance(others: Sequence[PlannedRun]) -> State | None:

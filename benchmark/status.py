@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.attempts import ATTEMPTS_FILE
 from benchmark.config import RunConfig
 from benchmark.log import last_lines
 from benchmark.plan import STYLES, PlannedRun, counts_of
@@ -23,7 +24,6 @@ from benchmark.standing import is_settled, log_of, with_states
 POLL_SECONDS = 5.0
 SILENT_MINUTES = 15
 """A run that logs nothing for so long is remarked on."""
-ATTEMPTS_FILE = "job/attempts.jsonl"
 ORDER = (
     "failed",
     "unreadable",

@@ -25,7 +25,7 @@ from benchmark.plan import PlannedRun, counts_of, make_plan, plan_table, write_p
 from benchmark.queued import look
 from benchmark.slots import Slots
 from benchmark.slurm import submit_slurm
-from benchmark.standing import with_states
+from benchmark.standing import is_refused, with_states
 from benchmark.status import status_table, watch
 from benchmark.sweepfile import read_sweep
 
@@ -129,7 +129,7 @@ def _to_do(runs: Sequence[PlannedRun], retry: bool) -> list[PlannedRun]:
     opened: dict[str, bool] = {}
     for run in runs:
         can_start = run.state.name in startable or _lacks_only_data_that_came(run, opened)
-        if can_start and coming.issuperset(run.config.waits_for):
+        if can_start and not is_refused(run) and coming.issuperset(run.config.waits_for):
             coming.add(run.config.name)
             todo.append(run)
     return todo

@@ -12,14 +12,14 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmark import checkpoint, dist, super_batch, syncbn
+from benchmark import checkpoint, dist, signals, super_batch, syncbn
 from benchmark.config import TrainConfig
 from benchmark.coreset import save_marks
 from benchmark.data import Batch, Loader
@@ -86,12 +86,14 @@ class Trainer:
             pin_memory=device.type == "cuda",
         )
         self._pending: list[tuple[Tensor, Tensor]] = []  # ids and losses of steps not yet handed over
+        self._stop = dist.Vote()
         self._clock = self._saved_at = time.perf_counter()
 
     def fit(self) -> dict[str, Any]:
         """Train to the end, from the newest whole checkpoint if there is one; return the record's ``training``.
 
-        Raises NonFiniteLossError, CheckpointError, and what a pool raises for data it cannot read.
+        Raises NonFiniteLossError, CheckpointError, and what a pool raises for data it cannot read; signals.Stopped
+        on all ranks, after a checkpoint, if one of them was asked to stop.
         """
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             self._resume()
@@ -101,8 +103,10 @@ class Trainer:
             try:
                 while self.now.epoch < self.config.epochs:
                     self._run_epoch(model)
+                self._stop.close()
             finally:
                 self.log.close()
+                self.loader.close()
         return self.now.facts(
             epochs=self.config.epochs,
             samples_full=self.full_steps * self.config.batch_size * self.config.epochs,
@@ -129,6 +133,8 @@ class Trainer:
                 self._hand_over(plan, steps)
                 if dist.any_rank(time.perf_counter() - self._saved_at >= 60 * self.config.checkpoint_minutes):
                     self._save()
+            if how := self._stop.highest(signals.asked()):
+                self._leave(plan, steps, how)
         self._hand_over(plan, steps)
         self._end_epoch(plan, steps)
 
@@ -242,7 +248,7 @@ class Trainer:
 
     def _save(self) -> None:
         self._tick()
-        self._saved_at = time.perf_counter()
+        self._saved_at, self._saved_steps = time.perf_counter(), self.now.total_steps
         self.faults.share()  # rank 0 writes for all
         if dist.rank() == 0:
             self.now.log_position = self.log.position
@@ -257,6 +263,16 @@ class Trainer:
             }
             checkpoint.save(self.folder / "checkpoint", state, self.now.total_steps)
 
+    def _leave(self, plan: EpochPlan, steps: int, how: int) -> NoReturn:
+        """Save once and stop; no rank goes before the checkpoint is whole."""
+        self._hand_over(plan, steps)
+        if self._saved_steps != self.now.total_steps:
+            self._save()
+        self._stop.close()
+        dist.assert_same(self.now.total_steps, "the step to stop at")
+        logger.info("stopping at epoch %d, step %d", self.now.epoch, self.now.step)
+        raise signals.Stopped(how)
+
     def _resume(self) -> None:
         state = checkpoint.load_newest(self.folder / "checkpoint")
         if state is not None:
@@ -269,6 +285,7 @@ class Trainer:
             self.faults.load_state_dict(state["faults"])
             logger.info("going on from epoch %d, step %d", self.now.epoch, self.now.step)
         dist.assert_same(self.now.total_steps, "the step to go on from")
+        self._saved_steps = self.now.total_steps
         self.now.attempts += 1
         self._clock = self._saved_at = time.perf_counter()
         if dist.rank() == 0:

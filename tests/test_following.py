@@ -145,6 +145,18 @@ def test_a_controller_that_is_away_fails_no_run_and_has_none_submitted_twice(
         ("error: Detected 1 oom_kill event in StepId=7.0", "failed", "raise launch.memory_gb"),
         ("slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01 ***", "stopped", "cancelled"),
         ("hello", "stopped", "ended without a word"),
+        ("srun: error: n1: task 0: Killed", "stopped", "killed (SIGKILL)"),
+        ("slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01 DUE TO NODE FAILURE ***", "stopped", "node"),
+        (
+            "RuntimeError: Waited for 60 seconds but could not find submitted jobs in path:",
+            "stopped",
+            "never began",
+        ),
+        (
+            "error: Detected 1 oom_kill event\nscan-bench: attempt 2 of x\n... CANCELLED AT x",
+            "stopped",
+            "cancelled",
+        ),
         (None, "stopped", "left the queue before it began"),
     ],
 )

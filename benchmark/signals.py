@@ -1,0 +1,89 @@
+"""Being asked to stop: handlers only note a signal, the work looks at the note between two steps or chunks.
+
+USR2 and USR1 announce the end of the time or a preemption, TERM the end. INT stays KeyboardInterrupt.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+ASKING = (signal.SIGUSR2, signal.SIGUSR1, signal.SIGTERM)
+TERM, ANNOUNCED = 1, 2
+"""How a process was asked to stop: to end, or with time left for more than the end (USR2, USR1)."""
+WORDS = {TERM: "TERM", ANNOUNCED: "USR2 or USR1"}
+_heard: list[int] = []
+
+
+class Stopped(Exception):
+    """A signal asked for the end, and the work stands on disk."""
+
+    def __init__(self, how: int) -> None:
+        super().__init__(f"stopped by {WORDS[how]}")
+        self.how = how
+
+
+@contextmanager
+def listening() -> Iterator[socket.socket | None]:
+    """Note the signals that ask this process to stop, in place of whatever handlers there were.
+
+    Yields a socket that gets a byte for every signal, also while the main thread is stuck in foreign code. Forked
+    children note nothing. Off the main thread, where Python sets no handlers, it does nothing and yields None.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield None
+        return
+    owner = os.getpid()
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() == owner:
+            _heard.append(TERM if number == signal.SIGTERM else ANNOUNCED)
+
+    _heard.clear()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    wakeup_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+    before = [signal.signal(number, note) for number in ASKING]
+    try:
+        yield ours
+    finally:
+        for number, handler in zip(ASKING, before, strict=True):
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup_before)
+        _heard.clear()
+        ours.close()
+        theirs.close()
+
+
+def asked() -> int:
+    """0 as long as nobody has asked this process to stop, then ``TERM`` or ``ANNOUNCED``, which counts more."""
+    return max(_heard, default=0)
+
+
+def stop_if_asked() -> None:
+    """Raise Stopped if this process was asked to stop; for work that one process does alone."""
+    if how := asked():
+        raise Stopped(how)
+
+
+def in_worker() -> None:
+    """For a forked worker, which gets every signal that its job gets: only its parent ends it.
+
+    A worker that died of TERM would take away the batches that the parent still trains on before it saves; one
+    that ignored TERM could not be ended by the parent.
+    """
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_heed, args=(os.getppid(),), daemon=True).start()
+
+
+def _heed(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

@@ -1,0 +1,33 @@
+"""What a test does to its jobs from within: Python imports this file first where PYTHONPATH names its folder."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+
+def _at_step(number: int, folder: Path) -> None:
+    while not any(path.read_bytes().count(b"\n") >= number for path in folder.glob("*/log.jsonl")):
+        time.sleep(0.02)
+
+
+def _exit_3() -> None:
+    _at_step(5, Path(os.environ["TEST_SWEEP"]))
+    os._exit(3)
+
+
+def _take_memory() -> None:
+    _at_step(5, Path(os.environ["TEST_SWEEP"]))
+    taken = []
+    while True:
+        taken.append(bytearray(os.urandom(1024) * 50_000))
+        time.sleep(0.2)
+
+
+if "SLURM_PROCID" in os.environ:  # a rank, not what starts it
+    if os.environ.get("TEST_HOOK") == "rank 1 exits" and os.environ["SLURM_PROCID"] == "1":
+        threading.Thread(target=_exit_3, daemon=True).start()
+    if os.environ.get("TEST_HOOK") == "takes memory":
+        threading.Thread(target=_take_memory, daemon=True).start()

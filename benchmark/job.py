@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmark import checkpoint, dist, features
+from benchmark import checkpoint, dist, features, snapshot
 from benchmark.config import RunConfig
 from benchmark.coreset import Coreset, least, load_marks, save_coreset
 from benchmark.evaluate import make_task
@@ -198,7 +197,7 @@ def _record(config: RunConfig, started: str, trainer: Trainer, training: dict[st
         "pool": config.pool_label,
         "method": config.method,
         "seed": config.seed,
-        "code": code_version(),
+        "code": snapshot.facts(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "device": _device_name(trainer.device),
         "num_ranks": dist.world(),
@@ -212,21 +211,6 @@ def _record(config: RunConfig, started: str, trainer: Trainer, training: dict[st
         "training": training,
         "pruning_truth": trainer.truth.rows(trainer.pruner.candidates()),
     }
-
-
-def code_version() -> dict[str, Any]:
-    """The commit this code stands at, and whether tracked files differ from it; nulls outside a checkout."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    sha, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
-    return {"git_sha": sha, "dirty": None if changes is None else bool(changes)}
 
 
 def _device_name(device: torch.device) -> str:

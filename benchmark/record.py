@@ -93,7 +93,10 @@ SCHEMA = _object(
         "pool": _TEXT,
         "method": _TEXT,
         "seed": _COUNT,
-        "code": _object({"git_sha": {"type": ["string", "null"]}, "dirty": {"type": ["boolean", "null"]}}),
+        "code": _object(
+            {"git_sha": {"type": ["string", "null"]}, "dirty": {"type": ["boolean", "null"]}},
+            {"snapshot": _TEXT},  # of runs that worked from a copy of the code
+        ),
         "versions": {"type": "object", "additionalProperties": _TEXT},
         "device": _TEXT,
         "num_ranks": {"type": "integer", "minimum": 1},

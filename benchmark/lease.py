@@ -18,10 +18,8 @@ class HeldError(RuntimeError):
 
 
 @contextmanager
-def lease(path: Path, wait_seconds: float = 0.5) -> Iterator[IO[str]]:
+def lease(path: Path, wait_seconds: float = 0.5) -> Iterator[None]:
     """Hold the lease file ``path``. Raises HeldError if another process still holds it after ``wait_seconds``.
-
-    A child that the open file is handed to holds the lease too, for as long as it lives.
 
     Someone who looks (``is_held``) holds it for an instant: that alone must not turn a run away.
     """
@@ -37,7 +35,7 @@ def lease(path: Path, wait_seconds: float = 0.5) -> Iterator[IO[str]]:
         holder = {"host": socket.gethostname(), "pid": os.getpid(), "job": os.environ.get("SLURM_JOB_ID")}
         file.write(json.dumps(holder))
         file.flush()
-        yield file  # it stays: removing it would let two processes lock two files of one name
+        yield  # the file stays: removing it would let two processes lock two files of one name
 
 
 def is_held(path: Path) -> bool:

@@ -6,18 +6,21 @@ before a call, so that a launcher may die at any moment and nothing is lost or d
 
 from __future__ import annotations
 
+import fcntl
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import submitit
 from submitit.core.utils import FailedSubmissionError
@@ -26,7 +29,7 @@ from benchmark import snapshot, submissions
 from benchmark.clusterfacts import free_places, largest_array
 from benchmark.config import LaunchConfig
 from benchmark.files import write_text
-from benchmark.lease import lease
+from benchmark.lease import HeldError
 from benchmark.options import ConfigError
 from benchmark.plan import PlannedRun
 from benchmark.queued import job_of
@@ -39,6 +42,8 @@ SBATCH_SECONDS = 60.0
 """How long one call of sbatch may take; by itself it tries for two minutes when SLURM is full."""
 PATIENCE_SECONDS = 6.0
 """How long sbatch may try again after it has said that SLURM takes nothing now."""
+BUSY_SECONDS = 2.0
+"""After its end, how long a job may still turn up: SLURM had answered each of its calls with a no."""
 ORPHAN_SECONDS = 180.0
 """How long an sbatch can live on whose launcher was killed."""
 PAUSES = (2.0, 5.0, 10.0)
@@ -76,6 +81,9 @@ def submit_slurm(runs: Sequence[PlannedRun], folder: Path) -> Sent:
     When SLURM takes no more, as many as it takes. Raises ConfigError if it refuses for another reason, and
     SnapshotError. Everything that was submitted is on disk by then.
     """
+    for program in ("sbatch", "srun"):
+        if shutil.which(program) is None:
+            raise ConfigError(f"{program} is not installed on this machine: use --cluster local")
     folder = folder.resolve()
     code = snapshot.take(folder / "code")
     largest = largest_array()
@@ -89,17 +97,22 @@ def submit_slurm(runs: Sequence[PlannedRun], folder: Path) -> Sent:
                 sent.ids += ids
                 sent.left -= part
                 del rest[:part]
-            elif re.search(FULL, reason) and part > 1:
-                room = free_places()
-                part = part // 2 if room is None else min(part // 2, room) if room < part else part // 2
-                if part < 1:
-                    return Sent(sent.ids, sent.left, reason)
-            elif re.search(f"{FULL}|{AWAY}", reason):
-                return Sent(sent.ids, sent.left, reason)
-            else:
+                continue
+            if not re.search(f"{FULL}|{AWAY}", reason):
                 done = f"; {len(sent.ids)} runs were submitted before, {sent.left} were not" if sent.ids else ""
                 raise ConfigError(f"sbatch refuses: {reason}{done}")
+            part = _smaller(part, reason)
+            if part < 1:
+                return Sent(sent.ids, sent.left, reason)
     return sent
+
+
+def _smaller(part: int, reason: str) -> int:
+    """The next size to try; 0 if nothing goes any more."""
+    if not re.search(FULL, reason):
+        return 0
+    room = free_places() if re.search(BUSY, reason) else None
+    return room if room is not None and room < part else part // 2
 
 
 def recover(folder: Path) -> list[str]:
@@ -108,7 +121,7 @@ def recover(folder: Path) -> list[str]:
     if not submissions.open_ones(folder):
         return []
     said = []
-    with lease(folder / LOCK_FILE, ORPHAN_SECONDS):  # an sbatch that outlives its launcher may still succeed
+    with _alone(folder):  # an sbatch that outlives its launcher may still succeed
         for submission in submissions.open_ones(folder):
             ids, silent = submissions.recover(folder, submission)
             what = f"a submission of {len(submission.runs)} runs was cut off"
@@ -158,29 +171,27 @@ def _send(
                 return submissions.finish(folder, submission, job_id), ""
             except FailedSubmissionError as error:  # a wrapper of sbatch that says it in its own words
                 answer = Answer(0, "", str(error).splitlines()[0])
-        elif answer.code not in (TOO_LONG, ABSENT) and not re.search(AWAY, answer.error):
+        elif answer.code != TOO_LONG and not re.search(AWAY, answer.error):
             submissions.withdraw(folder, submission)
             return [], " ".join(answer.error.split())
-        ids, silent = submissions.recover(folder, submission)
+        is_busy = re.search(BUSY, answer.error) is not None
+        wait = BUSY_SECONDS if is_busy else submissions.SETTLE_SECONDS
+        ids, silent = submissions.recover(folder, submission, wait)
         if ids:
             return ids, ""
+        if is_busy:
+            return [], " ".join(answer.error.split())
         if silent or pause is None or answer.code == TOO_LONG:
-            return [], _why(answer, silent)
+            return [], f"Unable to contact SLURM: {silent or answer.reason}"
         time.sleep(pause)
     raise AssertionError("the last pause returns")
-
-
-def _why(answer: Answer, silent: str) -> str:
-    if re.search(BUSY, answer.error):
-        return " ".join(answer.error.split())
-    return f"Unable to contact SLURM: {silent or answer.reason}"
 
 
 def _sbatch(script: Path, folder: Path) -> Answer:
     """Call sbatch; end it when it waits for a full SLURM. While it lives, it holds the sweep's sbatch lock."""
     words = ["sbatch", str(script)]
     with (
-        lease(folder / LOCK_FILE, ORPHAN_SECONDS) as lock,
+        _alone(folder) as lock,
         tempfile.TemporaryFile("w+") as out,
         tempfile.TemporaryFile("w+") as error,
     ):
@@ -208,6 +219,25 @@ def _sbatch(script: Path, folder: Path) -> Answer:
                 return Answer(TOO_LONG, said(out), words_said)
             time.sleep(0.02)
         return Answer(process.returncode, said(out), said(error))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[IO[str]]:
+    """Hold the sbatch lock; a child that the open file is handed to holds it too, for as long as it lives."""
+    path, give_up = folder / LOCK_FILE, time.monotonic() + ORPHAN_SECONDS
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise HeldError(
+                        f"an earlier sbatch for {folder} is still under way; try again later"
+                    ) from None
+                time.sleep(0.2)
+        yield file
 
 
 def _script(

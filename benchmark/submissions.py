@@ -99,18 +99,23 @@ def ask_squeue(*words: str, seconds: float = 30.0) -> tuple[list[str], str]:
     return [], answer.reason if answer.error.strip() or answer.out.strip() else f"squeue exits {answer.code}"
 
 
-def is_fresh(folder: Path, submission: Submission) -> bool:
+def is_fresh(folder: Path, submission: Submission, seconds: float | None = None) -> bool:
     """Whether its job may still turn up."""
+    limit = SETTLE_SECONDS if seconds is None else seconds
     try:
-        return time.time() - path_of(folder, submission).stat().st_mtime < SETTLE_SECONDS
+        return time.time() - path_of(folder, submission).stat().st_mtime < limit
     except FileNotFoundError:
         return False
 
 
-def settle(folder: Path, submission: Submission) -> tuple[str, str]:
-    """The job that came of an intent ("" if none did), and why that cannot be said now ("" if it can)."""
+def settle(folder: Path, submission: Submission, seconds: float) -> tuple[str, str]:
+    """The job that came of an intent ("" if none did), and why that cannot be said now ("" if it can).
+
+    Waits for it until the intent is ``seconds`` old. A job that turns up later still finds its intent gone and
+    leaves the runs alone.
+    """
     while True:
-        fresh = is_fresh(folder, submission)
+        fresh = is_fresh(folder, submission, seconds)
         lines, silent = ask_squeue("-n", submission.job_name)
         if silent or lines:
             return (lines[0].split("|")[0].split("_")[0] if lines else ""), silent
@@ -119,9 +124,9 @@ def settle(folder: Path, submission: Submission) -> tuple[str, str]:
         time.sleep(1.0)
 
 
-def recover(folder: Path, submission: Submission) -> tuple[list[str], str]:
+def recover(folder: Path, submission: Submission, seconds: float | None = None) -> tuple[list[str], str]:
     """Bring an open intent to its end: the jobs it became, and why it must stay open ("" if it need not)."""
-    job_id, silent = settle(folder, submission)
+    job_id, silent = settle(folder, submission, SETTLE_SECONDS if seconds is None else seconds)
     if job_id:
         return finish(folder, submission, job_id), ""
     if not silent:

@@ -24,7 +24,10 @@ MOST_RESTARTS = 100
 def main(words: Sequence[str]) -> int:
     """0 if the run is done, or another process works on it; errors are left in the run's folder and raised."""
     path = Path(words[0])
-    submission = submissions.read(path)
+    try:
+        submission = submissions.read(path)
+    except FileNotFoundError:
+        sys.exit(f"{path} is gone: SLURM had not shown this job in time, and its runs were submitted again")
     folder = path.parents[2] / submission.runs[int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))]
     _wait_for(folder / CONFIG_FILE)
     try:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,6 +52,10 @@ NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={port2} CPUs=2 RealMemor
 PartitionName=main Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP PriorityTier=1
 PartitionName=urgent Nodes=n1,n2 MaxTime=INFINITE State=UP PriorityTier=10
 """
+OVER_MEMORY = (
+    "JobAcctGatherType=jobacct_gather/linux\nJobAcctGatherFrequency=task=1\nJobAcctGatherParams=OverMemoryKill"
+)
+"""Lines for ``cluster(extra=...)``: a step that takes more memory than its job asked for is killed."""
 GRES = "NodeName=n[1-2] Name=gpu Count=2 File=/dev/null,/dev/zero\n"
 
 
@@ -64,14 +68,17 @@ def why_not() -> str | None:
 
 
 @contextmanager
-def cluster() -> Iterator[dict[str, str]]:
-    """Start it; yields the environment its clients need; ends every process it started."""
+def cluster(extra: Sequence[str] = ()) -> Iterator[dict[str, str]]:
+    """Start it; yields the environment its clients need; ends every process it started.
+
+    ``extra`` lines of configuration take the place of those that set the same thing.
+    """
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))
     folder.chmod(0o755)
     started: list[subprocess.Popen[bytes]] = []
     environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf")}
     try:
-        _configure(folder)
+        _configure(folder, extra)
         munge = ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket"]
         munge += [f"--key-file={folder}/munge.key", f"--pid-file={folder}/munged.pid"]
         munge += [f"--log-file={folder}/munged.log", f"--seed-file={folder}/munge.seed"]
@@ -79,7 +86,7 @@ def cluster() -> Iterator[dict[str, str]]:
         _wait(lambda: (folder / "munge.socket").exists(), "munged", folder)
         started.append(_start(["slurmctld", "-D", "-f", str(folder / "slurm.conf")], environment))
         for node in NODES:
-            started.append(_start(["slurmd", "-D", "-N", node, "-f", str(folder / "slurm.conf")], environment))
+            started.append(start_node(node, environment))
         _wait(lambda: _idle_nodes(environment) == len(NODES), "nodes", folder)
         yield environment
     finally:
@@ -106,15 +113,34 @@ def _end_jobs(environment: dict[str, str], seconds: float = 30) -> None:
         time.sleep(0.5)
 
 
-def _configure(folder: Path) -> None:
+def start_node(node: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """A node's daemon; of a running cluster for one whose daemon was killed, which the caller then ends."""
+    return _start(["slurmd", "-D", "-N", node, "-f", environment["SLURM_CONF"]], environment)
+
+
+def node_daemon(node: str, environment: dict[str, str]) -> int:
+    """Process id of a node's daemon."""
+    return int((Path(environment["SLURM_CONF"]).parent / f"slurmd-{node}.pid").read_text())
+
+
+def _configure(folder: Path, extra: Sequence[str]) -> None:
     host = socket.gethostname().split(".")[0]
     ports = dict(zip(("port", "port1", "port2"), _free_ports(3), strict=True))
-    (folder / "slurm.conf").write_text(CONFIG.format(host=host, folder=folder, **ports))
+    lines = CONFIG.format(host=host, folder=folder, **ports).splitlines()
+    settings = [line for text in extra for line in text.splitlines()]
+    replaced = {_setting(line) for line in settings}
+    lines = [line for line in lines if _setting(line) not in replaced] + settings
+    (folder / "slurm.conf").write_text("\n".join(lines) + "\n")
     (folder / "gres.conf").write_text(GRES)
     (folder / "state").mkdir()
     key = folder / "munge.key"
     key.write_bytes(os.urandom(1024))
     key.chmod(0o400)
+
+
+def _setting(line: str) -> str:
+    """What a line of configuration sets; a partition or node counts with its name."""
+    return line.split()[0] if line.startswith(("PartitionName", "NodeName")) else line.split("=")[0]
 
 
 def _free_ports(count: int) -> list[int]:

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
-from cluster import cluster, why_not
+from cluster import OVER_MEMORY, cluster, why_not
 
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[dict[str, str]]:
     """SLURM's clients find the cluster through the environment."""
+    with _live() as environment:
+        yield environment
+
+
+@pytest.fixture(scope="module")
+def harsh_slurm() -> Iterator[dict[str, str]]:
+    """One that gives up a silent node after ten seconds, and kills what takes too much memory."""
+    with _live(["SlurmdTimeout=10", "KillWait=10", OVER_MEMORY]) as environment:
+        yield environment
+
+
+@contextmanager
+def _live(extra: Sequence[str] = ()) -> Iterator[dict[str, str]]:
     if reason := why_not():
         if os.environ.get("CI"):
             pytest.fail(f"CI must test on a real SLURM: {reason}")
         pytest.skip(reason)
-    with cluster() as environment:
+    with cluster(extra) as environment:
         before = os.environ.get("SLURM_CONF")
         os.environ["SLURM_CONF"] = environment["SLURM_CONF"]
         yield environment

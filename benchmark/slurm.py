@@ -6,21 +6,17 @@ before a call, so that a launcher may die at any moment and nothing is lost or d
 
 from __future__ import annotations
 
-import fcntl
 import json
 import re
 import shlex
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import submitit
 from submitit.core.utils import FailedSubmissionError
@@ -29,33 +25,19 @@ from benchmark import snapshot, submissions
 from benchmark.clusterfacts import free_places, largest_array
 from benchmark.config import LaunchConfig
 from benchmark.files import write_text
-from benchmark.lease import HeldError
 from benchmark.options import ConfigError
 from benchmark.plan import PlannedRun
 from benchmark.queued import job_of
-from benchmark.slurmcall import ABSENT, TOO_LONG, Answer, clean_environment
+from benchmark.sbatch import AWAY, BUSY, FULL, alone, sbatch
+from benchmark.slurmcall import TOO_LONG, Answer
 from benchmark.snapshot import Snapshot
 from benchmark.state import has_record
 from benchmark.submissions import Submission
 
-SBATCH_SECONDS = 60.0
-"""How long one call of sbatch may take; by itself it tries for two minutes when SLURM is full."""
-PATIENCE_SECONDS = 6.0
-"""How long sbatch may try again after it has said that SLURM takes nothing now."""
 BUSY_SECONDS = 2.0
-"""After its end, how long a job may still turn up: SLURM had answered each of its calls with a no."""
-ORPHAN_SECONDS = 180.0
-"""How long an sbatch can live on whose launcher was killed."""
+"""After the end of an sbatch that waited, how long its job may still turn up: each of its calls had got a no."""
 PAUSES = (2.0, 5.0, 10.0)
 """Seconds before further calls when SLURM's controller cannot be reached."""
-LOCK_FILE = f"{submissions.FOLDER}/sbatch.lock"
-
-BUSY = r"sleeping and retrying|queue full"
-"""sbatch says this and goes on trying."""
-FULL = BUSY + r"|\w*(SubmitJob|MaxJob|GrpJobs)\w*|accounting/QOS policy|Invalid job array specification"
-"""Fewer jobs might be taken, or the same ones later."""
-AWAY = r"Unable to contact|Socket timed out|onnection (refused|timed out|reset)|Communication|Zero Bytes|Transport"
-"""The controller cannot be reached, or its answer was lost: the job may be there or not."""
 
 START = (
     'n=0; until [ -e "$1/snapshot.json" ] && [ -e "$2" ] || [ $n -ge 60 ]; do n=$((n+1));'
@@ -121,7 +103,7 @@ def recover(folder: Path) -> list[str]:
     if not submissions.open_ones(folder):
         return []
     said = []
-    with _alone(folder):  # an sbatch that outlives its launcher may still succeed
+    with alone(folder):  # an sbatch that outlives its launcher may still succeed
         for submission in submissions.open_ones(folder):
             ids, silent = submissions.recover(folder, submission)
             what = f"a submission of {len(submission.runs)} runs was cut off"
@@ -164,7 +146,7 @@ def _send(
         submission = submissions.begin(folder, config.sweep, [run.config.name for run in group], code.name)
         script = submissions.path_of(folder, submission).with_suffix(".sh")
         write_text(script, _script(config.launch, submission, folder, code, dependency, share))
-        answer = _sbatch(script, folder)
+        answer = sbatch(script, folder)
         if answer.code == 0:
             try:
                 job_id = submitit.SlurmExecutor._get_job_id_from_submission_command(answer.out)
@@ -185,59 +167,6 @@ def _send(
             return [], f"Unable to contact SLURM: {silent or answer.reason}"
         time.sleep(pause)
     raise AssertionError("the last pause returns")
-
-
-def _sbatch(script: Path, folder: Path) -> Answer:
-    """Call sbatch; end it when it waits for a full SLURM. While it lives, it holds the sweep's sbatch lock."""
-    words = ["sbatch", str(script)]
-    with (
-        _alone(folder) as lock,
-        tempfile.TemporaryFile("w+") as out,
-        tempfile.TemporaryFile("w+") as error,
-    ):
-
-        def said(file: Any) -> str:
-            file.seek(0)
-            return str(file.read())
-
-        environment, handed = clean_environment(), (lock.fileno(),)
-        try:
-            process = subprocess.Popen(
-                words, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=error, pass_fds=handed
-            )
-        except OSError as failure:
-            return Answer(ABSENT, "", f"sbatch: {failure}")
-        end = time.monotonic() + SBATCH_SECONDS
-        is_busy = False
-        while process.poll() is None:
-            if not is_busy and re.search(BUSY, said(error)):
-                is_busy, end = True, min(end, time.monotonic() + PATIENCE_SECONDS)
-            if time.monotonic() > end:
-                process.kill()
-                process.wait()
-                words_said = said(error).strip() or f"sbatch took longer than {SBATCH_SECONDS:.0f} s"
-                return Answer(TOO_LONG, said(out), words_said)
-            time.sleep(0.02)
-        return Answer(process.returncode, said(out), said(error))
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[IO[str]]:
-    """Hold the sbatch lock; a child that the open file is handed to holds it too, for as long as it lives."""
-    path, give_up = folder / LOCK_FILE, time.monotonic() + ORPHAN_SECONDS
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    raise HeldError(
-                        f"an earlier sbatch for {folder} is still under way; try again later"
-                    ) from None
-                time.sleep(0.2)
-        yield file
 
 
 def _script(

@@ -67,6 +67,7 @@ ORDER = [
     "slots",
     "launch",
     "clusterfacts",
+    "sbatch",
     "slurm",
     "task",
     "probe",

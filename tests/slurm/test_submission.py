@@ -19,8 +19,8 @@ import pytest
 from cluster import cluster, why_not
 from tiny import clip_grid
 
+from benchmark import sbatch, submissions, sweep
 from benchmark import slurm as submitting
-from benchmark import submissions, sweep
 from benchmark.queued import TO_DO
 from benchmark.record import read_record
 
@@ -88,16 +88,16 @@ def first_in_path(folder: Path, name: str, text: str) -> Iterator[None]:
 
 
 @pytest.fixture
-def small_slurm() -> Iterator[None]:
-    """One that takes arrays of six tasks and twenty jobs in all, and forgets jobs at once."""
+def small_slurm() -> Iterator[dict[str, str]]:
+    """One that takes arrays of six tasks and twenty jobs in all, forgets jobs at once and is soon given up."""
     if reason := why_not():
         if os.environ.get("CI"):
             pytest.fail(f"CI must test on a real SLURM: {reason}")
         pytest.skip(reason)
-    with cluster(["MaxArraySize=6", "MaxJobCount=20", "MinJobAge=2"]) as environment:
+    with cluster(["MaxArraySize=6", "MaxJobCount=20", "MinJobAge=2", "MessageTimeout=2"]) as environment:
         before = os.environ.get("SLURM_CONF")
         os.environ["SLURM_CONF"] = environment["SLURM_CONF"]
-        yield
+        yield environment
         if before is None:
             del os.environ["SLURM_CONF"]
         else:
@@ -108,7 +108,7 @@ def small_slurm() -> Iterator[None]:
 def test_more_runs_than_the_cluster_takes_go_out_in_arrays_until_it_is_full_and_the_rest_later(
     write_sweep: WriteSweep, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(submitting, "PATIENCE_SECONDS", 1.5)
+    monkeypatch.setattr(sbatch, "PATIENCE_SECONDS", 1.5)
     path = write_sweep(clip_grid(seed=list(range(30)), launch={**HELD, "at_once": 10}))
     assert call(path, "--cluster", "slurm") == sweep.EXIT_LEFT
     said = " ".join(capsys.readouterr().err.split())
@@ -288,22 +288,22 @@ class Lagging:
 
 
 def test_while_the_controller_is_away_nothing_fails_and_what_runs_goes_on(
-    slurm: dict[str, str], write_sweep: WriteSweep, capsys: Output, monkeypatch: pytest.MonkeyPatch
+    small_slurm: dict[str, str], write_sweep: WriteSweep, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(submitting, "PAUSES", ())
     path = write_sweep(clip_grid(seed=[0, 1], launch={"minutes": 15}, train={"epochs": 40}))
     assert call(path, "--cluster", "slurm", "seed=0") == 0
     wait_for(lambda: "/40" in status(path, capsys), "it trains")
-    os.kill(int((Path(slurm["SLURM_CONF"]).parent / "slurmctld.pid").read_text()), signal.SIGKILL)
+    os.kill(int((Path(small_slurm["SLURM_CONF"]).parent / "slurmctld.pid").read_text()), signal.SIGKILL)
     assert call(path, "--cluster", "slurm") == sweep.EXIT_LEFT  # the other run
     assert "1 runs remain" in capsys.readouterr().err
     shown = status(path, capsys)
     assert "SLURM does not answer" in shown
     assert not {"failed", "stopped", "absent"} & set(shown.split())
     wait_for(lambda: records(path), "the job ends without its controller")
-    words = ["slurmctld", "-D", "-f", slurm["SLURM_CONF"]]
+    words = ["slurmctld", "-D", "-f", small_slurm["SLURM_CONF"]]
     quiet = subprocess.DEVNULL
-    controller = subprocess.Popen(words, env=slurm, stdin=quiet, stdout=quiet, stderr=quiet)
+    controller = subprocess.Popen(words, env=small_slurm, stdin=quiet, stdout=quiet, stderr=quiet)
     try:
         wait_for(lambda: subprocess.run(["squeue", "-h"], capture_output=True).returncode == 0, "it is back")
         assert "1 done" in status(path, capsys)

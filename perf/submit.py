@@ -43,7 +43,7 @@ def main() -> int:
         for _ in range(options.repeats):
             with tempfile.TemporaryDirectory() as name:
                 arrays = _measure(Path(name), options.runs, environment, seconds)
-    print(f"{options.runs} runs in {arrays} arrays, {options.repeats} repeats, {os.cpu_count()} cores")
+    print(f"{options.runs} runs, arrays: {arrays}, {options.repeats} repeats, {os.cpu_count()} cores")
     print("\n| command | seconds, median (all) | CPU seconds |\n| --- | --: | --: |")
     for step, found in seconds.items():
         walls = [wall for wall, _ in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import subprocess
 import tempfile
@@ -10,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from benchmark import submissions
 from benchmark.lease import HeldError
@@ -22,6 +23,7 @@ PATIENCE_SECONDS = 6.0
 """How long it may try again after it has said that SLURM takes nothing now."""
 ORPHAN_SECONDS = 180.0
 """How long an sbatch can live on whose launcher was killed."""
+MOST_BYTES = 100_000
 LOCK_FILE = f"{submissions.FOLDER}/sbatch.lock"
 
 BUSY = r"sleeping and retrying|queue full"
@@ -37,13 +39,12 @@ def sbatch(script: Path, folder: Path) -> Answer:
     words = ["sbatch", str(script)]
     with (
         alone(folder) as lock,
-        tempfile.TemporaryFile("w+") as out,
-        tempfile.TemporaryFile("w+") as error,
+        tempfile.TemporaryFile() as out,
+        tempfile.TemporaryFile() as error,
     ):
 
-        def said(file: Any) -> str:
-            file.seek(0)
-            return str(file.read())
+        def said(file: IO[bytes]) -> str:
+            return os.pread(file.fileno(), MOST_BYTES, 0).decode(errors="replace")  # its place is the child's
 
         environment, handed = clean_environment(), (lock.fileno(),)
         try:

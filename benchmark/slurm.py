@@ -163,7 +163,7 @@ def _send(
             return ids, ""
         if is_busy:
             return [], " ".join(answer.error.split())
-        if silent or pause is None or answer.code == TOO_LONG:
+        if silent or pause is None or answer.code in (0, TOO_LONG):
             return [], f"Unable to contact SLURM: {silent or answer.reason}"
         time.sleep(pause)
     raise AssertionError("the last pause returns")
@@ -212,5 +212,6 @@ def slurm_parameters(launch: LaunchConfig, name: str) -> dict[str, Any]:
         "ntasks_per_node": launch.ranks_per_node,
         "cpus_per_task": launch.cpus,
         "stderr_to_stdout": True,
+        "wckey": None,  # submitit would set one, which clusters that track them refuse
         **{key: value for key, value in asked.items() if value is not None},
     }

@@ -113,7 +113,7 @@ def _walk(root: Path, below: Path) -> Iterator[str]:
 
 
 def _origin(root: Path) -> dict[str, Any]:
-    """The commit that ``root`` stands at, and whether tracked files differ from it; nulls outside a checkout."""
+    """The commit that ``root`` stands at, and whether code differs from it; nulls outside a checkout."""
     if (root / FACTS_FILE).exists():
         content = json.loads((root / FACTS_FILE).read_text(encoding="utf-8"))
         assert isinstance(content, dict)
@@ -121,7 +121,9 @@ def _origin(root: Path) -> dict[str, Any]:
     if _git(root, "rev-parse", "--show-prefix") != "":
         return {"git_sha": None, "dirty": None}
     changes = _git(root, "status", "--porcelain", "--untracked-files=no")
-    return {"git_sha": _git(root, "rev-parse", "HEAD"), "dirty": None if changes is None else bool(changes)}
+    new = _git(root, "ls-files", "--others", "--exclude-standard", "--", *PACKAGES)
+    dirty = None if changes is None else bool(changes or new)
+    return {"git_sha": _git(root, "rev-parse", "HEAD"), "dirty": dirty}
 
 
 def _git(root: Path, *arguments: str) -> str | None:

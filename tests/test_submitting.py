@@ -276,8 +276,12 @@ def project(tmp_path: Path) -> Path:
 def test_a_snapshot_holds_what_git_does_not_ignore_and_is_shared_by_one_state(
     project: Path, tmp_path: Path
 ) -> None:
-    (project / "baselines" / "mine.py").write_text("# not committed\n")
     (project / "baselines" / "ignored.py").write_text("")
+    clean = snapshot.take(tmp_path / "clean", project)
+    assert json.loads((clean.folder / "snapshot.json").read_text())["dirty"] is False
+    (project / "baselines" / "mine.py").write_text("# not committed\n")
+    untracked = snapshot.take(tmp_path / "clean", project)
+    assert json.loads((untracked.folder / "snapshot.json").read_text())["dirty"] is True
     (project / "benchmark" / "job.py").write_text("# edited\n")
     first = snapshot.take(tmp_path / "code", project)
     assert sorted(str(p.relative_to(first.folder)) for p in first.folder.rglob("*.*") if p.is_file()) == [

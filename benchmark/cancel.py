@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from rich.console import Console
 from benchmark.lease import holder_of, is_held, lease
 from benchmark.plan import PlannedRun
 from benchmark.queued import Queue, QueuedJob
+from benchmark.slurmcall import call
 from benchmark.state import LEASE_FILE
 
 IDS_AT_ONCE = 200
@@ -34,6 +34,9 @@ def cancel(runs: Sequence[PlannedRun], queue: Queue, folder: Path, console: Cons
     is_whole = _end_jobs(list(queue.jobs.items()), console)
     if queue.silent:
         console.print(f"SLURM does not answer ({queue.silent}): its jobs are as they were", soft_wrap=True)
+        is_whole = False
+    elif queue.in_doubt:
+        console.print(f"{len(queue.in_doubt)} runs were just handed to SLURM, which shows no job yet: call again")
         is_whole = False
     sweeps = [(f"the sweep command of {path.stem}", path) for path in local_sweeps(folder)]
     working = [(run.config.name, run.folder / LEASE_FILE) for run in runs]
@@ -53,7 +56,7 @@ def cancel(runs: Sequence[PlannedRun], queue: Queue, folder: Path, console: Cons
         for what in _still_held(ending):
             console.print(f"{what} takes its time to end")
             is_whole = False
-    if not queue.jobs and not asked and not queue.silent:
+    if not queue.jobs and not asked and not queue.silent and not queue.in_doubt:
         console.print("nothing of this sweep is queued or running")
     return is_whole
 
@@ -91,10 +94,9 @@ def _end_jobs(jobs: Sequence[tuple[str, QueuedJob]], console: Console) -> bool:
     is_whole = len(mine) == len(jobs)
     for start in range(0, len(mine), IDS_AT_ONCE):
         part = mine[start : start + IDS_AT_ONCE]
-        command = ["scancel", *(job.job_id for _, job in part)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        if done.returncode != 0:
-            console.print(f"scancel: {done.stderr.strip()}", style="red", markup=False, soft_wrap=True)
+        answer = call(["scancel", *(job.job_id for _, job in part)], 120)
+        if answer.code != 0:
+            console.print(f"scancel: {answer.reason}", style="red", markup=False, soft_wrap=True)
             is_whole = False
             continue
         for name, job in part:

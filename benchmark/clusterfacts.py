@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from dataclasses import dataclass
 
-SECONDS = 60.0
+from benchmark.slurmcall import call
+
+DEFAULT_ARRAY_SIZE = 1001
+"""SLURM's own, where it does not say."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ def cluster_findings() -> list[Finding]:
     if code != 0:
         return [Finding("fail", "controller", f"scontrol does not answer ({_last(config)}): is SLURM_CONF right?")]
     found = [Finding("ok", "SLURM", _setting(config, "SLURM_VERSION") or _last(ask("scontrol", "--version")[1]))]
-    size = int(_setting(config, "MaxArraySize") or 1001)
+    size = int(_setting(config, "MaxArraySize") or DEFAULT_ARRAY_SIZE)
     found.append(
         Finding("ok", "arrays", f"at most {size} tasks in one (MaxArraySize); larger sweeps go out in several")
         if size > 1
@@ -40,12 +42,24 @@ def cluster_findings() -> list[Finding]:
 
 
 def ask(*command: str) -> tuple[int, str]:
-    """Exit code and words of a command; 127 if it is not there or takes too long."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return 127, str(error)
-    return done.returncode, done.stdout if done.returncode == 0 else done.stderr + done.stdout
+    """Exit code and words of a command; 127 if it is not there, 124 if it takes too long."""
+    answer = call(command)
+    return answer.code, answer.out if answer.code == 0 else answer.error + answer.out
+
+
+def largest_array() -> int:
+    """Tasks that one array may have; 1 where there are no arrays."""
+    config = ask("scontrol", "show", "config")[1]
+    size = int(_setting(config, "MaxArraySize") or DEFAULT_ARRAY_SIZE)
+    tasks = re.search(r"max_array_tasks=(\d+)", config)
+    return max(1, min(size, int(tasks.group(1)) if tasks else size))
+
+
+def free_places() -> int | None:
+    """Jobs that SLURM's memory still takes (MaxJobCount); None if it does not say."""
+    limit = _setting(ask("scontrol", "show", "config")[1], "MaxJobCount")
+    code, lines = ask("squeue", "-h", "-r", "-a", "-t", "all", "-o", "%i")
+    return int(limit) - 1 - len(lines.splitlines()) if limit and code == 0 else None
 
 
 def _preemption(config: str) -> Finding:

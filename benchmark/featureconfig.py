@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from benchmark.config import Choice, LaunchConfig, RunConfig
+from benchmark.config import DUMPER, Choice, LaunchConfig, RunConfig
 from benchmark.options import NOT_IDENTITY, build, check_keys, load_yaml, plain, require
 
 
@@ -72,7 +72,7 @@ class FeatureConfig:
         return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(parts))
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump({"kind": "features", **plain(dataclasses.asdict(self))}, sort_keys=True)
+        return yaml.dump({"kind": "features", **plain(dataclasses.asdict(self))}, Dumper=DUMPER, sort_keys=True)
 
     @staticmethod
     def read(node: dict[str, Any], path: Path) -> FeatureConfig:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from benchmark import checkpoint, dist, signals
+from benchmark import checkpoint, dist, signals, snapshot
 from benchmark.clip_encoder import open_clip_encoder
 from benchmark.config import RunConfig
 from benchmark.data import start_worker
@@ -27,7 +27,7 @@ from benchmark.files import write_atomic, write_text
 from benchmark.frameworks import make_objective
 from benchmark.options import plain
 from benchmark.pool import Pool, PoolError, SampleError, make_source
-from benchmark.provenance import code_version, device_name, versions
+from benchmark.provenance import device_name, versions
 from benchmark.record import CONFIG_FILE, FEATURES_FILE
 
 CHUNK = 8192
@@ -105,7 +105,7 @@ def compute(folder: Path, config: FeatureConfig, report: Callable[[float, str], 
         "schema": 1,
         "config": plain(dataclasses.asdict(config)),
         "weights": weights,
-        "code": code_version(),
+        "code": snapshot.facts(),
         "versions": versions(),
         "device": device_name(dist.pick_device(config.device)),
         "num_ranks": dist.world(),

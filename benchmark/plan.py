@@ -14,7 +14,7 @@ from benchmark.config import Choice, RunConfig, resolved
 from benchmark.evaluate import make_task
 from benchmark.featureconfig import FeatureConfig, JobConfig
 from benchmark.featureplan import features_for, name_in_identity
-from benchmark.files import write_text
+from benchmark.files import write_text, write_texts
 from benchmark.frameworks import has_text, resolve_model
 from benchmark.options import ConfigError, identity_of, label_of
 from benchmark.order import super_batch_size
@@ -83,10 +83,10 @@ def make_plan(sweep: Sweep, results: Path) -> list[PlannedRun]:
 
 def write_plan(runs: Sequence[PlannedRun], sweep: Sweep, results: Path, command: str) -> None:
     """Write each run's ``config.yaml`` and the sweep's ``plan.json``, which the report reads."""
-    for run in runs:
-        path, text = run.folder / CONFIG_FILE, run.config.to_yaml()
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_text(path, text)
+    configs = {run.folder / CONFIG_FILE: run.config.to_yaml() for run in runs}
+    write_texts(
+        {p: text for p, text in configs.items() if not p.exists() or p.read_text(encoding="utf-8") != text}
+    )
     rows = [
         {
             "run": run.config.name,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import subprocess
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -11,22 +10,9 @@ from typing import Any
 
 import torch
 
+from benchmark import snapshot
+
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "scikit-learn", "numpy")
-
-
-def code_version() -> dict[str, Any]:
-    """The commit this code stands at, and whether tracked files differ from it; nulls outside a checkout."""
-    folder = Path(__file__).parent
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    sha, changes = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
-    return {"git_sha": sha, "dirty": None if changes is None else bool(changes)}
 
 
 def versions() -> dict[str, str]:
@@ -49,7 +35,7 @@ def device_name(device: torch.device) -> str:
 def facts(started: str, device: torch.device) -> dict[str, Any]:
     """Code, versions, device and times of what started at ``started`` and ends now: keys of a record."""
     return {
-        "code": code_version(),
+        "code": snapshot.facts(),
         "versions": versions(),
         "device": device_name(device),
         "started": started,

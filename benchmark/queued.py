@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from benchmark.plan import PlannedRun
+from benchmark.submissions import SUBMITTED_FILE, Submission, ask_squeue, is_fresh, open_ones
 
-SUBMITTED_FILE = "job/submitted.json"
-"""In a run's folder: the job it was last submitted as."""
-SECONDS = 30.0
-"""How long squeue may take."""
 IDS_AT_ONCE = 500
 
 TO_DO = {
@@ -31,6 +28,19 @@ TO_DO = {
     "AccountNotAllowed": "launch.account may not use this partition",
 }
 """What to do about a job that will not start by itself, by what squeue's reason holds."""
+ENDED = (
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+)
+"""States of a job that has left the queue; squeue knows it for some minutes more (MinJobAge)."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,20 @@ class QueuedJob:
     owner: int
     """The user's number."""
     reason: str
+    end: str = ""
+    """When it ended or has to, in local time; "" or ``N/A`` if that is not known."""
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def seconds_since_end(self) -> float:
+        """Infinite if it is not known."""
+        try:
+            return (datetime.now() - datetime.fromisoformat(self.end)).total_seconds()
+        except ValueError:
+            return float("inf")
 
     @property
     def is_running(self) -> bool:
@@ -65,22 +89,64 @@ class Queue:
     """The job every run was last submitted as, by the name of the run."""
     silent: str = ""
     """Why nothing is known of the jobs; "" if SLURM answered."""
+    ended: Mapping[str, QueuedJob] = field(default_factory=dict)
+    """Jobs that left the queue so recently that squeue still knows them."""
+    in_doubt: frozenset[str] = frozenset()
+    """Runs handed to sbatch of which no job is known yet."""
 
 
 def look(runs: Sequence[PlannedRun]) -> Queue:
     """Ask squeue about the jobs of ``runs``, whosoever's they are. A silent controller is no error."""
     submitted = {run.config.name: job_id for run in runs if (job_id := job_of(run.folder))}
     arrays = sorted({job_id.split("_")[0] for job_id in submitted.values()})
+    asked = [arrays[start : start + IDS_AT_ONCE] for start in range(0, len(arrays), IDS_AT_ONCE)]
     found: dict[str, QueuedJob] = {}
-    for start in range(0, len(arrays), IDS_AT_ONCE):
-        lines, silent = _ask(arrays[start : start + IDS_AT_ONCE])
+    for part in asked:
+        lines, silent = ask_squeue("-j", ",".join(part))
         if silent:
-            return Queue({}, submitted, silent)
-        for line in lines:
-            job_id, state, owner, reason = [*line.split("|", 3), "", "", ""][:4]
-            found[job_id] = QueuedJob(job_id, state, int(owner or -1), reason.strip())
-    jobs = {name: found[job_id] for name, job_id in submitted.items() if job_id in found}
-    return Queue(jobs, submitted)
+            doubtful = {name for _, s in _open(runs) for name in s.runs}
+            return Queue({}, submitted, silent, in_doubt=frozenset(doubtful))
+        found |= _jobs(lines)
+    silent, in_doubt = _find_open(runs, submitted, found)
+    known = {name: found[job_id] for name, job_id in submitted.items() if job_id in found}
+    jobs = {name: job for name, job in known.items() if not job.has_ended}
+    ended = {name: job for name, job in known.items() if job.has_ended}
+    return Queue(jobs, submitted, silent, ended, in_doubt)
+
+
+def _find_open(
+    runs: Sequence[PlannedRun], submitted: dict[str, str], found: dict[str, QueuedJob]
+) -> tuple[str, frozenset[str]]:
+    """Look for the jobs of open submissions by their names; adds what it finds to ``submitted`` and ``found``.
+
+    Returns why SLURM is silent, and the runs whose submission may still come true.
+    """
+    in_doubt: set[str] = set()
+    reason = ""
+    for folder, submission in _open(runs):
+        lines, silent = ask_squeue("-n", submission.job_name)
+        jobs = _jobs(lines)
+        if jobs:
+            found |= jobs
+            job_id = next(iter(jobs)).split("_")[0]
+            submitted |= dict(zip(submission.runs, submission.ids(job_id), strict=True))
+        elif silent or is_fresh(folder, submission):
+            reason = reason or silent
+            in_doubt |= set(submission.runs)
+    return reason, frozenset(in_doubt)
+
+
+def _open(runs: Sequence[PlannedRun]) -> list[tuple[Path, Submission]]:
+    folders = sorted({run.folder.parent for run in runs})
+    return [(folder, submission) for folder in folders for submission in open_ones(folder)]
+
+
+def _jobs(lines: Sequence[str]) -> dict[str, QueuedJob]:
+    jobs = {}
+    for line in lines:
+        job_id, state, owner, reason, end = [*line.split("|"), "", "", "", ""][:5]
+        jobs[job_id] = QueuedJob(job_id, state, int(owner or -1), reason.strip(), end)
+    return jobs
 
 
 def job_of(folder: Path) -> str | None:
@@ -89,20 +155,3 @@ def job_of(folder: Path) -> str | None:
         return str(json.loads((folder / SUBMITTED_FILE).read_text())["job_id"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _ask(job_ids: Sequence[str]) -> tuple[list[str], str]:
-    """squeue's lines, or why there are none."""
-    command = ["squeue", "-h", "-r", "-j", ",".join(job_ids), "-o", "%i|%T|%U|%r"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
-    except FileNotFoundError:
-        return [], "squeue is not installed on this machine"
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return [], f"squeue: {error}"
-    if done.returncode == 0:
-        return done.stdout.splitlines(), ""
-    said = done.stderr.strip() or f"squeue exits {done.returncode}"
-    if "Invalid job id" in said:  # SLURM has forgotten the only one asked for
-        return [], ""
-    return [], said.splitlines()[-1]

@@ -88,7 +88,10 @@ TRUTH = _object(
     {"random_precision": _MAYBE_SHARE, "random_recall": _MAYBE_SHARE},  # of as many samples drawn at random
 )
 
-CODE = _object({"git_sha": {"type": ["string", "null"]}, "dirty": {"type": ["boolean", "null"]}})
+CODE = _object(
+    {"git_sha": {"type": ["string", "null"]}, "dirty": {"type": ["boolean", "null"]}},
+    {"snapshot": _TEXT},  # of runs that worked from a copy of the code
+)
 VERSIONS = {"type": "object", "additionalProperties": _TEXT}
 
 SKIPPED = {

@@ -17,9 +17,10 @@ from benchmark.featureconfig import load_config
 from benchmark.lease import holder_of, is_locked
 from benchmark.options import ConfigError
 from benchmark.plan import PlannedRun
-from benchmark.queued import SUBMITTED_FILE, Queue
+from benchmark.queued import Queue
 from benchmark.record import CONFIG_FILE, ERROR_FILE
 from benchmark.state import LEASE_FILE, State, state_at_rest, state_of
+from benchmark.submissions import SUBMITTED_FILE
 
 SETTLED = ("done", "failed", "unreadable", "blocked", "stopped", "absent", "partial", "waiting")
 """States that stay as they are as long as nobody starts anything; see ``is_settled``."""
@@ -48,6 +49,11 @@ STATES_OF_JOBS = {
 TAIL_BYTES = 20_000
 _WORDS: dict[str, str] = {}
 """What SLURM said of jobs that have ended: a status that is watched asks once."""
+ENDING_SECONDS = 30.0
+"""For so long after a job's end, a record or error that is not there may be one that the file system does not show
+yet: network file systems keep what they know of a folder for up to a minute, half of it as a rule."""
+LEAVES_A_WORD = ("COMPLETED", "FAILED")
+"""Ends of jobs whose run has written a record or an error."""
 
 
 def with_states(runs: Sequence[PlannedRun], queue: Queue | None = None) -> list[PlannedRun]:
@@ -98,13 +104,21 @@ def _in_queue(run: PlannedRun, state: State, queue: Queue) -> State:
         if job.is_running:
             return State("running", "ending" if job.state == "COMPLETING" else "starting")
         return State("queued", job.hint)
+    if name in queue.in_doubt and state.name != "failed":
+        told = f"SLURM does not answer ({queue.silent})" if queue.silent else "SLURM does not show its job yet"
+        return State("unknown", f"was being submitted; {told}")
     if name not in queue.submitted or state.name == "failed":
         return state
     if queue.silent:
         return State("unknown", f"submitted as {queue.submitted[name]}; SLURM does not answer")
     os.listdir(run.folder)  # makes a network file system look again, before we say that there is no record
     state = _on_disk(run, queue)
-    return _ended(run, queue.submitted[name]) if state.name in ("absent", "partial") else state
+    if state.name not in ("absent", "partial"):
+        return state
+    ended = queue.ended.get(name)
+    if ended is not None and ended.state in LEAVES_A_WORD and ended.seconds_since_end < ENDING_SECONDS:
+        return State("running", "ending")
+    return _ended(run, queue.submitted[name])
 
 
 def _on_disk(run: PlannedRun, queue: Queue) -> State:

@@ -6,7 +6,6 @@ import argparse
 import logging
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,18 +23,23 @@ from benchmark.options import ConfigError
 from benchmark.plan import PlannedRun, counts_of, make_plan, plan_table, write_plan
 from benchmark.queued import look
 from benchmark.slots import Slots
-from benchmark.slurm import submit_slurm
+from benchmark.slurm import Sent, recover, submit_slurm
+from benchmark.slurmcall import call, unused_options
+from benchmark.snapshot import SnapshotError
 from benchmark.standing import is_refused, with_states
 from benchmark.status import status_table, watch
 from benchmark.sweepfile import read_sweep
 
 WIDTH = 500
 """Columns of what is printed to no terminal: a run stays on one line, for grep."""
-EXIT_FAILED, EXIT_USAGE = 1, 2
+EXIT_FAILED, EXIT_USAGE, EXIT_LEFT = 1, 2, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0, 1 if a run failed or cannot be read, 2 for a mistake in the input."""
+    """The command; returns its exit code.
+
+    0; 1 if a run failed or cannot be read; 2 for a mistake in the input; 3 if SLURM took only some of the runs.
+    """
     words = sys.argv[1:] if arguments is None else list(arguments)
     console = Console(stderr=True)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -43,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words[:1] == ["doctor"]:
             return doctor.main(words[1:], Console(width=None if sys.stdout.isatty() else WIDTH))
         return _sweep(_parser().parse_intermixed_args(words), console)
-    except (ConfigError, HeldError) as error:
+    except (ConfigError, HeldError, SnapshotError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
     except KeyboardInterrupt:
@@ -59,8 +63,11 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
     if options.dry_run or options.status or options.watch or options.cancel:
         return _look(options, plan, folder)
     cluster = options.cluster or _default_cluster()
-    slots = Slots(options.jobs)
+    slots, sent = Slots(options.jobs), Sent()
     with lease(folder / "sweep.lock", wait_seconds=60):  # two sweeps at once submit one after the other
+        if cluster == "slurm":
+            for line in recover(folder):
+                console.print(line, markup=False, soft_wrap=True)
         queue = look(plan)
         runs = with_states(plan, queue)
         todo = _to_do(runs, options.retry)
@@ -74,17 +81,27 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
             )
         _print_estimate(todo, options.results, console)
         if cluster == "slurm" and todo:
-            ids = submit_slurm(todo, folder)
-            console.print(
-                f"submitted {len(ids)} runs as {shortened(ids)}; see --status or --watch", soft_wrap=True
-            )
+            _report(sent := submit_slurm(todo, folder), console)
     if cluster != "slurm" and todo:
         with at_work(folder):
             if cluster == "inline":
                 run_inline(todo, console, options.fail_fast)
             else:
                 LocalQueue(todo, slots, options.fail_fast, console).work()
-    return _conclude(plan, console)
+    return _conclude(plan, console) or (EXIT_LEFT if sent.left else 0)
+
+
+def _report(sent: Sent, console: Console) -> None:
+    """What SLURM took, and what it did not."""
+    if sent.ids:
+        said = f"submitted {len(sent.ids)} runs as {shortened(sent.ids)}; see --status or --watch"
+        console.print(said, soft_wrap=True)
+    if sent.left:
+        said = f"SLURM takes no more for now ({sent.reason}): {sent.left} runs remain; later, the same command"
+        console.print(f"{said} submits them", style="yellow", markup=False, soft_wrap=True)
+    if ignored := unused_options():
+        said = f"not used: {', '.join(ignored)}; say it in the sweep's launch section or a profile"
+        console.print(said, style="yellow", markup=False, soft_wrap=True)
 
 
 def _look(options: argparse.Namespace, plan: Sequence[PlannedRun], folder: Path) -> int:
@@ -114,7 +131,7 @@ def _default_cluster() -> str:
     """SLURM where its controller answers, this machine where there is no SLURM; raises ConfigError in between."""
     if shutil.which("sbatch") is None:
         return "local"
-    if subprocess.run(["sinfo", "-h"], capture_output=True, timeout=60).returncode != 0:
+    if call(["sinfo", "-h"]).code != 0:
         raise ConfigError(
             "SLURM is installed here but does not answer (sinfo); choose with --cluster slurm or local"
         )

@@ -85,7 +85,7 @@ def test_what_a_profile_says_reaches_slurm(write_sweep: WriteSweep) -> None:
     assert call(path, "--cluster", "slurm", "--profile", profile(path)) == 0
     (job_id,) = jobs(path)
     assert "Comment=from-a-profile" in slurm_says("scontrol", "show", "job", job_id)
-    scripts = [p.read_text() for p in path.parent.glob("results/tiny/job/*.sh")]
+    scripts = [p.read_text() for p in path.parent.glob("results/tiny/job/**/*.sh")]
     assert any("--quit-on-interrupt" in text for text in scripts)
     assert call(path, "--cancel") == 0
 

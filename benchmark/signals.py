@@ -18,6 +18,8 @@ TERM, ANNOUNCED = 1, 2
 """How a process was asked to stop: to end, or with time left for more than the end (USR2, USR1)."""
 WORDS = {TERM: "TERM", ANNOUNCED: "USR2 or USR1"}
 _heard: list[int] = []
+_early: list[int] = []
+"""What was heard before ``listening``."""
 
 
 class Stopped(Exception):
@@ -26,6 +28,18 @@ class Stopped(Exception):
     def __init__(self, how: int) -> None:
         super().__init__(f"stopped by {WORDS[how]}")
         self.how = how
+
+
+def hear_early() -> None:
+    """Note signals from now on, for ``listening`` to take up: by default they end a process that still imports."""
+    owner = os.getpid()
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() == owner:
+            _early.append(_how(number))
+
+    for number in ASKING:
+        signal.signal(number, note)
 
 
 @contextmanager
@@ -42,13 +56,14 @@ def listening() -> Iterator[socket.socket | None]:
 
     def note(number: int, _frame: FrameType | None) -> None:
         if os.getpid() == owner:
-            _heard.append(TERM if number == signal.SIGTERM else ANNOUNCED)
+            _heard.append(_how(number))
 
-    _heard.clear()
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     wakeup_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     before = [signal.signal(number, note) for number in ASKING]
+    _heard[:] = _early
+    _early.clear()
     try:
         yield ours
     finally:
@@ -58,6 +73,10 @@ def listening() -> Iterator[socket.socket | None]:
         _heard.clear()
         ours.close()
         theirs.close()
+
+
+def _how(number: int) -> int:
+    return TERM if number == signal.SIGTERM else ANNOUNCED
 
 
 def asked() -> int:

@@ -40,10 +40,11 @@ PAUSES = (2.0, 5.0, 10.0)
 """Seconds before further calls when SLURM's controller cannot be reached."""
 
 START = (
-    'n=0; until [ -e "$1/snapshot.json" ] && [ -e "$2" ] || [ $n -ge 60 ]; do n=$((n+1));'
+    'trap "" USR1 USR2; n=0; until [ -e "$1/snapshot.json" ] && [ -e "$2" ] || [ $n -ge 60 ]; do n=$((n+1));'
     ' ls "$1" "${2%/*}" >/dev/null 2>&1; sleep 1; done; exec "$0" -u "$1" "$2"'
 )
-"""What a rank runs: wait for the files a slow file system does not show yet, then start Python on the snapshot."""
+"""What a rank runs: wait for the files a slow file system does not show yet, then start Python on the snapshot.
+A warning that comes so early is not to end it: Python takes it up, or the next one."""
 
 
 @dataclass

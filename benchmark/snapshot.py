@@ -23,7 +23,17 @@ ROOT = Path(__file__).resolve().parent.parent
 """What this process imports the packages from."""
 PACKAGES = ("benchmark", "baselines", "analysis")
 FACTS_FILE, MAIN_FILE = "snapshot.json", "__main__.py"
-MAIN = "import sys\n\nfrom benchmark.task import main\n\nsys.exit(main(sys.argv[1:]))\n"
+MAIN = """\
+import sys
+
+from benchmark import signals
+
+signals.hear_early()  # before all else: what follows takes seconds to load
+
+from benchmark.task import main
+
+sys.exit(main(sys.argv[1:]))
+"""
 DIGITS = 12
 LEFT_BY_PYTHON = ("__pycache__", ".mypy_cache", ".ruff_cache")
 

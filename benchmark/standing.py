@@ -115,10 +115,11 @@ def _in_queue(run: PlannedRun, state: State, queue: Queue) -> State:
     state = _on_disk(run, queue)
     if state.name not in ("absent", "partial"):
         return state
-    ended = queue.ended.get(name)
-    if ended is not None and ended.state in LEAVES_A_WORD and ended.seconds_since_end < ENDING_SECONDS:
+    ended, job_id = queue.ended.get(name), queue.submitted[name]
+    may_show_late = ended is not None and ended.state in LEAVES_A_WORD and ended.seconds_since_end < ENDING_SECONDS
+    if may_show_late and not _told_by(_tail(log_of(run, job_id))):
         return State("running", "ending")
-    return _ended(run, queue.submitted[name])
+    return _ended(run, job_id)
 
 
 def _on_disk(run: PlannedRun, queue: Queue) -> State:
@@ -154,7 +155,7 @@ def _ended(run: PlannedRun, job_id: str) -> State:
     log, attempts = log_of(run, job_id), attempts_of(run.folder)
     last = attempts[-1] if attempts else None
     words = _tail(log)
-    ending = next((said for pattern, said in ENDINGS.items() if re.search(pattern, words)), "")
+    ending = _told_by(words)
     if not ending or ending.startswith("killed (SIGKILL)"):  # SLURM may know better
         ending = _slurms_word(job_id) or ending
     if ending == NO_MEMORY:
@@ -200,6 +201,11 @@ def _tail(log: Path | None) -> str:
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - TAIL_BYTES))
         return file.read().decode(errors="replace").rpartition(ATTEMPT_MARK)[2]
+
+
+def _told_by(words: str) -> str:
+    """How a run ended, by the words of its log; "" where they do not tell."""
+    return next((said for pattern, said in ENDINGS.items() if re.search(pattern, words)), "")
 
 
 def _slurms_word(job_id: str) -> str:

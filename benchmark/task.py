@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark import snapshot, submissions
@@ -17,8 +17,6 @@ from benchmark.state import write_error
 
 VISIBLE_SECONDS = 60.0
 """How long a slow file system may take to show on a node what was written before the submission."""
-MOST_RESTARTS = 100
-"""A job that was requeued so often is not requeued again by itself."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -38,21 +36,8 @@ def main(words: Sequence[str]) -> int:
             write_error(folder, error)
         raise
     os.environ["SUBMITIT_FOLDER"] = str(path.parents[1])
-    _with_signals(job.Job(str(folder)))
+    job.Job(str(folder))()
     return 0
-
-
-def _with_signals(work: Callable[[], object]) -> None:
-    """Run it as submitit does: USR2 has the job requeued, TERM and CONT are noted."""
-    from submitit import JobEnvironment
-    from submitit.core.utils import DelayedSubmission
-
-    environment = JobEnvironment()
-    delayed = DelayedSubmission(work)
-    left = MOST_RESTARTS - int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-    delayed.set_timeout(0, left)  # 0 minutes: whatever ends an attempt, it counts
-    environment._handle_signals(environment.paths, delayed)
-    delayed.result()
 
 
 def _wait_for(path: Path) -> None:

@@ -1,7 +1,8 @@
 """Seconds and memory of the methods that use embeddings, beside a plain version of their paper's steps.
 
-    python perf/baselines.py                          # 500,000 x 512, then the slope to 1 M
-    python perf/baselines.py --samples 100000 --only semdedup
+    python perf/baselines.py                          # 500,000 x 512, then the slope to 2 M: hours on two cores
+    python perf/baselines.py --only semdedup --factor 4
+    python perf/baselines.py --only neg_clip_loss --no-slope --no-plain
 
 Each measurement is a process of its own, so that peaks do not mix. The embeddings are random vectors of length 1,
 float16, in clusters, with one in ten a near-copy of another; one in two captions is its image's vector with noise.
@@ -117,7 +118,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, default=500_000)
     parser.add_argument("--only", help="methods whose name opens with this")
-    parser.add_argument("--no-slope", action="store_true", help="leave out twice the samples")
+    parser.add_argument("--no-slope", action="store_true", help="leave out the larger pool")
+    parser.add_argument("--factor", type=int, default=4, help="how much larger it is (4)")
+    parser.add_argument("--no-plain", action="store_true", help="leave out the plain versions")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -125,10 +128,10 @@ def main() -> None:
         child(options.child, options.folder)
         return
     names = [n for n in METHODS if n.startswith(options.only or "")]
-    names = [name for n in names for name in ((n, f"plain {n}") if n in PLAIN else (n,))]
+    names = [name for n in names for name in ((n, f"plain {n}") if n in PLAIN and not options.no_plain else (n,))]
     if not names:
         parser.error(f"no method opens with '{options.only}' (known: {'; '.join(METHODS)})")
-    sizes = [options.samples] if options.no_slope else [options.samples, 2 * options.samples]
+    sizes = [options.samples] if options.no_slope else [options.samples, options.factor * options.samples]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for samples in sizes:
         with tempfile.TemporaryDirectory() as name:

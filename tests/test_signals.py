@@ -8,6 +8,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +124,19 @@ def test_signals_to_all_processes_of_a_job_leave_the_workers_and_one_checkpoint(
     pids = json.loads((run.folder / "workers.json").read_text())
     assert len(pids) == 2
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_a_signal_that_comes_while_the_process_still_loads_is_taken_up() -> None:
+    code = """
+import os, signal
+from benchmark import signals
+signals.hear_early()
+os.kill(os.getpid(), signal.SIGUSR2)
+with signals.listening():
+    print(signals.asked() == signals.ANNOUNCED)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
 def test_ranks_stop_at_the_same_step_whichever_of_them_was_asked(planned: Plan) -> None:

@@ -190,7 +190,7 @@ def test_a_run_goes_on_over_its_time_limit_and_its_two_ranks_have_their_cores(wr
     first = works(run)
     step = says("scontrol", "show", "step", f"{job_id}.0")  # F25
     assert "CPUs=2 Tasks=2" in " ".join(step.split())
-    assert "--cpus-per-task=1" in "".join(p.read_text() for p in run.folder.parent.glob("job/*.sh"))
+    assert "--cpus-per-task=1" in "".join(p.read_text() for p in run.folder.parent.glob("job/submissions/*.sh"))
     goes_back(run, job_id, 75)
     (ended,) = attempts_of(run.folder)
     assert ended.why == "stopped by USR2 or USR1"  # F1, and F27: both ranks stopped at one step

@@ -97,7 +97,8 @@ class _Judge:
         if mean is None:
             return nothing(part)
         low, high = self.claim.within
-        told = f"{percent(mean.mean)} % pruned{seeds_text(mean, percent)}; claimed: {percent(low)} to {percent(high)} %"
+        claimed = f"claimed: {percent(low)} to {percent(high)} %"
+        told = f"{percent(mean.mean)} % pruned{seeds_text(mean, percent)}; {claimed}"
         return finding_of(inside(mean, (low, high), self.registry.minimum_seeds), part, mean, told)
 
     def _same(self) -> Finding:
@@ -185,8 +186,7 @@ class _Judge:
         )
 
     def _against(self, rival: str) -> Part:
-        part, unequal = Part(rival), []
-        tolerance = self.registry.budget_tolerance
+        part, unequal = Part(rival), list[str]()
         for c in self.configurations:
             if self.claim.test == "coresets_above_each":
                 values, rows = c.coresets_against(rival, self.by_name)
@@ -197,13 +197,14 @@ class _Judge:
             if own is None or other is None:
                 continue
             part.add(c, c.differences(own, other), [own, other])
-            gap = pruned_share(other.runs) - pruned_share(own.runs)
-            if abs(gap) > tolerance:
-                part.is_fair = False
-                told = f"{other.method} pruned {percent(pruned_share(other.runs))} %"
-                part.notes.append(
-                    f"unequal budgets: {told}, {self.claim.method} {percent(pruned_share(own.runs))} %"
-                )
+            shares = pruned_share(own.runs), pruned_share(other.runs)
+            if abs(shares[0] - shares[1]) > self.registry.budget_tolerance:
+                told = f"{other.method} pruned {percent(shares[1])} %, {self.claim.method} {percent(shares[0])} %"
+                unequal.append(told)
+        if unequal:
+            part.is_fair = False
+            count = f" in {len(unequal)} configurations" if len(unequal) > 1 else ""
+            part.notes.append(f"unequal budgets{count}: {unequal[0]}")
         return part
 
     def _to_full(self, is_relative: bool = False) -> Part:

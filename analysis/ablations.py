@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from analysis.methods import CONTROL, FULL, SCAN, changed_options, is_published_scan, pruner_of, subject_of
+from analysis.methods import (
+    CONTROL,
+    FULL,
+    SCAN,
+    changed_options,
+    counted,
+    is_published_scan,
+    pruner_of,
+    subject_of,
+)
 from analysis.papercells import TASK_WORDS, pruned_share, value_cell
 from analysis.papertable import PaperCell, PaperRow, PaperTable
 from analysis.rows import Column, Row
@@ -47,13 +56,14 @@ def _table(block: Block, columns: Sequence[Column]) -> PaperTable | None:
 
 
 def _row(row: Row, group: str, columns: Sequence[Column], reference: Row | None, label: str) -> PaperRow:
-    seen = spread(run.record["training"]["samples_seen"] for run in row.runs)
+    runs = counted(row.runs)
+    seen = spread(run.record["training"]["samples_seen"] for run in runs)
     assert seen is not None, "only methods with runs stand here"
     pruned = pruned_share(row.runs)
     count = f"(n = {seen.n})"
     cells = [
-        PaperCell((f"{percent(pruned)} {count}",), runs=row.runs, facts={"n": seen.n, "mean": pruned}),
-        PaperCell((f"{whole(seen.mean)} {count}",), runs=row.runs, facts={"n": seen.n, "mean": seen.mean}),
+        PaperCell((f"{percent(pruned)} {count}",), runs=runs, facts={"n": seen.n, "mean": pruned}),
+        PaperCell((f"{whole(seen.mean)} {count}",), runs=runs, facts={"n": seen.n, "mean": seen.mean}),
     ]
     for column in columns:
         base = reference.values.get(column) if reference else None

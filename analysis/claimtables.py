@@ -27,25 +27,32 @@ PUBLISHED_TOLD = (
 )
 
 
-def claims_table(judged: Sequence[Judged]) -> PaperTable:
-    """A row a claim: what the paper says, and both verdicts with what they rest on."""
+def claims_table(judged: Sequence[Judged], is_brief: bool = False) -> PaperTable:
+    """A row a claim: what the paper says, and both verdicts with what they rest on; in brief, the first figure."""
     rows = [
         PaperRow(
             one.claim.claim,
-            (PaperCell((one.claim.paper, one.claim.where)), _cell(one.at_paper), _cell(one.here)),
+            (
+                PaperCell((one.claim.paper, one.claim.where)),
+                _cell(one.at_paper, is_brief),
+                _cell(one.here, is_brief),
+            ),
             (f"{one.claim.id}, {one.claim.kind}",),
         )
         for one in judged
     ]
     heads = (("the paper",), ("at the paper's scale",), ("at the scale of these records",))
-    return PaperTable("claims", "Claims and verdicts", "claim", heads, tuple(rows))
+    return PaperTable("claims", "Claims and verdicts", "claim", heads, tuple(rows), is_text=True)
 
 
 def coverage(found: Finding) -> str:
     return f"{len(found.covered)} of {found.of} configurations"
 
 
-def _cell(found: Finding) -> PaperCell:
+def _cell(found: Finding, is_brief: bool) -> PaperCell:
+    if is_brief:
+        seeds = f", n = {found.n}" if found.n else ""
+        return PaperCell((found.verdict, *found.told[:1], coverage(found) + seeds), runs=found.runs)
     gaps = [f"missing: {gap.what}" for gap in found.gaps]
     return PaperCell((found.verdict, *found.told, coverage(found), *gaps), runs=found.runs)
 
@@ -57,7 +64,7 @@ def published_table(paper: str, numbers: Iterable[Published]) -> PaperTable:
     ]
     heads = (("published",), ("setting",), ("place",), ("source",))
     return PaperTable(
-        "published", f"Published numbers: {paper}", "what", heads, tuple(rows), PUBLISHED_TOLD, is_published=True
+        "published", f"Published numbers: {paper}", "what", heads, tuple(rows), PUBLISHED_TOLD, True, True
     )
 
 

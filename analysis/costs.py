@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.load import Run
-from analysis.methods import FULL
+from analysis.methods import FULL, counted
 from analysis.papertable import PaperCell, PaperRow, PaperTable
 from analysis.rows import Row
 from analysis.shown import seconds, whole
@@ -114,7 +114,7 @@ def _table(block: Block, device: str, ranks: int, energy: Energy) -> PaperTable:
 
 
 def _on(row: Row, device: str, ranks: int) -> list[Run]:
-    return [run for run in row.runs if (run.record["device"], run.record["num_ranks"]) == (device, ranks)]
+    return list(counted(r for r in row.runs if (r.record["device"], r.record["num_ranks"]) == (device, ranks)))
 
 
 def _counted(

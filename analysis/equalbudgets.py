@@ -46,8 +46,9 @@ def coreset_tables(headed: Sequence[tuple[Block, list[Column]]], by_name: Mappin
     tables = []
     for block, columns in headed:
         found = static_budgets(block, by_name)
-        if any(len(budget.rows) > 1 for budget in found):
-            tables += [_table(block, column, found) for column in columns]
+        for column in columns:
+            if any(sum(bool(row.values.get(column)) for row in budget.rows.values()) > 1 for budget in found):
+                tables.append(_table(block, column, found))
     return tables
 
 

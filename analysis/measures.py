@@ -9,7 +9,16 @@ from functools import cached_property
 from analysis.claimfile import Registry
 from analysis.equalbudgets import static_budgets
 from analysis.load import Run
-from analysis.methods import FULL, SCAN, coreset_source, is_published_scan, is_scan_coreset, is_variant, pruner_of
+from analysis.methods import (
+    FULL,
+    SCAN,
+    coreset_source,
+    counted,
+    is_published_scan,
+    is_scan_coreset,
+    is_variant,
+    pruner_of,
+)
 from analysis.papercells import TASK_WORDS, pruned_share
 from analysis.rows import Column, Row
 from analysis.statistics import BySeed, paired_differences
@@ -85,9 +94,9 @@ class Configuration:
     def overhead(self, row: Row) -> BySeed:
         """seed -> (ratio of seconds / ratio of samples seen) - 1, against full data on the same device."""
         full = self.row(FULL)
-        base = {_machine(run): run.record["training"] for run in full.runs} if full else {}
+        base = {_machine(run): run.record["training"] for run in counted(full.runs)} if full else {}
         found = {}
-        for run in row.runs:
+        for run in counted(row.runs):
             own, other = run.record["training"], base.get(_machine(run))
             if other and other["seconds"] > 0 and other["samples_seen"] > 0 and own["samples_seen"] > 0:
                 samples = own["samples_seen"] / other["samples_seen"]
@@ -120,7 +129,7 @@ def mean_by_seed(parts: Sequence[BySeed]) -> BySeed:
 def runs_of(rows: Iterable[Row], seeds: Iterable[int]) -> list[Run]:
     """Each run once."""
     kept = set(seeds)
-    found = {run.folder: run for row in rows for run in row.runs if run.record["seed"] in kept}
+    found = {run.folder: run for row in rows for run in counted(row.runs) if run.record["seed"] in kept}
     return list(found.values())
 
 

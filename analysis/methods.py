@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from analysis.load import Run
@@ -48,6 +48,11 @@ def pruner_of(run: Run) -> tuple[str, Mapping[str, Any]]:
         options = pruner.get("options")
         return pruner["name"], options if isinstance(options, Mapping) else {}
     return run.record["method"], {}
+
+
+def counted(runs: Iterable[Run]) -> tuple[Run, ...]:
+    """Of a seed that was run twice, the run that counts: the last, as in ``analysis.rows``."""
+    return tuple({run.record["seed"]: run for run in runs}.values())
 
 
 def is_static(name: str) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from analysis.load import Run
+from analysis.methods import counted
 from analysis.papertable import PaperCell
 from analysis.shown import percent, points
 from analysis.statistics import BySeed, Difference, Interval, best_of, paired, spread
@@ -69,7 +70,7 @@ def value_cell(
         "n": over.n if over else 0, "mean": over and over.mean, "sd": over and over.sd,
         **difference_facts(delta),
     }  # fmt: skip
-    used = tuple(run for run in runs if run.record["seed"] in values)
+    used = tuple(run for run in counted(runs) if run.record["seed"] in values)
     return PaperCell(tuple(lines), is_best, over is None, used, facts)
 
 
@@ -83,7 +84,7 @@ def difference_facts(delta: Difference | None) -> dict[str, Any]:
 
 def pruned_share(runs: Iterable[Run]) -> float:
     """Mean measured pruned share; 0 without runs."""
-    rates = [run.record["training"]["pruning_rate"] for run in runs]
+    rates = [run.record["training"]["pruning_rate"] for run in counted(runs)]
     return sum(rates) / len(rates) if rates else 0.0
 
 

@@ -12,8 +12,10 @@ import pandas as pd
 from analysis.formats import escape_latex, escape_markdown
 from analysis.load import Run
 
-LATEX_COLUMNS = 5
+LATEX_COLUMNS = 4
 """Beside the first one; more are continued in another table."""
+LATEX_LINES = 44
+"""Lines of a page's table; more rows are continued in another one."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class PaperTable:
     notes: tuple[str, ...] = ()
     is_published: bool = False
     """Numbers of the paper, none of ours."""
+    is_text: bool = False
+    """Cells are words, set to the left in LaTeX."""
 
 
 def markdown_of(tables: Iterable[PaperTable], title: str, told: Sequence[str]) -> str:
@@ -79,46 +83,70 @@ def _pipes(cells: Sequence[str], escape: bool = False) -> str:
 
 
 def latex_of(tables: Iterable[PaperTable], told: Sequence[str]) -> str:
-    """``table`` environments, as many a table as its columns need to be read on a page."""
+    """``table`` environments, as many a table as its columns and rows need to be read on a page."""
     head = [r"% \usepackage{booktabs,graphicx} and, for names in other scripts, a Unicode engine"]
     head += [f"% {' '.join(line.split())}" for line in told]
-    parts = [
-        _latex_table(table, start)
-        for table in tables
-        for start in range(0, max(len(table.heads), 1), LATEX_COLUMNS)
-    ]
+    parts = []
+    for table in tables:
+        for start in range(0, max(len(table.heads), 1), LATEX_COLUMNS):
+            shown = slice(start, start + LATEX_COLUMNS)
+            pages = _pages(table.rows, shown, len(table.heads[shown]) > 2)
+            parts += [_latex_table(table, shown, rows, start + i > 0) for i, rows in enumerate(pages)]
     return "\n\n".join(["\n".join(head), *parts]) + "\n"
 
 
-def _latex_table(table: PaperTable, start: int) -> str:
-    shown = slice(start, start + LATEX_COLUMNS)
-    heads = [_stack("b", "r", lines) for lines in table.heads[shown]]
+def _pages(rows: Sequence[PaperRow], shown: slice, is_narrow: bool) -> list[list[PaperRow]]:
+    pages: list[list[PaperRow]] = [[]]
+    lines = 0
+    for row in rows:
+        cells = [(row.label, *row.notes), *(cell.lines for cell in row.cells[shown])]
+        height = max(len(_parts(cell, is_narrow)) for cell in cells) + 1
+        if pages[-1] and lines + height > LATEX_LINES:
+            pages.append([])
+            lines = 0
+        pages[-1].append(row)
+        lines += height
+    return pages
+
+
+def _latex_table(table: PaperTable, shown: slice, rows: Sequence[PaperRow], is_continued: bool) -> str:
+    side = "l" if table.is_text else "r"
+    is_narrow = len(table.heads[shown]) > 2
+    heads = [_stack("b", side, lines, is_narrow) for lines in table.heads[shown]]
     body, group, count = [], "", len(heads) + 1
-    for row in table.rows:
+    for row in rows:
         if row.group and row.group != group:
             body.append(rf"\multicolumn{{{count}}}{{l}}{{\emph{{{escape_latex(row.group)}}}}} \\")
         group = row.group
-        cells = [_stack("t", "r", cell.lines, cell.is_best) for cell in row.cells[shown]]
-        body.append(" & ".join([_stack("t", "l", (row.label, *row.notes)), *cells]) + r" \\ \addlinespace")
-    caption = ". ".join([f"{table.title}{', continued' if start else ''}", *(n.rstrip(".") for n in table.notes)])
+        cells = [_stack("t", side, cell.lines, is_narrow, cell.is_best) for cell in row.cells[shown]]
+        first = _stack("t", "l", (row.label, *row.notes), is_narrow)
+        body.append(" & ".join([first, *cells]) + r" \\ \addlinespace")
+    caption = ". ".join(
+        [f"{table.title}{', continued' if is_continued else ''}", *(n.rstrip(".") for n in table.notes)]
+    )
     lines = [
-        r"\begin{table}[htbp]", r"\centering", rf"\caption{{{escape_latex(caption)}.}}",
+        r"\begin{table}[p]", r"\centering\small", rf"\caption{{{escape_latex(caption)}.}}",
         r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{l{'r' * len(heads)}}}", r"\toprule",
+        rf"\begin{{tabular}}{{l{side * len(heads)}}}", r"\toprule",
         " & ".join([escape_latex(table.first), *heads]) + r" \\", r"\midrule", *body, r"\bottomrule",
         r"\end{tabular}}", r"\end{table}",
     ]  # fmt: skip
     return "\n".join(lines)
 
 
-def _stack(place: str, side: str, lines: Sequence[str], is_bold: bool = False) -> str:
-    """Lines over each other; an interval gets its own, and long words of a sentence are broken."""
-    narrow = [part for line in lines for piece in re.split(r" (?=\[)", line) for part in _wrapped(piece)]
-    told = [escape_latex(part) for part in narrow] or [""]
+def _stack(place: str, side: str, lines: Sequence[str], is_narrow: bool, is_bold: bool = False) -> str:
+    """Lines over each other."""
+    told = [escape_latex(part) for part in _parts(lines, is_narrow)] or [""]
     if is_bold:
         told[0] = rf"\textbf{{{told[0]}}}"
     rows = r"\\".join(f"{{{part}}}" for part in told)
     return rf"\begin{{tabular}}[{place}]{{@{{}}{side}@{{}}}}{rows}\end{{tabular}}"
+
+
+def _parts(lines: Sequence[str], is_narrow: bool) -> list[str]:
+    """Sentences are broken; in a table of many columns an interval gets a line of its own."""
+    pieces = [piece for line in lines for piece in (re.split(r" (?=\[)", line) if is_narrow else [line])]
+    return [part for piece in pieces for part in _wrapped(piece)]
 
 
 def _wrapped(text: str, width: int = 44) -> list[str]:

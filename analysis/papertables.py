@@ -9,7 +9,7 @@ from analysis.ablations import ablation_tables
 from analysis.costs import Energy, cost_tables
 from analysis.equalbudgets import coreset_tables
 from analysis.load import Run
-from analysis.methods import FULL, is_variant
+from analysis.methods import FULL, counted, is_variant
 from analysis.papercells import (
     HEADLINES,
     TASK_WORDS,
@@ -92,7 +92,9 @@ def _main_table(panel: _Panel, blocks: Sequence[Block], places: dict[str, int]) 
     methods = {m for rows in by_block for m, row in rows.items() if row.values.get(panel.column)}
     if not methods:
         return None
-    pruned = {m: pruned_share(run for rows in by_block if m in rows for run in rows[m].runs) for m in methods}
+    pruned = {
+        m: _mean([pruned_share(rows[m].runs) for rows in by_block if m in rows and rows[m].runs]) for m in methods
+    }
     classes = budgets({m: share for m, share in pruned.items() if m != FULL})
     order = sorted(methods, key=lambda m: (m != FULL, classes.get(m, -1), places[m]))
     columns = [_column(panel.column, rows, order) for rows in by_block]
@@ -116,6 +118,10 @@ def _main_table(panel: _Panel, blocks: Sequence[Block], places: dict[str, int]) 
 
 def _options_note(column: Column) -> str:
     return "" if column.options == "{}" else f", options {column.options}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _methods(block: Block) -> list[str]:
@@ -164,7 +170,7 @@ def _average(column: Column, by_block: Sequence[dict[str, Row]], method: str) ->
             found = paired_differences(rows[method].values.get(column, {}), rows[FULL].values.get(column, {}))
             if found:
                 strata.append(found)
-                runs += [run for run in rows[method].runs if run.record["seed"] in found]
+                runs += [run for run in counted(rows[method].runs) if run.record["seed"] in found]
     told = f"{len(strata)} of {len(by_block)} configurations"
     mean = averaged(strata)
     if mean is None:

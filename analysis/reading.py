@@ -44,11 +44,11 @@ class Reading:
 
     def write(self, tables: Path) -> None:
         """Markdown, LaTeX and CSV of everything, into the folder of tables; the page adds the HTML."""
-        verdicts = claims_table(self.judged)
+        verdicts, brief = claims_table(self.judged), claims_table(self.judged, is_brief=True)
         write_text(tables / "paper.md", markdown_of(self.tables, "Paper tables", self.tables_told))
         write_text(tables / "paper.tex", latex_of(self.tables, self.tables_told))
         write_text(tables / "claims.md", markdown_of([verdicts, self.published], "Claims", self.claims_told))
-        write_text(tables / "claims.tex", latex_of([verdicts, self.published], self.claims_told))
+        write_text(tables / "claims.tex", latex_of([brief, self.published], self.claims_told))
         write_text(tables / "checklist.md", checklist_markdown(self.sections))
         for name, frame in (("paper", frame_of(self.tables)), ("claims", claims_frame(self.judged))):
             write_text(tables / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))

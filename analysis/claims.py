@@ -19,6 +19,7 @@ from analysis.statistics import BySeed, averaged
 from analysis.tables import Block
 from analysis.verdicts import (
     DIRECTION,
+    NOT_SUPPORTED,
     NOT_TESTABLE,
     SAME_LEVEL,
     SUPPORTED,
@@ -159,7 +160,8 @@ class _Judge:
                 verdicts.append(DIRECTION)
                 continue
             verdict = above(mean, self.registry.minimum_seeds)
-            verdicts.append(verdict if part.is_fair else unsettled(verdict))
+            helped = {SUPPORTED: part.rival_saw_fewer, NOT_SUPPORTED: part.rival_saw_more}.get(verdict, False)
+            verdicts.append(unsettled(verdict) if helped else verdict)
             interval = seeds_text(mean, points, round(100 * level, 2))
             note = "".join(f"; {note}" for note in part.notes)
             told.append(f"against {part.name}: {points(mean.mean)} points{interval}, {verdicts[-1]}{note}")
@@ -198,11 +200,12 @@ class _Judge:
                 continue
             part.add(c, c.differences(own, other), [own, other])
             shares = pruned_share(own.runs), pruned_share(other.runs)
-            if abs(shares[0] - shares[1]) > self.registry.budget_tolerance:
+            if abs(shares[0] - shares[1]) > self.registry.budget_tolerance + 1e-9:
+                part.rival_saw_fewer |= shares[1] > shares[0]
+                part.rival_saw_more |= shares[1] < shares[0]
                 told = f"{other.method} pruned {percent(shares[1])} %, {self.claim.method} {percent(shares[0])} %"
                 unequal.append(told)
         if unequal:
-            part.is_fair = False
             count = f" in {len(unequal)} configurations" if len(unequal) > 1 else ""
             part.notes.append(f"unequal budgets{count}: {unequal[0]}")
         return part

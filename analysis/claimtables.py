@@ -41,7 +41,7 @@ def claims_table(judged: Sequence[Judged], is_brief: bool = False) -> PaperTable
         )
         for one in judged
     ]
-    heads = (("the paper",), ("at the paper's scale",), ("at the scale of these records",))
+    heads = (("the paper",), ("at the paper's scale",), ("at the scale of these records", "a scaled-down form"))
     return PaperTable("claims", "Claims and verdicts", "claim", heads, tuple(rows), is_text=True)
 
 

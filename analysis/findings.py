@@ -58,7 +58,10 @@ class Part:
     strata: list[BySeed] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
-    is_fair: bool = True
+    rival_saw_fewer: bool = False
+    """Samples, in a configuration at least: then being above it supports nothing."""
+    rival_saw_more: bool = False
+    """Then being below it refutes nothing."""
     notes: list[str] = field(default_factory=list)
 
     def add(self, configuration: Configuration, values: BySeed, rows: Sequence[Row]) -> None:

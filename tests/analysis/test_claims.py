@@ -117,8 +117,21 @@ SCAN = runs("scan", [0.55, 0.552, 0.549], pruned=0.3)
         (rivals(infobatch=0.5505), INCONCLUSIVE),
         (rivals(infobatch=None), DIRECTION),  # one of the paper's baselines is missing
         (rivals(pruned=0.5), DIRECTION),  # they saw fewer samples
+        (rivals(pruned=0.1), SUPPORTED),  # they saw more and are below all the same
+        (rivals(infobatch=0.7, pruned=0.1), INCONCLUSIVE),  # it saw more samples
+        (rivals(infobatch=0.7, pruned=0.325), NOT_SUPPORTED),  # 2.5 points apart are one budget
     ],
-    ids=["above all", "below one", "close", "a little below", "one missing", "unequal budgets"],
+    ids=[
+        "above all",
+        "below one",
+        "close",
+        "a little below",
+        "one missing",
+        "they saw fewer",
+        "they saw more",
+        "one above saw more",
+        "at the tolerance",
+    ],
 )
 def test_above_each_baseline_at_one_budget(others: list[dict[str, Any]], verdict: str, results: Path) -> None:
     assert here(results, "above-baselines", *SCAN, *others).verdict == verdict

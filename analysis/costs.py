@@ -85,6 +85,8 @@ def _table(block: Block, device: str, ranks: int, energy: Energy) -> PaperTable:
     own = {row.method: _on(row, device, ranks) for row in block.rows}
     full = {run.record["seed"]: run.record["training"] for run in own.get(FULL, [])}
     unit = "core hours" if is_cpu(device) else "GPU hours"
+    most = max((r.record["training"]["seconds"] for runs in own.values() for r in runs), default=0.0)
+    is_small = watts is not None and most * ranks * watts < 3.6e6  # no run takes a kWh
     rows = []
     for method, runs in own.items():
         if not runs:
@@ -97,12 +99,13 @@ def _table(block: Block, device: str, ranks: int, energy: Energy) -> PaperTable:
             _with_ratio(_counted(runs, lambda r: r["training"]["seconds"], seconds), runs, full, method),
             _counted(runs, lambda r: r["training"]["pruning_seconds"], _small),
             _counted(runs, hours, _small),
-            _energy_cell(runs, watts),
+            _energy_cell(runs, watts, is_small),
         ]
         rows.append(PaperRow(method, tuple(cells)))
     heads = [
         ("pruned", "% of samples"), ("samples seen",), ("samples scored", "forward only"), ("optimiser steps",),
-        ("seconds", "training"), ("seconds", "bookkeeping"), (unit, "training"), ("energy", "kWh, estimate"),
+        ("seconds", "training"), ("seconds", "bookkeeping"), (unit, "training"), 
+        ("energy", f"{'Wh' if is_small else 'kWh'}, estimate"),
     ]  # fmt: skip
     title = f"{block.title} · cost on {device}" + (f" × {ranks}" if ranks > 1 else "")
     notes = (
@@ -128,7 +131,7 @@ def _counted(
     sd = f"sd {number(over.sd)}, " if over.sd else ""
     used = tuple(run for run in runs if run.record["seed"] in told)
     facts = {"n": over.n, "mean": over.mean, "sd": over.sd}
-    return PaperCell((f"{number(over.mean)} ({sd}n = {over.n})",), runs=used, facts=facts)
+    return PaperCell((number(over.mean), f"{sd}n = {over.n}"), runs=used, facts=facts)
 
 
 def _with_ratio(cell: PaperCell, runs: Iterable[Run], full: Mapping[int, Any], method: str) -> PaperCell:
@@ -144,14 +147,17 @@ def _with_ratio(cell: PaperCell, runs: Iterable[Run], full: Mapping[int, Any], m
     return PaperCell((*cell.lines, line), runs=cell.runs, facts={**cell.facts, "ratio": over.mean})
 
 
-def _energy_cell(runs: Sequence[Run], watts: float | None) -> PaperCell:
+def _energy_cell(runs: Sequence[Run], watts: float | None, is_small: bool) -> PaperCell:
     if watts is None:
         return PaperCell(("no estimate",))
     # watts are those of a rank's whole device, and so are its hours here: a CPU's threads are in the watts
-    return _counted(runs, lambda r: r["training"]["seconds"] * r["num_ranks"] / 3600 * watts / 1000, _small)
+    scale = watts / 3600 / (1 if is_small else 1000)
+    return _counted(runs, lambda r: r["training"]["seconds"] * r["num_ranks"] * scale, _small)
 
 
 def _small(value: float) -> str:
     if value >= 100:
         return whole(value)
-    return f"{value:.2f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
+    if value >= 0.1 or value == 0:
+        return f"{value:.2f}"
+    return f"{value:.2g}" if value >= 1e-4 else "< 0.0001"

@@ -61,7 +61,10 @@ def _claims(judged: Sequence[Judged]) -> tuple[Item, ...]:
         for one in judged
     )
     return (
-        Item("Does each claim have a test whose rule was written beforehand? Which verdict has it?", verdicts),
+        Item(
+            "Does each claim have a test with a written rule (analysis/claims.yaml)? Which verdict has it?",
+            verdicts,
+        ),
         Item("Are the limitations told: scale, assumptions, what was not tested?"),
         Item("Are departures from the paper told?", ("listed in the report under Departures, from the source",)),
     )

@@ -104,7 +104,7 @@ def _table(block: Block, device: str, ranks: int, energy: Energy) -> PaperTable:
         rows.append(PaperRow(method, tuple(cells)))
     heads = [
         ("pruned", "% of samples"), ("samples seen",), ("samples scored", "forward only"), ("optimiser steps",),
-        ("seconds", "training"), ("seconds", "bookkeeping"), (unit, "training"), 
+        ("seconds", "training"), ("seconds", "bookkeeping"), (unit, "training"),
         ("energy", f"{'Wh' if is_small else 'kWh'}, estimate"),
     ]  # fmt: skip
     title = f"{block.title} · cost on {device}" + (f" × {ranks}" if ranks > 1 else "")

@@ -16,8 +16,8 @@ from analysis.truth import AT_RANDOM, SHARES, TOLD, kinds_of, truth_cells, truth
 
 LEGEND = (
     "Means over seeds in percent; sd is the sample standard deviation over seeds (ddof 1), n the number of seeds.",
-    "Δ is the paired difference to full over common seeds in percentage points, with its 95 % t interval"
-    " over seeds where n is at least 2.",
+    "Δ is the paired difference to full over common seeds in percentage points, with its 95 % interval over seeds:"
+    " none for one seed, a t interval for 2 to 4, a bootstrap (expanded percentiles) from 5 on.",
     '"over test items" is the 95 % interval of one run over its test items; it says nothing about seeds.',
     "A best value is bold only where a paired t test (at least 3 common seeds, Bonferroni) puts it above"
     " every other method; full takes no part.",
@@ -27,7 +27,7 @@ LATEX_COLUMNS = 5
 
 CAPTION = (
     "Mean over seeds in percent, with sd and number of seeds n; Δ: paired difference to full over common seeds"
-    " in percentage points, with its 95 % t interval over seeds."
+    " in percentage points, with its 95 % interval over seeds (t for n from 2 to 4, bootstrap from 5 on)."
 )
 
 _MARKDOWN = str.maketrans({c: f"\\{c}" for c in "\\|*`"} | {"<": "&lt;", ">": "&gt;", "\n": " "})

@@ -18,11 +18,12 @@ from analysis.departures import Departure
 from analysis.foreign import HEADS, NOTE, foreign_rows
 from analysis.formats import LEGEND
 from analysis.load import Results, Run
+from analysis.reading import Reading
 from analysis.shown import code_version, facts, heads, row_cells, row_notes
 from analysis.style import Drawing
 from analysis.tables import Block
 from analysis.truth import TOLD, kinds_of, truth_cells, truth_heads, truth_rows
-from benchmark.record import RECORD_FILE
+from benchmark.record import CONFIG_FILE, RECORD_FILE
 
 
 class Page:
@@ -37,12 +38,20 @@ class Page:
             undefined=jinja2.StrictUndefined,
         )
         self._jinja.filters["tight"] = _tight
+        self._jinja.globals["anchor"] = lambda run: self._anchors[run.folder]
+        self._jinja.globals["config_of"] = self._config_of
+        self._jinja.globals["only_macros"] = False
 
     def main_tables(self) -> str:
         tables = [self._table(block, i, []) for i, block in enumerate(self.blocks)]
         return self._jinja.get_template("main_table.html").render(tables=tables, legend=LEGEND)
 
-    def render(self, figures: Sequence[Sequence[Drawing]], departures: Sequence[Departure], command: str) -> str:
+    def paper_tables(self, reading: Reading) -> str:
+        return self._jinja.get_template("paper_table.html").render(reading=reading)
+
+    def render(
+        self, figures: Sequence[Sequence[Drawing]], departures: Sequence[Departure], reading: Reading
+    ) -> str:
         """``figures`` holds a list for each block."""
         tables = [self._table(block, i, figures[i]) for i, block in enumerate(self.blocks)]
         missing = self.results.missing
@@ -65,7 +74,8 @@ class Page:
             provenance=[self._provenance(run) for run in self.results.runs],
             digest=self.results.digest,
             departures=departures,
-            command=command,
+            reading=reading,
+            command=reading.command,
         )
 
     def _table(self, block: Block, number: int, figures: Sequence[Drawing]) -> dict[str, Any]:
@@ -108,9 +118,13 @@ class Page:
             **{key: record[key] for key in ("sweep", "method", "seed", "finished")},
         }
 
-    def _href(self, run: Run) -> str:
+    def _config_of(self, run: Run) -> str:
+        """As ``_href``, of the run's resolved configuration; nothing where there is none."""
+        return self._href(run, CONFIG_FILE) if (run.folder / CONFIG_FILE).exists() else ""
+
+    def _href(self, run: Run, name: str = RECORD_FILE) -> str:
         """The record as seen from the report, or nothing where they share no folder but the root."""
-        record, out = (run.folder / RECORD_FILE).resolve(), self.out.resolve()
+        record, out = (run.folder / name).resolve(), self.out.resolve()
         try:
             common = Path(os.path.commonpath([record, out]))
         except ValueError:  # two drives

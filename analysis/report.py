@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from analysis.load import Results, load
+from benchmark.options import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.report", description="Make the report from records.")
     parser.add_argument("--results", type=Path, default=Path("results"), help="holds a folder a sweep")
     parser.add_argument("--out", type=Path, default=Path("report"), help="where index.html is put")
+    parser.add_argument("--energy", type=Path, help="YAML file of watts by device, as analysis/energy.yaml")
     parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="folder names in results; all by default")
     options = parser.parse_args(arguments)
     try:
@@ -31,26 +33,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for problem in results.problems:
         print(f"warning: {problem.where}: {problem.message}", file=sys.stderr)
     words = ["python", "-m", "analysis.report", "--results", str(options.results), "--out", str(options.out)]
-    page = make(results, options.out, shlex.join([*words, *options.sweeps]))
+    if options.energy:
+        words += ["--energy", str(options.energy)]
+    try:
+        page = make(results, options.out, shlex.join([*words, *options.sweeps]), options.energy)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(f"{len(results.runs)} records, {len(results.missing)} missing runs: {page}")
     return 0
 
 
-def make(results: Results, out: Path, command: str) -> Path:
-    """Write everything under ``out``; returns the path of the page."""
+def make(results: Results, out: Path, command: str, energy: Path | None = None) -> Path:
+    """Write everything under ``out``; returns the path of the page. ``energy``: a file of watts by device."""
     from analysis.departures import departures  # here: a wrong folder is told before plotting is loaded
     from analysis.figures import draw_block
     from analysis.foreign import foreign_frame
     from analysis.formats import latex, main_frame, markdown, truth_frame, truth_markdown, values_frame
     from analysis.page import Page
+    from analysis.reading import read
     from analysis.rows import BASELINE
     from analysis.style import looks
     from analysis.tables import build_blocks
     from benchmark.files import write_atomic, write_text
 
     blocks = build_blocks(results)
+    reading = read(results, blocks, command, energy)
     page = Page(results, blocks, out)
     tables = out / "tables"
+    reading.write(tables)
+    write_text(tables / "paper.html", page.paper_tables(reading))
     write_text(tables / "main.html", page.main_tables())
     write_text(tables / "main.md", markdown(blocks, results.missing, results.foreign))
     write_text(tables / "truth.md", truth_markdown(blocks))
@@ -67,7 +79,7 @@ def make(results: Results, out: Path, command: str) -> Path:
             path = out / "figures" / f"{figure.name}.{ending}"
             write_atomic(path, lambda file, image=image: file.write(image))  # type: ignore[misc]
     index = out / "index.html"
-    write_text(index, page.render(figures, departures(ROOT), command))
+    write_text(index, page.render(figures, departures(ROOT), reading))
     return index
 
 

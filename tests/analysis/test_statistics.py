@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from analysis.statistics import best_of, paired, spread, t_interval
+from analysis.statistics import averaged, best_of, interval, paired, spread, t_interval
 
 T_975 = {1: 12.706204736, 2: 4.302652730}
 """Student's t at 0.975 by degrees of freedom, from printed tables."""
@@ -63,3 +66,56 @@ def test_best_pays_for_the_number_of_comparisons() -> None:
     a, b = {0: 0.9, 1: 0.9, 2: 0.9}, {0: 0.6, 1: 0.4, 2: 0.2}
     assert best_of({"a": a, "b": b}) == "a"
     assert best_of({"a": a, "b": b, "c": {0: 0.1, 1: 0.11, 2: 0.1}}) is None
+
+
+def test_the_number_of_seeds_decides_the_interval() -> None:
+    assert interval([0.5]) is None
+    assert interval([]) is None
+    for few in ([0.1, 0.3], [0.1, 0.3, 0.2], [0.1, 0.3, 0.2, 0.5]):
+        assert interval(few) == pytest.approx(t_interval(few))
+    five = [0.1, 0.3, 0.2, 0.5, 0.4]
+    low, high = interval(five) or (0, 0)
+    assert (low, high) != pytest.approx(t_interval(five))
+    assert 0.1 <= low < 0.3 < high <= 0.5, "a bootstrap never leaves what was measured"
+    assert interval(five) == (low, high), "the same values give the same interval"
+
+
+def test_the_bootstrap_of_five_seeds_covers_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    found = [interval(sample) or (0, 0) for sample in rng.normal(size=(1000, 5))]
+    covered = np.mean([low <= 0 <= high for low, high in found])
+    assert 0.9 < covered < 0.97  # plain percentiles: 0.83
+
+
+def test_an_average_over_configurations_uses_seeds_that_all_have() -> None:
+    found = averaged([{0: 0.1, 1: 0.3, 2: 9.0}, {0: 0.3, 1: 0.5}])
+    assert found is not None
+    assert (found.n, found.mean) == (2, pytest.approx(0.3))
+    half = T_975[1] * 0.1  # seed by seed 0.2 and 0.4
+    assert found.ci95 == (pytest.approx(0.3 - half), pytest.approx(0.3 + half))
+    assert averaged([{0: 1.0}, {1: 1.0}]) is None
+    assert averaged([]) is None
+
+
+def test_the_bootstrap_over_configurations_draws_in_each_for_itself() -> None:
+    # seed by seed the two cancel: seeds drawn together would give an interval of no width
+    up, down = {s: 0.1 * s for s in range(6)}, {s: -0.1 * s for s in range(6)}
+    found = averaged([up, down])
+    assert found is not None
+    assert found.mean == pytest.approx(0)
+    assert found.ci95 is not None
+    assert found.ci95[1] - found.ci95[0] > 0.1
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=9), st.floats(-1, 1), st.sampled_from([0.9, 0.95, 0.99]))
+def test_intervals_hold_the_mean_move_with_the_values_and_nest(
+    values: list[float], shift: float, level: float
+) -> None:
+    low, high = interval(values, level) or (0, 0)
+    mean = float(np.mean(values))
+    assert low - 1e-9 <= mean <= high + 1e-9
+    moved = interval([value + shift for value in values], level) or (0, 0)
+    assert moved == (pytest.approx(low + shift, abs=1e-9), pytest.approx(high + shift, abs=1e-9))
+    wide = interval(values, 0.999) or (0, 0)
+    assert wide[0] <= low + 1e-12
+    assert wide[1] >= high - 1e-12

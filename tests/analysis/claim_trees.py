@@ -1,0 +1,61 @@
+"""Synthetic results for claims and paper tables: records with a pruner, a budget and a zero-shot value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from report_trees import metric, put, record
+
+from analysis.load import Results, load
+from analysis.tables import Block, build_blocks
+
+NOISE = (0.0, 0.01, -0.01, 0.005, -0.005, 0.008)
+"""What seeds share, so that only paired differences are exact."""
+
+
+def zero_shot(value: float, dataset: str = "shapes") -> dict[str, Any]:
+    return metric(value, task="zero_shot", dataset=dataset, protocol="zero_shot.v1")
+
+
+def run(
+    name: str,
+    seed: int,
+    value: float,
+    *,
+    pruned: float = 0.0,
+    options: dict[str, Any] | None = None,
+    label: str = "",
+    model: str = "vit",
+    pool: str = "shapes",
+    dataset: str = "shapes",
+    training: dict[str, Any] | None = None,
+    **changes: Any,
+) -> dict[str, Any]:
+    """A record of method ``name``, measured by zero-shot top-1."""
+    label = label or name
+    told = {"samples_seen": round(4000 * (1 - pruned)), "pruning_rate": pruned, "seconds": 200.0 * (1 - pruned)}
+    made = record(
+        label,
+        seed,
+        run=f"clip-{model}-{pool}-{label}-s{seed}-abc123",
+        model=model,
+        pool=pool,
+        metrics=[zero_shot(value, dataset)],
+        **{**changes, "training": {**told, **(training or {})}},
+    )
+    made["config"]["pruner"] = {"name": name, "options": options or {}}
+    made["config"]["model"]["name"] = model
+    return made
+
+
+def runs(name: str, values: Sequence[float], **told: Any) -> list[dict[str, Any]]:
+    """A record a value, of seeds 0, 1, …; the seeds' common noise is added."""
+    return [run(name, seed, value + NOISE[seed], **told) for seed, value in enumerate(values)]
+
+
+def read(results: Path, *records: dict[str, Any]) -> tuple[Results, list[Block]]:
+    put(results, *records)
+    found = load(results)
+    return found, build_blocks(found)

@@ -42,8 +42,14 @@ class Page:
         tables = [self._table(block, i, []) for i, block in enumerate(self.blocks)]
         return self._jinja.get_template("main_table.html").render(tables=tables, legend=LEGEND)
 
-    def render(self, figures: Sequence[Sequence[Drawing]], departures: Sequence[Departure], command: str) -> str:
-        """``figures`` holds a list for each block."""
+    def render(
+        self,
+        figures: Sequence[Sequence[Drawing]],
+        departures: Sequence[Departure],
+        command: str,
+        pruned: Mapping[str, Any],
+    ) -> str:
+        """``figures`` holds a list for each block; ``pruned`` is what ``pruned_section`` tells."""
         tables = [self._table(block, i, figures[i]) for i, block in enumerate(self.blocks)]
         missing = self.results.missing
         states = Counter(one.short_state for one in missing)
@@ -66,6 +72,7 @@ class Page:
             digest=self.results.digest,
             departures=departures,
             command=command,
+            pruned=pruned,
         )
 
     def _table(self, block: Block, number: int, figures: Sequence[Drawing]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.overlap import Member, Overlap
 from analysis.pruned import Pruning, cycles_at_random, jaccard_at_random, with_candidates
@@ -75,7 +75,7 @@ def _losses(block: Block, method: str, by_seed: Mapping[int, Pruned], prefix: st
             panel.stairs(_shares(first.histograms["all"], pruned), edges, color="#777777", linestyle=":",
                          linewidth=1.4, label=f"all, epoch {first.epoch + 1}")  # fmt: skip
         panel.set(xlabel="mean loss of both directions", ylabel="samples, % of the pool")
-        panel.yaxis.set_major_formatter(PercentFormatter(1, symbol="", decimals=None))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}"))
         finish(figure, panel, f"Losses and candidates of {method}")
         caption = (
             f"{block.title}, {method}, seed {seed}. Filled: candidates of the last preparation, epoch"
@@ -112,7 +112,7 @@ def _churn(block: Block, method: str, by_seed: Mapping[int, Pruned], prefix: str
             return None
         panel.set(xlabel="preparation, counted from 1", ylabel="Jaccard with the one before")
         panel.set(xlim=(1.5, longest + 1.5), ylim=(0, 1))
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+        panel.set_xticks(range(2, longest + 2, max(1, longest // 8)))
         finish(figure, panel, f"Candidates that stay candidates, {method}")
         caption = (
             f"{block.title}, {method}. Candidates of both preparations / of either. Thick: mean over seeds; thin:"
@@ -158,7 +158,7 @@ def _cycles(block: Block, method: str, by_seed: Mapping[int, Pruned], prefix: st
                 linestyle=(0, (1.5, 0.7)), label="" if i else "at random",
             )  # fmt: skip
         panel.set(xlabel="preparations that made it a candidate", ylabel="samples, % of the pool")
-        panel.yaxis.set_major_formatter(PercentFormatter(1, symbol="", decimals=None))
+        panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}"))
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(axis="x", visible=False)
         finish(figure, panel, f"How often samples are candidates, {method}")
@@ -204,13 +204,15 @@ def _heatmap(block: Block, budget: float, pairs: Sequence[Overlap], prefix: str)
 def _named(panel: Axes, names: Sequence[str]) -> None:
     """Names beside the rows, numbers under the columns."""
     panel.set(xticks=range(len(names)), yticks=range(len(names)))
-    panel.set_yticklabels([_wrapped(f"{i + 1}  {name}") for i, name in enumerate(names)], fontsize=8)
+    panel.set_yticklabels([_wrapped(f"{i + 1}\u00a0\u00a0{name}") for i, name in enumerate(names)], fontsize=8)
     panel.set_xticklabels([str(i + 1) for i in range(len(names))], fontsize=8)
     panel.grid(visible=False)
 
 
 def _wrapped(name: str) -> str:
-    return "\n".join(textwrap.wrap(name, 28, max_lines=2, placeholder="…", break_on_hyphens=False))
+    """Two lines at most; options on the second if they do not fit beside the name."""
+    name = name.replace("(", " (", 1) if len(name) > 26 else name
+    return "\n".join(textwrap.wrap(name, 26, max_lines=2, placeholder="…", break_on_hyphens=False))
 
 
 def _agreement(pool: str, fingerprint: str, budget: float, pairs: Sequence[Overlap]) -> Drawing:
@@ -221,7 +223,7 @@ def _agreement(pool: str, fingerprint: str, budget: float, pairs: Sequence[Overl
             own = [pair for pair in pairs if pair.kind == kind]
             if own:
                 y = [names.index(pair.one.method) + (0.12 if kind == "seeds" else -0.12) for pair in own]
-                told = {"models": "two models of one seed", "seeds": "two seeds of one model"}[kind]
+                told = {"models": "two models", "seeds": "two seeds"}[kind]
                 panel.plot(
                     [pair.kappa or 0.0 for pair in own], y, linestyle="none", marker=look.marker, markersize=5,
                     fillstyle="none", color=look.colour, label=f"{told} ({len(own)} pairs)",
@@ -233,7 +235,10 @@ def _agreement(pool: str, fingerprint: str, budget: float, pairs: Sequence[Overl
         panel.grid(axis="y", visible=False)
         finish(figure, panel, f"Two runs of a method, {_percent(budget)} kept")
         models = sorted({_model(member) for pair in pairs for member in (pair.one, pair.other)})
-        caption = f"{pool} ({fingerprint}); models: {', '.join(models)}. A mark is a pair of runs."
+        caption = (
+            f"{pool} ({fingerprint}); models: {', '.join(models)}. A mark is a pair of runs:"
+            " of two models with one seed, or of two seeds with one model."
+        )
         name = slug("agreement", pool, fingerprint[:6], f"{100 * budget:.0f}")
         return drawing(figure, name, "Agreement of a method with itself", caption)
 

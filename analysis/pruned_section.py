@@ -177,7 +177,7 @@ def _class_cells(row: ClassRow, methods: Sequence[str]) -> dict[str, Any]:
 def _signed(value: Spread | None) -> Shown:
     if value is None:
         return Shown("all alike")
-    return shown(value, lambda number: f"{number:+.2f}".replace("-", "−"))
+    return shown(value, lambda number: f"{number:.2f}".replace("-", "−"))
 
 
 def _figure(drawing: Drawing) -> dict[str, Any]:

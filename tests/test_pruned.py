@@ -24,7 +24,9 @@ from benchmark.gallery import by_loss, left_out, most_often, shown
 from benchmark.plan import PlannedRun
 from benchmark.pool import Pool, Sample, SampleError
 from benchmark.pruned import (
+    MOST_VISITS,
     PRUNED_FILE,
+    THUMBNAIL,
     ClassCount,
     Preparation,
     Pruned,
@@ -273,6 +275,29 @@ def test_the_file_reads_back_and_holds_no_pickle(tmp_path: Path, pruned: Pruned)
     assert np.array_equal(found.visits, pruned.visits)  # type: ignore[arg-type]
     write_pruned(path, dataclasses.replace(pruned, visits=None))
     assert read_pruned(path).visits is None
+
+
+def test_the_largest_file_stays_under_300_kb(tmp_path: Path, pruned: Pruned) -> None:
+    rng = np.random.default_rng(0)
+    visits = rng.binomial(32, 0.7, MOST_VISITS).astype(np.uint8)
+    losses = [(epoch, round(float(rng.random()), 4)) for epoch in range(32)]
+    shown = dataclasses.replace(
+        pruned.gallery[0], caption="".join(map(chr, rng.integers(32, 127, 200))), losses=losses
+    )
+    side = (24, THUMBNAIL, THUMBNAIL, 3)
+    write_pruned(
+        tmp_path / PRUNED_FILE,
+        dataclasses.replace(
+            pruned,
+            num_samples=MOST_VISITS,
+            epochs=32,
+            visits=visits,
+            visits_histogram=np.bincount(visits, minlength=33).tolist(),
+            gallery=[shown] * 24,
+            thumbnails=rng.integers(0, 256, side, dtype=np.uint8),
+        ),
+    )
+    assert (tmp_path / PRUNED_FILE).stat().st_size < 300_000
 
 
 def changed(path: Path, **changes: Any) -> None:

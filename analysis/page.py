@@ -50,9 +50,13 @@ class Page:
         return self._jinja.get_template("paper_table.html").render(reading=reading)
 
     def render(
-        self, figures: Sequence[Sequence[Drawing]], departures: Sequence[Departure], reading: Reading
+        self,
+        figures: Sequence[Sequence[Drawing]],
+        departures: Sequence[Departure],
+        reading: Reading,
+        pruned: Mapping[str, Any],
     ) -> str:
-        """``figures`` holds a list for each block."""
+        """``figures`` holds a list for each block; ``pruned`` is what ``pruned_section`` tells."""
         tables = [self._table(block, i, figures[i]) for i, block in enumerate(self.blocks)]
         missing = self.results.missing
         states = Counter(one.short_state for one in missing)
@@ -76,6 +80,7 @@ class Page:
             departures=departures,
             reading=reading,
             command=reading.command,
+            pruned=pruned,
         )
 
     def _table(self, block: Block, number: int, figures: Sequence[Drawing]) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def make(results: Results, out: Path, command: str, energy: Path | None = None) 
     from analysis.foreign import foreign_frame
     from analysis.formats import latex, main_frame, markdown, truth_frame, truth_markdown, values_frame
     from analysis.page import Page
+    from analysis.pruned_section import build
     from analysis.reading import read
     from analysis.rows import BASELINE
     from analysis.style import looks
@@ -60,6 +61,7 @@ def make(results: Results, out: Path, command: str, energy: Path | None = None) 
     blocks = build_blocks(results)
     reading = read(results, blocks, command, energy)
     page = Page(results, blocks, out)
+    pruned = build(results, blocks)
     tables = out / "tables"
     reading.write(tables)
     write_text(tables / "paper.html", page.paper_tables(reading))
@@ -68,18 +70,19 @@ def make(results: Results, out: Path, command: str, energy: Path | None = None) 
     write_text(tables / "truth.md", truth_markdown(blocks))
     write_text(tables / "main.tex", latex(blocks))
     frames = {"main": main_frame(blocks), "values": values_frame(results), "truth": truth_frame(blocks)}
+    frames |= pruned.frames
     if results.foreign:
         frames["foreign"] = foreign_frame(results.foreign)
     for name, frame in frames.items():
         write_text(tables / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     appearance = looks(results.methods, BASELINE)
     figures = [draw_block(block, i + 1, appearance) for i, block in enumerate(blocks)]
-    for figure in [figure for drawn in figures for figure in drawn]:
+    for figure in [*(figure for drawn in figures for figure in drawn), *pruned.drawings]:
         for ending, image in (("png", figure.png), ("svg", figure.svg)):
             path = out / "figures" / f"{figure.name}.{ending}"
             write_atomic(path, lambda file, image=image: file.write(image))  # type: ignore[misc]
     index = out / "index.html"
-    write_text(index, page.render(figures, departures(ROOT), reading))
+    write_text(index, page.render(figures, departures(ROOT), reading, pruned.page))
     return index
 
 

@@ -33,6 +33,7 @@ from benchmark.objective import Objective
 from benchmark.options import plain
 from benchmark.pool import Pool, make_source
 from benchmark.provenance import facts, now
+from benchmark.pruned import PRUNED_FILE, write_pruned
 from benchmark.pruner import StaticPruner, make_pruner
 from benchmark.record import (
     CONFIG_FILE,
@@ -45,6 +46,7 @@ from benchmark.record import (
     write_record,
 )
 from benchmark.state import LEASE_FILE, has_new_error, state_at_rest, write_error
+from benchmark.summaries import summarise
 from benchmark.train import NEVER, Trainer
 from benchmark.weights import weights_hash
 
@@ -175,6 +177,7 @@ def _work(folder: Path, report: Callable[[float, str], None], started: str) -> N
     if dist.rank() != 0:
         return
     _leave_coreset(folder, config, trainer, training)
+    _leave_pruned(folder, config, trainer)
     trainer.faults.write(folder)
     signals.stop_if_asked()
     report(1.0, "evaluating")
@@ -246,6 +249,14 @@ def _leave_coreset(folder: Path, config: RunConfig, trainer: Trainer, training: 
         return
     coreset = Coreset(keep, pool.fingerprint, config.method, config.seed, made_by=config.name, score=score)
     save_coreset(folder / CORESET_FILE, coreset)
+
+
+def _leave_pruned(folder: Path, config: RunConfig, trainer: Trainer) -> None:
+    if not trainer.visits.is_whole:
+        logger.warning("the run began before visits were counted: it leaves no %s", PRUNED_FILE)
+        return
+    epochs, pool, pruner = config.train.epochs, trainer.pool, trainer.pruner
+    write_pruned(folder / PRUNED_FILE, summarise(folder, epochs, config.seed, pool, pruner, trainer.visits))
 
 
 def _record(config: RunConfig, started: str, trainer: Trainer, training: dict[str, Any]) -> dict[str, Any]:

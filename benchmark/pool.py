@@ -99,6 +99,12 @@ class Pool(ABC):
         return {}
 
     @property
+    def sample_classes(self) -> tuple[Sequence[str], np.ndarray] | None:
+        """Names of classes, and an index into them for every sample, int64 [N]; None where the pool knows none.
+        For the report alone: methods never see it."""
+        return None
+
+    @property
     def shard_starts(self) -> np.ndarray | None:
         """First id of every shard, then N: int64 [num_shards + 1]; None where any order reads equally fast."""
         return None

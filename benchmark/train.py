@@ -34,6 +34,7 @@ from benchmark.pruner import EpochPlan, Pruner, StaticPruner
 from benchmark.record import finite
 from benchmark.seeds import seed_of
 from benchmark.truth import TruthTracker
+from benchmark.visits import VisitTracker, save_candidates, save_losses
 
 logger = logging.getLogger(__name__)
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -71,6 +72,7 @@ class Trainer:
         )
         super_batch_size(config.batch_size, pruner.super_batch, dist.world())  # fail before the first epoch
         self.truth = TruthTracker(pool.truth, pool.num_samples)
+        self.visits = VisitTracker(pool.num_samples)
         self.faults = FaultList(pool, config.max_skipped)
         self.now = Progress()
         self.log = RunLog(folder)
@@ -181,6 +183,8 @@ class Trainer:
         dist.assert_same(zlib.crc32(positions.tobytes()), f"what epoch {now.epoch}, step {now.step} chooses")
         self.truth.observe(scores.ids.numpy(), scores.losses.numpy())
         self.truth.pass_over(np.delete(scores.ids.numpy(), positions))
+        self.visits.observe(scores.ids.numpy(), scores.losses.numpy())
+        self.visits.pass_over(len(scores.ids) - len(positions))
         now.samples_scored += len(scores.ids)
         mine = np.split(positions, dist.world())[dist.rank()]
         return scores.ids[torch.from_numpy(mine)], super_batch.dealt(tensors, positions)
@@ -201,11 +205,13 @@ class Trainer:
             loss = float(self.objective.reduce(step_losses.double(), factors))
             self.now.epoch_loss += loss
             self.now.samples_seen += len(step_ids)
+            self.visits.visit(step_ids.numpy())
             started = time.perf_counter()
             if plan.observe:
                 self.pruner.observe(step_ids.numpy(), step_losses.numpy())
                 self.now.pruning_seconds += time.perf_counter() - started
                 self.truth.observe(step_ids.numpy(), step_losses.numpy())
+                self.visits.observe(step_ids.numpy(), step_losses.numpy())
             self._log_step(first + i, loss, steps)
 
     def _end_epoch(self, plan: EpochPlan, steps: int) -> None:
@@ -216,6 +222,11 @@ class Trainer:
             save_marks(self.folder, now.epoch, marks)
         now.pruning_seconds += time.perf_counter() - started
         self.truth.end_epoch(plan.keep)
+        losses = self.visits.end_epoch(plan.keep)
+        if losses is not None and dist.rank() == 0:
+            save_losses(self.folder, now.epoch, losses)
+            if marks is not None and (found := self.pruner.candidates()):
+                save_candidates(self.folder, now.epoch, found)
         self.faults.share()
         self._tick()
         lr = learning_rate(self.config, epoch=now.epoch, step=steps - 1, steps=steps, full_steps=self.full_steps)
@@ -259,6 +270,7 @@ class Trainer:
                 "scaler": self.scaler.state_dict(),
                 "pruner": self.pruner.state_dict(),
                 "truth": self.truth.state_dict(),
+                "visits": self.visits.state_dict(),
                 "faults": self.faults.state_dict(),
             }
             checkpoint.save(self.folder / "checkpoint", state, self.now.total_steps)
@@ -282,6 +294,7 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
             self.pruner.load_state_dict(checkpoint.to_arrays(state["pruner"]))
             self.truth.load_state_dict(checkpoint.to_arrays(state["truth"]))
+            self.visits.load_state_dict(checkpoint.to_arrays(state.get("visits")))
             self.faults.load_state_dict(state["faults"])
             logger.info("going on from epoch %d, step %d", self.now.epoch, self.now.step)
         dist.assert_same(self.now.total_steps, "the step to go on from")

@@ -16,6 +16,7 @@ ORDER = [
     "config",
     "record",
     "predictions",
+    "pruned",
     "slurmjob",
     "signals",
     "attempts",
@@ -56,6 +57,9 @@ ORDER = [
     "checkpoint",
     "log",
     "truth",
+    "visits",
+    "gallery",
+    "summaries",
     "progress",
     "super_batch",
     "train",
@@ -92,7 +96,7 @@ ORDER = [
 BASELINES_MAY = {"benchmark.pruner", "benchmark.pool", "benchmark.options", "benchmark.coreset"}
 """The interface, what it hands to a method, checks of options, and what other runs leave."""
 
-ANALYSIS_MAY = {f"benchmark.{name}" for name in ("config", "record", "predictions", "files", "options")}
+ANALYSIS_MAY = {f"benchmark.{name}" for name in ("config", "record", "predictions", "pruned", "files", "options")}
 
 
 def imported(path: Path) -> set[str]:

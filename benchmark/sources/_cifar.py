@@ -76,6 +76,11 @@ class CifarPool(Pool):
         """uint8 [N, 32, 32, 3]"""
         return _load(self.data_set, self.folder, self.split)[0]
 
+    @property
+    def sample_classes(self) -> tuple[Sequence[str], np.ndarray]:
+        _, labels, names = _load(self.data_set, self.folder, self.split)
+        return names, labels
+
     def images(self) -> LazyImages:
         return LazyImages(range(self.num_samples), lambda i: self.read(i).image, self.fingerprint)
 

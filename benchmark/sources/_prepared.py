@@ -7,15 +7,18 @@ order of parts and of ids. The manifest is written last: a data set without one 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmark.pool import PoolError, data_folder, digest_of
 from benchmark.storage.build import index_shards
 from benchmark.storage.imagefolder import LazyImages
+from benchmark.storage.index import ShardIndex
 from benchmark.storage.shards import ShardPool
 
 MANIFEST = "manifest.json"
@@ -41,9 +44,15 @@ class Prepared:
     def num_samples(self, *parts: str) -> int:
         return sum(self.manifest["parts"][part]["samples"] for part in parts)
 
-    def pool(self, *parts: str) -> ShardPool:
-        """The samples of the parts. Raises PoolError if the shards do not hold what the manifest says."""
-        pool = ShardPool(index_shards(self.shards(*parts)))
+    def pool(self, *parts: str, class_of: Callable[[Row], str] | None = None) -> ShardPool:
+        """The samples of the parts; ``class_of`` says what the report counts a sample under.
+
+        Raises PoolError if the shards do not hold what the manifest says.
+        """
+        index = index_shards(self.shards(*parts))
+        pool = ShardPool(index)
+        if class_of is not None:
+            pool = ClassedPool(index, lambda: map(class_of, self.rows(*parts)))
         if pool.num_samples != self.num_samples(*parts):
             raise PoolError(
                 f"{self.folder} holds {pool.num_samples} samples of {' and '.join(parts)}, its manifest says"
@@ -69,6 +78,21 @@ class Prepared:
         """A hash of the shards of the parts; "" for a manifest that does not have theirs."""
         shards = [shard for part in parts for shard in self.manifest["parts"][part]["shards"]]
         return digest_of([shard["sha256"] for shard in shards]) if all("sha256" in s for s in shards) else ""
+
+
+class ClassedPool(ShardPool):
+    """Shards whose samples have classes, told to the report alone; pickles as the shards."""
+
+    def __init__(self, index: ShardIndex, labels: Callable[[], Iterable[str]]) -> None:
+        """``labels`` gives the class of every sample in the order of ids, when it is asked."""
+        super().__init__(index)
+        self._labels = labels
+
+    @property
+    def sample_classes(self) -> tuple[Sequence[str], np.ndarray]:
+        names, of = np.unique(list(self._labels()), return_inverse=True)
+        assert len(of) == self.num_samples, (len(of), self.num_samples)
+        return names.tolist(), of
 
 
 def open_prepared(name: str, root: str, version: int) -> Prepared:

@@ -6,7 +6,7 @@ A fixed stratified fifth is the test split; the training pool is the rest.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -72,6 +72,10 @@ class DigitsPool(Pool):
         content = hashlib.sha256(f"digits {VERSION} {image_size}".encode())
         content.update(self.pixels.tobytes())
         self.fingerprint = content.hexdigest()[:16]
+
+    @property
+    def sample_classes(self) -> tuple[Sequence[str], np.ndarray]:
+        return CLASS_NAMES, _digits()[1][self.rows]
 
     def key(self, sample_id: int) -> str:
         """The row in scikit-learn's data."""

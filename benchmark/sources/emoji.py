@@ -15,7 +15,7 @@ import numpy as np
 from benchmark.options import NOT_IDENTITY, check_option
 from benchmark.pool import SPLITS, LabelledSet, PairSet, PoolError, Source
 from benchmark.sources import _emoji_classes as classes
-from benchmark.sources._prepared import Prepared, check_count, open_prepared
+from benchmark.sources._prepared import Prepared, Row, check_count, open_prepared
 from benchmark.storage.shards import ShardPool
 
 VERSION = 1
@@ -53,7 +53,7 @@ class Emoji(Source):
     def training_pool(self) -> ShardPool:
         prepared = self._open()
         check_count(prepared, EXPECTED[self.split], *TRAINING[self.split])
-        return prepared.pool(*TRAINING[self.split])
+        return prepared.pool(*TRAINING[self.split], class_of=class_of)
 
     def labelled(self, split: str) -> LabelledSet:
         """Emoji without skin tone, of the training or of the held-out side; all names are classes of ``name``."""
@@ -92,3 +92,8 @@ class Emoji(Source):
 
     def _open(self) -> Prepared:
         return open_prepared("emoji", self.root, VERSION)
+
+
+def class_of(row: Row) -> str:
+    """What the report counts a sample under."""
+    return classes.label_of(row, "category")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from benchmark.options import NOT_IDENTITY
 from benchmark.pool import Source
 from benchmark.sources import clipart, emoji
-from benchmark.sources._prepared import check_count, open_prepared
+from benchmark.sources._prepared import ClassedPool, check_count, open_prepared
 from benchmark.storage.build import index_shards
 from benchmark.storage.shards import ShardPool
 
@@ -41,4 +41,10 @@ class EmojiClipart(Source):
         parts = emoji.TRAINING[self.split]
         check_count(first, emoji.EXPECTED[self.split], *parts)
         check_count(second, clipart.EXPECTED, "train")
-        return ShardPool(index_shards(first.shards(*parts) + second.shards("train")))
+        return ClassedPool(
+            index_shards(first.shards(*parts) + second.shards("train")),
+            lambda: [
+                *(f"emoji: {emoji.class_of(row)}" for row in first.rows(*parts)),
+                *(f"clipart: {clipart.class_of(row)}" for row in second.rows("train")),
+            ],
+        )

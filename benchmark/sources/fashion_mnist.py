@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -63,7 +64,7 @@ class FashionMnist(Source):
             raise PoolError(f"{self.label} has no split '{split}' (known: {', '.join(SPLITS)})")
         prepared = self._open()
         pool = FashionMnistPool.open(prepared, split)
-        labels = np.load(prepared.folder / f"{split}-labels.npy").astype(np.int64)
+        labels = pool.sample_classes[1]
         ids = np.arange(len(labels))
         if split == "train" and self.train_limit is not None:
             ids = stratified(labels, self.train_limit)
@@ -99,6 +100,10 @@ class FashionMnistPool(Pool):
     def pixels(self) -> np.ndarray:
         """uint8 [N, 28, 28]"""
         return np.load(self.path, mmap_mode="r")
+
+    @property
+    def sample_classes(self) -> tuple[Sequence[str], np.ndarray]:
+        return CLASS_NAMES, np.load(self.path.parent / f"{self.split}-labels.npy").astype(np.int64)
 
     def key(self, sample_id: int) -> str:
         """Split and place in the data set."""

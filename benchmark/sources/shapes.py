@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
 
@@ -21,7 +21,16 @@ from benchmark.pool import SPLITS, LabelledSet, PairSet, Pool, PoolError, Sample
 from benchmark.seeds import generator, seed_of
 from benchmark.sources._captions import caption, class_name, prompts
 from benchmark.sources._draw import render
-from benchmark.sources._scenes import COMBINATIONS, HELD_OUT, TRAINING, Combination, Scene, draw_scene, perturb
+from benchmark.sources._scenes import (
+    COMBINATIONS,
+    HELD_OUT,
+    SHAPES,
+    TRAINING,
+    Combination,
+    Scene,
+    draw_scene,
+    perturb,
+)
 
 VERSION = 1
 """Goes up with anything that changes a pixel or a letter; it is part of the fingerprint."""
@@ -132,6 +141,16 @@ class ShapesPool(Pool):
             "redundant_copy": group,
             "ill_matched": self.is_ill_matched,
         }
+
+    @property
+    def sample_classes(self) -> tuple[Sequence[str], np.ndarray]:
+        """Pictures of one object by its shape, the others by how many they show: ten classes of two sizes."""
+        names = [*(f"one {shape}" for shape in SHAPES), "two objects", "three objects"]
+        of = np.empty(self.num_samples, dtype=np.int64)
+        for sample_id in range(self.num_samples):
+            things = self.describe(sample_id)[0].things
+            of[sample_id] = SHAPES.index(things[0].shape) if len(things) == 1 else len(SHAPES) + len(things) - 2
+        return names, of
 
     def key(self, sample_id: int) -> str:
         return f"shapes-{sample_id:06d}"

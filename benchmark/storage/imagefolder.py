@@ -85,6 +85,10 @@ class FolderPool(Pool):
         """The index into ``classes`` of each image, int64 [N]."""
         return np.repeat(np.arange(len(self.classes), dtype=np.int64), np.diff(self.class_starts))
 
+    @property
+    def sample_classes(self) -> tuple[Sequence[str], np.ndarray]:
+        return self.classes, self.labels()
+
     def key(self, sample_id: int) -> str:
         """Class folder and file name."""
         if not 0 <= sample_id < self.num_samples:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +79,14 @@ class ShardPool(Pool):
     def source_of(self, sample_id: int) -> str:
         self._check(sample_id)
         return self._sources[self.index.shard_of(sample_id)]
+
+    @property
+    def sample_classes(self) -> tuple[Sequence[str], np.ndarray] | None:
+        """The sources, where there are several."""
+        names = list(dict.fromkeys(self._sources))
+        if len(names) < 2:
+            return None
+        return names, np.repeat([names.index(source) for source in self._sources], np.diff(self.index.starts))
 
     def source_counts(self) -> dict[str, int]:
         """Samples by source, in the order of the shards."""

@@ -64,6 +64,8 @@ def test_classes_are_folders(prepared: Prepared) -> None:
     assert len(train.labels) + len(test.labels) == 50
     own = {row["caption"] for row in prepared.rows("train") if row["folder"] == "food" and row["unique_caption"]}
     assert {template("food") for template in test.templates} == own
+    names, of = source.training_pool().sample_classes  # type: ignore[misc]
+    assert [names[i] for i in of] == [row["folder"].replace("_", " ") for row in prepared.rows("train")]
     with pytest.raises(PoolError, match="no split"):
         source.labelled("val")
 
@@ -136,3 +138,8 @@ def test_emoji_and_clip_art_make_one_pool(
         "emoji",
         "clipart",
     )
+    names, of = pool.sample_classes  # type: ignore[misc]
+    table = open_prepared("emoji", str(out), emoji.VERSION).rows("train") + prepared.rows("train")
+    for sample_id, row in enumerate(table):
+        own = f"emoji: {row['category'].lower()}" if sample_id < count else f"clipart: {row['folder']}"
+        assert names[of[sample_id]].replace("_", " ") == own.replace("-", " ").replace("_", " ")

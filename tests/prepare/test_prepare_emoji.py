@@ -62,6 +62,8 @@ def test_ids_of_the_pool_are_those_of_the_table(prepared: Path) -> None:
     pool, rows = source.training_pool(), source._open().rows("train", "seen")
     for sample_id, row in enumerate(rows):
         assert (pool.key(sample_id), pool.read(sample_id).caption) == (row["key"], row["caption"])
+    names, of = pool.sample_classes  # type: ignore[misc]
+    assert [names[i] for i in of] == [_emoji_classes.label_of(row, "category") for row in rows]
     again = pickle.loads(pickle.dumps(pool))  # noqa: S301
     assert again.read(5).image.tobytes() == pool.read(5).image.tobytes()
 

@@ -43,6 +43,9 @@ def test_the_pool_is_the_train_split_without_captions(torchvision: Path, tmp_pat
     again = pickle.loads(pickle.dumps(pool))  # noqa: S301
     assert again.read(39).image.tobytes() == sample.image.tobytes()
     assert (again.fingerprint, pool.key(3)) == (pool.fingerprint, "train-00003")
+    names, of = pool.sample_classes
+    assert of.tolist() == source.labelled("train").labels.tolist()
+    assert list(names) == source.labelled("train").class_names
     with pytest.raises(PoolError, match="not 40"):
         pool.read(40)
 

@@ -68,6 +68,9 @@ def test_a_sample_says_its_source_and_keys_may_repeat(tmp_path: Path) -> None:
     assert [pool.key(i) for i in range(4)] == ["same", "other", "same", "same"]
     assert [pool.source_of(i) for i in range(4)] == ["cc12m", "cc12m", "cc12m", "sbu"]
     assert pool.source_counts() == {"cc12m": 3, "sbu": 1}
+    names, of = pool.sample_classes  # type: ignore[misc]
+    assert (names, of.tolist()) == (["cc12m", "sbu"], [0, 0, 0, 1])
+    assert ShardPool.open(f"{tmp_path}/cc12m/*.tar").sample_classes is None
     assert matches(pool, [1, 2, 3, 4])
 
 

@@ -37,6 +37,8 @@ def test_the_pool_is_the_train_folder(
         ("dog/c.jpg", 2),
     ]
     assert "holds 3 training images, not 4" in caplog.text
+    names, of = pool.sample_classes
+    assert (names, of.tolist()) == (["big_cat", "dog"], [0, 0, 1])
 
 
 def test_classes_are_called_as_their_folders_and_prompted_as_imagenet(root: Path) -> None:

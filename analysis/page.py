@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 from collections import Counter
@@ -15,11 +14,11 @@ import jinja2
 from markupsafe import Markup, escape
 
 from analysis.departures import Departure
+from analysis.figures import Section
 from analysis.foreign import HEADS, NOTE, foreign_rows
 from analysis.formats import LEGEND
 from analysis.load import Results, Run
 from analysis.shown import code_version, facts, heads, row_cells, row_notes
-from analysis.style import Drawing
 from analysis.tables import Block
 from analysis.truth import TOLD, kinds_of, truth_cells, truth_heads, truth_rows
 from benchmark.record import RECORD_FILE
@@ -39,12 +38,11 @@ class Page:
         self._jinja.filters["tight"] = _tight
 
     def main_tables(self) -> str:
-        tables = [self._table(block, i, []) for i, block in enumerate(self.blocks)]
+        tables = [self._table(block, i) for i, block in enumerate(self.blocks)]
         return self._jinja.get_template("main_table.html").render(tables=tables, legend=LEGEND)
 
-    def render(self, figures: Sequence[Sequence[Drawing]], departures: Sequence[Departure], command: str) -> str:
-        """``figures`` holds a list for each block."""
-        tables = [self._table(block, i, figures[i]) for i, block in enumerate(self.blocks)]
+    def render(self, sections: Sequence[Section], departures: Sequence[Departure], command: str) -> str:
+        tables = [self._table(block, i) for i, block in enumerate(self.blocks)]
         missing = self.results.missing
         states = Counter(one.short_state for one in missing)
         return self._jinja.get_template("page.html").render(
@@ -58,6 +56,14 @@ class Page:
             truth_told=TOLD,
             protocols=sorted({column.protocol for block in self.blocks for column in block.columns}),
             tables=tables,
+            sections=[
+                {
+                    "title": one.title,
+                    "note": one.note,
+                    "figures": [{"uri": _data_uri(f.svg), **vars(f)} for f in one.figures],
+                }
+                for one in sections
+            ],
             foreign=foreign_rows(self.results.foreign),
             foreign_heads=HEADS,
             foreign_note=NOTE,
@@ -68,7 +74,7 @@ class Page:
             command=command,
         )
 
-    def _table(self, block: Block, number: int, figures: Sequence[Drawing]) -> dict[str, Any]:
+    def _table(self, block: Block, number: int) -> dict[str, Any]:
         rows: list[dict[str, Any]] = [
             {
                 "method": row.method,
@@ -87,7 +93,6 @@ class Page:
             "facts": facts(block),
             "heads": heads(block),
             "rows": rows,
-            "figures": [{**vars(f), "data": _data_uri(f.svg)} for f in figures],
             "truth_heads": truth_heads(kinds),
             "truth": [
                 {**vars(row), "anchor": anchors[row.method], "cells": truth_cells(row, kinds)} for row in truth
@@ -128,5 +133,6 @@ def _without_breaks(match: re.Match[str]) -> str:
     return match[0].replace(" ", "\u00a0")
 
 
-def _data_uri(svg: bytes) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+def _data_uri(svg: bytes) -> Markup:
+    """Percent-encoded as far as an attribute of HTML and a URI need it: of text that is shorter than base64."""
+    return Markup("data:image/svg+xml," + re.sub(r"[%#\"&<>\n]", lambda m: f"%{ord(m[0]):02X}", svg.decode()))

@@ -40,8 +40,9 @@ METHODS: list[tuple[str, dict[str, Any]]] = [
     *((name, {"keep_fraction": budget}) for name in ("clip_score", "prototypes", "d2") for budget in BUDGETS),
 ]
 TASKS = [
-    ("zero_shot", "imagenet", "top1"), ("zero_shot", "imagenet", "top5"), ("retrieval", "coco", "image_to_text_r1"),
-    ("retrieval", "coco", "text_to_image_r1"), ("retrieval", "flickr30k", "image_to_text_r1"),
+    ("zero_shot", "imagenet", "top1"), ("zero_shot", "imagenet", "top5"),
+    ("retrieval", "coco", "image_to_text_r1"), ("retrieval", "coco", "text_to_image_r1"),
+    ("retrieval", "flickr30k", "image_to_text_r1"),
     ("linear_probe", "imagenet", "top1"), ("linear_probe", "cifar100", "top1"), ("linear_probe", "pets", "top1"),
     ("knn", "imagenet", "top1"),
 ]  # fmt: skip
@@ -93,8 +94,8 @@ def _record(
     size, epochs = POOLS[pool], 32 if framework == "clip" else 100
     shares = [1.0 if name.startswith("scan") and e % 4 == 0 else kept for e in range(epochs)]
     by_epoch = [
-        {"epoch": e, "kept": int(size * share), "loss": 5 * 0.97**e + 0.1 * rng.random(), "lr": 1e-3 * (1 - e / epochs),
-         "seconds": 300 * share * (1 + 0.1 * rng.random())}
+        {"epoch": e, "kept": int(size * share), "loss": 5 * 0.97**e + 0.1 * rng.random(),
+         "lr": 1e-3 * (1 - e / epochs), "seconds": 300 * share * (1 + 0.1 * rng.random())}
         for e, share in enumerate(shares)
     ]  # fmt: skip
     seen, seconds = sum(e["kept"] for e in by_epoch), sum(e["seconds"] for e in by_epoch)
@@ -109,7 +110,8 @@ def _record(
         "seed": seed, "config": _config(framework, model, pool, name, options, epochs),
         "code": {"git_sha": "0123456789abcdef0123456789abcdef01234567", "dirty": False},
         "versions": {"python": "3.11.7", "torch": "2.11.0", "numpy": "2.2.6"},
-        "device": "made up", "num_ranks": 4, "started": "2026-01-01T00:00:00+0000", "finished": "2026-01-02T00:00:00+0000",
+        "device": "made up", "num_ranks": 4,
+        "started": "2026-01-01T00:00:00+0000", "finished": "2026-01-02T00:00:00+0000",
         "pool_facts": {"num_samples": size, "fingerprint": f"{size:016x}", "skipped": {}},
         "training": {
             "epochs": epochs, "samples_full": size * epochs, "samples_seen": seen, "seconds": seconds,
@@ -160,7 +162,8 @@ def measured(tree: Path) -> str:
     page = (tree / "report/index.html").stat().st_size
     total = sum(path.stat().st_size for path in (tree / "report").rglob("*") if path.is_file())
     cells: Sequence[str] = (
-        count, f"{seconds:.1f}", f"{cpu:.1f}", f"{after.ru_maxrss / 1e3:.0f} MB", f"{page / 1e6:.2f} MB", f"{total / 1e6:.1f} MB",
+        count, f"{seconds:.1f}", f"{cpu:.1f}", f"{after.ru_maxrss / 1e3:.0f} MB",
+        f"{page / 1e6:.2f} MB", f"{total / 1e6:.1f} MB",
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
 

@@ -34,8 +34,10 @@ class Section:
 
     title: str
     figures: tuple[Drawing, ...]
-    note: str
+    note: str = ""
     """Metrics that are in the tables and have no figure; mostly empty."""
+    framework: str = ""
+    pool: str = ""
 
 
 def draw_blocks(blocks: Sequence[Block], looks: Looks) -> list[Section]:
@@ -54,9 +56,9 @@ def draw_blocks(blocks: Sequence[Block], looks: Looks) -> list[Section]:
         for j, block in enumerate(group):
             found += draw_truth(block, _prefix(i + 1, block, *([f"{j + 1:02d}"] if len(group) > 1 else [])), looks)
         title = " · ".join(key) if len(group) > 1 else group[0].title
-        sections.append(Section(title, tuple(found), note))
+        sections.append(Section(title, tuple(found), note, *key))
     if overall:
-        sections.insert(0, Section("All configurations", tuple(drawn), ""))
+        sections.insert(0, Section("All configurations", tuple(drawn)))
     return [section for section in sections if section.figures]
 
 

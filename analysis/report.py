@@ -74,6 +74,8 @@ def make(results: Results, out: Path, command: str) -> Path:
             data = DataFrame(figure.data).to_csv(index=False, lineterminator="\n")
             write_text(out / "figures" / f"{figure.name}.csv", data)
     index = out / "index.html"
+    if page.has_provenance_page:
+        write_text(out / "provenance.html", page.provenance())
     write_text(index, page.render(sections, departures(ROOT), command))
     return index
 

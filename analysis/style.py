@@ -70,8 +70,13 @@ class Drawing:
     svg: bytes
     data: Sequence[Mapping[str, object]] = ()
     """What is drawn, rows of a CSV."""
-    is_wide: bool = False
-    """Several panels side by side."""
+    size: tuple[int, int] = (0, 0)
+    """Pixels of a page."""
+
+    @property
+    def is_wide(self) -> bool:
+        """Several panels side by side."""
+        return self.size[0] > 96 * WIDTH_INCHES
 
 
 def looks(family_of: Mapping[str, str], baseline: str) -> dict[str, Look]:
@@ -148,8 +153,9 @@ def drawing(
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI)
     figure.savefig(svg, format="svg", metadata={"Date": None})
-    is_wide = figure.get_figwidth() > WIDTH_INCHES
-    return Drawing(name, title, caption, png.getvalue(), _small(svg.getvalue().decode()).encode(), data, is_wide)
+    width, height = (round(96 * inches) for inches in figure.get_size_inches())
+    small = _small(svg.getvalue().decode()).encode()
+    return Drawing(name, title, caption, png.getvalue(), small, data, (width, height))
 
 
 def _small(svg: str) -> str:

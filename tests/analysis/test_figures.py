@@ -16,6 +16,7 @@ from analysis.report import main
 from analysis.tables import Block, build_blocks
 
 T_975_1 = 12.706204736
+BOTH = {"redundant_share": 1, "ill_matched_share": 1}
 
 
 def config(name: str, **options: Any) -> dict[str, Any]:
@@ -126,7 +127,7 @@ def test_one_budget_makes_no_figure_over_budgets(tmp_path: Path) -> None:
         ("coreset(runs=scan, keep_fraction=0.3)", {"keep_fraction": 0.3}, "coreset(runs=scan)"),
         ("a(keep_fraction=0.3, keep=easy)", {"keep_fraction": 0.3}, "a(keep=easy)"),
         ("scan(redundant_share=0.2, cycle=4)", {"redundant_share": 0.2, "cycle": 4}, "scan(cycle=4)"),
-        ("scan(redundant_share=0.2, ill_matched_share=1)", {"redundant_share": 0.2, "ill_matched_share": 1}, "scan"),
+        ("scan(redundant_share=1, ill_matched_share=1)", BOTH, "scan"),
         ("scan(cycle=4)", {"cycle": 4}, "scan(cycle=4)"),
         ("infobatch", {"prune_ratio": 0.5}, "infobatch"),
     ],

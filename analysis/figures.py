@@ -1,216 +1,197 @@
-"""Blocks -> figures, one panel each: curves over epochs, metrics against samples seen, pruning against truth."""
+"""Blocks -> the report's figures: a section for each framework and pool, a panel for each of its models.
+
+Many configurations make larger figures and not more of them, so a reader compares models side by side.
+"""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+import multiprocessing
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 
-import numpy as np
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
-
-from analysis.rows import Column, Row
-from analysis.shown import whole
-from analysis.statistics import Spread
-from analysis.style import Drawing, Look, axes, drawing, finish, slug
+from analysis import plots, points
+from analysis.plots import Curves, Forest, Scatter, Words
+from analysis.rows import Column
+from analysis.style import Drawing, Look, slug
 from analysis.tables import Block
-from analysis.truth import TruthRow, truth_rows
+from analysis.truth_figures import draw_truth
 
 Looks = Mapping[str, Look]
+Job = Callable[[Looks], Drawing]
+
+MOST_PANELS = 9
+"""A figure."""
+MANY_JOBS = 12
+"""From here on a second process takes half of the drawing."""
 
 
-def draw_block(block: Block, number: int, looks: Looks) -> list[Drawing]:
-    """All figures of a main table; none for what its records do not hold."""
-    prefix = slug(f"{number:02d}", *block.key[:3])
-    done = [row for row in block.rows if row.runs]
-    found = [_curve(block, done, what, prefix, looks) for what in _CURVES]
-    for column in _main_columns(block):
-        found.append(_against_samples(block, done, column, prefix, looks))
-    for flag, rows in _by_flag(block):
-        found += [_pruned(block, flag, rows, prefix), _candidates(block, flag, rows, prefix, looks)]
-    return [figure for figure in found if figure is not None]
+@dataclass(frozen=True)
+class Section:
+    """Figures of one framework and pool."""
+
+    title: str
+    figures: tuple[Drawing, ...]
+    note: str = ""
+    """Metrics that are in the tables and have no figure; mostly empty."""
+    framework: str = ""
+    pool: str = ""
+
+
+def draw_blocks(blocks: Sequence[Block], looks: Looks) -> list[Section]:
+    """All figures; none for what the records do not hold."""
+    groups: dict[tuple[str, str], list[Block]] = {}
+    for block in blocks:
+        if block.runs:
+            groups.setdefault((block.key[0], block.key[2]), []).append(block)
+    planned = [_jobs(i + 1, group) for i, group in enumerate(groups.values())]
+    overall = [job for framework in dict.fromkeys(key[0] for key in groups) for job in _overall(framework, blocks)]
+    drawn = iter(_run([job for jobs, _ in planned for job in jobs] + overall, looks))
+    sections = []
+    for i, (key, group) in enumerate(groups.items()):
+        jobs, note = planned[i]
+        found = [next(drawn) for _ in jobs]
+        for j, block in enumerate(group):
+            found += draw_truth(block, _prefix(i + 1, block, *([f"{j + 1:02d}"] if len(group) > 1 else [])), looks)
+        title = " · ".join(key) if len(group) > 1 else group[0].title
+        sections.append(Section(title, tuple(found), note, *key))
+    if overall:
+        sections.insert(0, Section("All configurations", tuple(drawn)))
+    return [section for section in sections if section.figures]
+
+
+def _run(jobs: Sequence[Job], looks: Looks) -> list[Drawing]:
+    """In order; many of them on all cores, where processes can be forked."""
+    draw = partial(_draw, looks=looks)
+    cores = len(os.sched_getaffinity(0))
+    if len(jobs) < MANY_JOBS or cores < 2 or "fork" not in multiprocessing.get_all_start_methods():
+        return [draw(job) for job in jobs]
+    with ProcessPoolExecutor(cores, multiprocessing.get_context("fork")) as pool:
+        return list(pool.map(draw, jobs))
+
+
+def _draw(job: Job, looks: Looks) -> Drawing:
+    return job(looks)
+
+
+def _prefix(number: int, block: Block, *more: str) -> str:
+    return slug(f"{number:02d}", *more, *block.key[:3])
+
+
+def _jobs(number: int, group: Sequence[Block]) -> tuple[list[Job], str]:
+    """The figures of one framework and pool, and a note on what is not drawn."""
+    prefix = (
+        _prefix(number, group[0]) if len(group) == 1 else slug(f"{number:02d}", group[0].key[0], group[0].key[2])
+    )
+    title = group[0].title if len(group) == 1 else f"{group[0].key[0]} · {group[0].key[2]}"
+    jobs = [job for what in _CURVES for job in _curves(what, group, prefix, title)]
+    columns = _shared_headlines(group)
+    drawn = columns[: _most_columns(len(group))]
+    for i, column in enumerate(drawn):
+        jobs += _of_column(column, group, slug(prefix, f"{i + 1}"), title)
+    if len(group) == 1:
+        jobs += _forest_of_tasks(group[0], columns, prefix, title)
+    rest = ", ".join(dict.fromkeys(f"{c.task} {c.dataset}" for c in columns[len(drawn) :]))
+    return jobs, f"In the tables alone, and above as differences to full: {rest}." if rest else ""
+
+
+def _most_columns(num_blocks: int) -> int:
+    """Metrics drawn against samples and seconds."""
+    return 4 if num_blocks == 1 else 2 if num_blocks <= 4 else 1
+
+
+def _shared_headlines(group: Sequence[Block]) -> list[Column]:
+    return list(dict.fromkeys(column for block in group for column in points.headlines(block)))
 
 
 _CURVES = {
-    "kept": ("Share of the pool kept", "kept, % of the pool"),
-    "loss": ("Training loss", "mean loss of kept samples"),
+    "kept": ("Share of the pool kept per epoch", "kept, % of the pool"),
+    "lr": ("Learning rate at the end of each epoch", "learning rate"),
+    "loss": ("Training loss per epoch", "mean loss of kept samples"),
 }
 
 
-def _curve(block: Block, rows: Sequence[Row], what: str, prefix: str, looks: Looks) -> Drawing | None:
-    title, unit = _CURVES[what]
-    with axes() as (figure, panel):
-        for row in rows:
-            seeds = _per_seed(row, what)
-            if not seeds:
-                continue
-            look = looks[row.method]
-            epochs = sorted(set.intersection(*(set(one) for one in seeds)))  # a mean is over the same seeds
-            for one in seeds:
-                panel.plot(list(one), list(one.values()), color=look.colour, alpha=0.35, linewidth=0.8)
-            mean = [float(np.mean([one[epoch] for one in seeds])) for epoch in epochs]
-            panel.plot(
-                epochs, mean, color=look.colour, linestyle=look.line, marker=look.marker, markersize=4.5,
-                markevery=max(1, len(epochs) // 8), linewidth=1.6, label=f"{row.method} (n = {len(seeds)})",
-            )  # fmt: skip
-        if not panel.lines:
-            return None
-        panel.set(xlabel="epoch", ylabel=unit)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if what == "kept":
-            panel.set_ylim(0, 105)
-        finish(figure, panel, title)
-        caption = f"{block.title}. Thick: mean over seeds; thin: each seed."
-        return drawing(figure, f"{prefix}-{what}", f"{title} per epoch", caption)
+def _curves(what: str, group: Sequence[Block], prefix: str, title: str) -> list[Job]:
+    kind, unit = _CURVES[what]
+    shown = [Curves(_name(block), found) for block in group if (found := points.curves(block, what))]
+    seeds = "Thick: mean over seeds; thin: each seed, or a band from the lowest to the highest of more than 5."
+    told = seeds if len(shown) == 1 else "Means over seeds."
+    words = Words(f"{prefix}-{what}", kind, f"{title}. {told}")
+    return [partial(plots.draw_curves, w, unit, part) for w, part in _parts(words, shown)]
 
 
-def _per_seed(row: Row, what: str) -> list[dict[int, float]]:
-    """For each seed, epoch (from 1) -> percent kept or loss; epochs without a value are left out."""
-    found = {}
-    for run in row.runs:
-        scale = 100 / run.record["pool_facts"]["num_samples"] if what == "kept" else 1
-        epochs = run.record["training"]["by_epoch"]
-        values = {e["epoch"] + 1: scale * e[what] for e in epochs if e[what] is not None}
-        if values:
-            found[run.record["seed"]] = values
-    return list(found.values())
+def _of_column(column: Column, group: Sequence[Block], prefix: str, title: str) -> list[Job]:
+    """One metric against samples, seconds and the pruning rate."""
+    having = [block for block in group if column in block.columns]
+    note = having[0].column_notes[column]
+    what = f"{column.task} {column.dataset} {column.metric}"
+    told = f"{title}. Large: mean over seeds; small: each seed, up to 5. Protocol {column.protocol}."
+    told += f" {note}." if note else ""
+    name = slug(prefix, column.task, column.dataset, column.metric)
+    value = f"{column.metric}, %"
+    jobs: list[Job] = []
+    for kind, quantity, unit in (
+        ("samples", "samples_seen", "samples seen"),
+        ("seconds", "seconds", "seconds of training"),
+    ):
+        shown = [Scatter(_name(b), found) for b in having if (found := points.points(b, column, quantity))]
+        extra = "".join(dict.fromkeys(map(points.left_out_devices, having))) if kind == "seconds" else ""
+        words = Words(f"{name}-{kind}", f"{what} against {unit}", told + extra)
+        jobs += [partial(plots.draw_fronts, w, unit, value, part) for w, part in _parts(words, shown)]
+    shown = [Scatter(_name(b), _in_percent(b, column), points.baseline(b, column)) for b in having]
+    shown = [one for one in shown if points.lines(one.points)]
+    band = " Line across: full; its band: sd over seeds."
+    words = Words(f"{name}-budgets", f"{what} against the pruning rate", told + band)
+    return [*jobs, *(partial(plots.draw_budgets, w, value, part) for w, part in _parts(words, shown))]
 
 
-def _main_columns(block: Block) -> list[Column]:
-    """The first metric of each task, data set and protocol."""
-    first: dict[tuple[object, ...], Column] = {}
-    for column in block.columns:
-        first.setdefault((column.task, column.dataset, column.protocol, column.items, column.options), column)
-    return list(first.values())
+def _in_percent(block: Block, column: Column) -> list[points.Point]:
+    found = points.points(block, column, "pruning_rate")
+    return [points.scaled(one, 100) for one in found]
 
 
-def _against_samples(
-    block: Block, rows: Sequence[Row], column: Column, prefix: str, looks: Looks
-) -> Drawing | None:
-    with axes() as (figure, panel):
-        for row in rows:
-            points = _seen_and_value(row, column)
-            if not points:
-                continue
-            look, (x, y) = looks[row.method], np.array(points).T
-            panel.scatter(x, y, s=22, facecolors="none", edgecolors=look.colour, marker=look.marker, alpha=0.8)
-            panel.plot(
-                x.mean(), y.mean(), color=look.colour, marker=look.marker, markersize=9, linestyle="none",
-                markeredgecolor="black", markeredgewidth=0.7, label=f"{row.method} (n = {len(points)})",
-            )  # fmt: skip
-        panel.set(xlabel="samples seen", ylabel=f"{column.metric}, %")
-        panel.margins(0.12)
-        panel.xaxis.set_major_locator(MaxNLocator(5))
-        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-        finish(figure, panel, f"{column.task} {column.dataset}")
-        name = slug(prefix, "samples", column.task, column.dataset, column.metric, column.protocol)
-        number = block.columns.index(column)
-        caption = f"{block.title}. Large: mean over seeds; small: each seed. Protocol {column.protocol}."
-        note = block.column_notes[column]
-        return drawing(
-            figure, f"{name}-{number}", f"{column.metric} against samples seen",
-            caption + (f" {note}." if note else ""),
-        )  # fmt: skip
+_INTERVAL = (
+    "Paired difference to full over common seeds; bar: 95 % t interval over the n seeds, none for one seed; an"
+    " arrow where it leaves the panel."
+)
 
 
-def _seen_and_value(row: Row, column: Column) -> list[tuple[float, float]]:
-    """For each seed, samples seen and percent."""
-    metrics = row.values.get(column, {})
-    seen = {run.record["seed"]: run.record["training"]["samples_seen"] for run in row.runs}
-    return [(seen[seed], 100 * value) for seed, value in metrics.items()]
+def _forest_of_tasks(block: Block, columns: Sequence[Column], prefix: str, title: str) -> list[Job]:
+    shown = [Forest(_task(c), found) for c in columns if (found := points.effects(block, c))]
+    words = Words(f"{prefix}-differences", "Difference to full, task by task", f"{title}. {_INTERVAL}")
+    return [partial(plots.draw_forest, w, part) for w, part in _parts(words, shown)]
 
 
-def _short(value: float) -> str:
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g} {unit}"
-    return whole(value)
-
-
-def _by_flag(block: Block) -> Iterator[tuple[str, list[TruthRow]]]:
-    rows = truth_rows(block)
-    for flag in dict.fromkeys(row.flag for row in rows):
-        yield flag, [row for row in rows if row.flag == flag]
-
-
-def _pruned(block: Block, flag: str, rows: Sequence[TruthRow], prefix: str) -> Drawing | None:
-    pruned = [row for row in rows if row.precision or row.recall]
-    if not pruned:
-        return None
-    with axes(1.2 + 0.42 * len(pruned)) as (figure, panel):
-        for name, look in (("precision", Look("#0072B2", "o", "-")), ("recall", Look("#D55E00", "s", "-"))):
-            per_row = [[entry[name] for entry in row.by_seed] for row in pruned]
-            shift = -0.12 if name == "precision" else 0.12
-            _dots(panel, per_row, look, name, shift)
-            _chance(panel, [row.at_random[name] for row in pruned], f"{name} at random", look, shift)
-        if not any(row.at_random["precision"] for row in pruned):  # records from before that was counted
-            _base_rate(panel, rows)
-        labels = [f"{row.method}\n(n = {len(row.by_seed)})" for row in pruned]
-        _share_axis(panel, labels, "share, %")
-        finish(figure, panel, f"{flag}: what was pruned")
-        caption = f"{block.title}. Large: mean over seeds; small: each seed. Bars: as many samples at random."
-        title = f"Pruned samples against the planted flag '{flag}'"
-        return drawing(figure, slug(prefix, "pruned", flag), title, caption)
-
-
-def _candidates(block: Block, flag: str, rows: Sequence[TruthRow], prefix: str, looks: Looks) -> Drawing | None:
-    kinds = [(row, kind) for row in rows for kind, value in row.candidates.items() if value is not None]
-    if not kinds:
-        return None
-    with axes(1.2 + 0.42 * len(kinds)) as (figure, panel):
-        for i, (row, kind) in enumerate(kinds):
-            values: list[list[float | None]] = [[] for _ in kinds]
-            values[i] = [entry["candidates"].get(kind) for entry in row.by_seed]
-            _dots(panel, values, looks[row.method], None)
-        _base_rate(panel, rows)
-        labels = [
-            f"{row.method}:\n{kind} (n = {value.n})" for row, kind in kinds if (value := row.candidates[kind])
-        ]
-        _share_axis(panel, labels, "share with the flag, %")
-        finish(figure, panel, f"{flag}: among candidates")
-        caption = f"{block.title}. What each method would leave out at the end, by reason. Small: each seed."
-        return drawing(figure, slug(prefix, "candidates", flag), f"Share of '{flag}' among candidates", caption)
-
-
-def _dots(
-    panel: Axes, per_row: Sequence[Sequence[float | None]], look: Look, label: str | None, shift: float = 0.0
-) -> None:
-    """A line of dots a row: each seed small, their mean large."""
-    for y, values in enumerate(per_row):
-        x = [100 * value for value in values if value is not None]
-        if not x:
-            continue
-        dots = panel.plot(x, [y + shift] * len(x), markersize=4, fillstyle="none", alpha=0.8)
-        mean = panel.plot(np.mean(x), y + shift, markersize=8, markeredgewidth=0.7, label=label)
-        plt.setp([*dots, *mean], color=look.colour, marker=look.marker, linestyle="none")
-        plt.setp(mean, markeredgecolor="black")
-        label = None
-
-
-def _chance(panel: Axes, per_row: Sequence[Spread | None], label: str, look: Look, shift: float) -> None:
-    """A bar where pruning at random would be."""
-    known = [(100 * value.mean, i + shift) for i, value in enumerate(per_row) if value]
-    if not known:
-        return
-    x, y = np.array(known).T
-    panel.plot(
-        x, y, marker="|", color=look.colour, markersize=11, markeredgewidth=2, linestyle="none", label=label
+def _overall(framework: str, blocks: Sequence[Block]) -> list[Job]:
+    """Differences averaged over all configurations of a framework; nothing to average over one."""
+    own = [block for block in blocks if block.key[0] == framework]
+    shown = [Forest(_task(c), found) for c in _shared_headlines(own) if (found := points.average_effects(own, c))]
+    if len(own) < 2 or all(effect.configurations < 2 for one in shown for effect in one.effects):
+        return []
+    caption = f"{framework}. Averaged over configurations (conf.) seed by seed. {_INTERVAL}"
+    words = Words(
+        slug("00", framework, "differences"), f"{framework}: difference to full over all configurations", caption
     )
+    return [partial(plots.draw_forest, w, part) for w, part in _parts(words, shown)]
 
 
-def _base_rate(panel: Axes, rows: Sequence[TruthRow]) -> None:
-    known = [(100 * row.base_rate.mean, row.base_rate.n) for row in rows if row.base_rate]
-    rate, n = float(np.mean([value for value, _ in known])), sum(n for _, n in known)
-    panel.axvline(rate, color="#555555", linestyle=":", linewidth=1.5, label=f"base rate {rate:.1f} % ({n} runs)")
+def _task(column: Column) -> str:
+    return f"{column.task} {column.dataset}, {column.metric}"
 
 
-def _share_axis(panel: Axes, labels: Sequence[str], unit: str) -> None:
-    panel.set(xlabel=unit, yticks=range(len(labels)), ylim=(len(labels) - 0.4, -0.6))
-    panel.set_yticklabels(["\n".join(map(_wrapped, label.split("\n"))) for label in labels], fontsize=8)
-    panel.set_xlim(left=min(0.0, panel.get_xlim()[0]))
-    panel.grid(axis="y", visible=False)
+def _name(block: Block) -> str:
+    return " ".join([block.key[1], *([block.note] if block.note else [])])
 
 
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 28)
+def _parts(words: Words, shown: list) -> list[tuple[Words, list]]:
+    """Figures of at most ``MOST_PANELS`` panels."""
+    starts = range(0, len(shown), MOST_PANELS)
+    parts = [shown[start : start + MOST_PANELS] for start in starts]
+    if len(parts) < 2:
+        return [(words, part) for part in parts]
+    return [
+        (words._replace(name=f"{words.name}-{i + 1}", title=f"{words.title} ({i + 1} of {len(parts)})"), part)
+        for i, part in enumerate(parts)
+    ]

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from analysis.setting import training_of
 from benchmark.options import ConfigError, load_yaml
 from benchmark.record import (
@@ -24,6 +26,9 @@ from benchmark.record import (
     read_evaluation,
     read_record,
 )
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""C's, where yaml has it: thousands of missing runs have a ``config.yaml`` each."""
 
 NO_COMMAND = "unknown: the sweep has no plan.json"
 
@@ -178,12 +183,11 @@ def _read_sweep(folder: Path) -> _Sweep:
 
 def _is_run(folder: Path) -> bool:
     """A pass over features is none: it leaves no record, and what it holds up is told at the runs that wait."""
-    if not any((folder / name).exists() for name in (RECORD_FILE, ERROR_FILE, LOG_FILE, CONFIG_FILE)):
-        return False
-    try:
-        return load_yaml(folder / CONFIG_FILE).get("kind") != "features"
-    except ConfigError:
+    if (folder / RECORD_FILE).exists():
         return True
+    if not any((folder / name).exists() for name in (ERROR_FILE, LOG_FILE, CONFIG_FILE)):
+        return False
+    return _config(folder).get("kind") != "features"
 
 
 def _waits_for(folder: Path, names: Iterable[str]) -> str:
@@ -259,10 +263,7 @@ def _time(path: Path) -> int:
 
 
 def _missing(folder: Path, entry: Mapping[str, Any] | None, state: str, command: str) -> Missing:
-    try:
-        config = load_yaml(folder / CONFIG_FILE)
-    except ConfigError:
-        config = {}
+    config = _config(folder)
     asked = entry or _entry_of(config, folder.name)
     texts = {key: asked[key] for key in ("run", "framework", "model", "pool", "method")}
     return Missing(
@@ -273,6 +274,14 @@ def _missing(folder: Path, entry: Mapping[str, Any] | None, state: str, command:
         training=training_of(config) if config else None,
         **texts,
     )
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    """The run's ``config.yaml``; empty where it cannot be read."""
+    try:
+        return load_yaml(folder / CONFIG_FILE, lambda text: yaml.load(text, _Loader))
+    except ConfigError:
+        return {}
 
 
 def _entry_of(config: Mapping[str, Any], run: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import os
 import re
 from collections import Counter
@@ -15,54 +16,76 @@ import jinja2
 from markupsafe import Markup, escape
 
 from analysis.departures import Departure
+from analysis.figures import Section
 from analysis.foreign import HEADS, NOTE, foreign_rows
 from analysis.formats import LEGEND
 from analysis.load import Results, Run
 from analysis.reading import Reading
+from analysis.rows import Row
 from analysis.shown import code_version, facts, heads, row_cells, row_notes
 from analysis.style import Drawing
 from analysis.tables import Block
 from analysis.truth import TOLD, kinds_of, truth_cells, truth_heads, truth_rows
 from benchmark.record import CONFIG_FILE, RECORD_FILE
 
+MOST_RECORDS_INLINE = 1000
+"""Of more, the rows of provenance get a page of their own."""
+
 
 class Page:
     """Renders the page and the main tables that are to lie in ``out``."""
 
     def __init__(self, results: Results, blocks: Sequence[Block], out: Path) -> None:
-        self.results, self.blocks, self.out = results, blocks, out
-        self._anchors = {run.folder: f"run-{i}" for i, run in enumerate(results.runs)}
+        self.results, self.blocks = results, blocks
+        self._base = _way(results.folder, out)
+        self._provenance = {run.folder: self._told(run, i) for i, run in enumerate(results.runs)}
+        self._tables = [self._table(block, i) for i, block in enumerate(blocks)]
         self._jinja = jinja2.Environment(
             loader=jinja2.FileSystemLoader(Path(__file__).parent),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
         )
         self._jinja.filters["tight"] = _tight
-        self._jinja.globals["anchor"] = lambda run: self._anchors[run.folder]
+        self._jinja.globals["link_of"] = self._link_of
         self._jinja.globals["config_of"] = self._config_of
         self._jinja.globals["only_macros"] = False
+        script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
+        self._shared = {
+            "script": Markup(script),
+            "script_hash": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            "choices": self._choices(),
+            "provenance": list(self._provenance.values()),
+            "digest": results.digest,
+            "num_records": len(results.runs),
+        }
+
+    @property
+    def has_provenance_page(self) -> bool:
+        return len(self.results.runs) > MOST_RECORDS_INLINE
 
     def main_tables(self) -> str:
-        tables = [self._table(block, i, []) for i, block in enumerate(self.blocks)]
-        return self._jinja.get_template("main_table.html").render(tables=tables, legend=LEGEND)
+        return self._jinja.get_template("main_table.html").render(tables=self._tables, legend=LEGEND)
 
     def paper_tables(self, reading: Reading) -> str:
         return self._jinja.get_template("paper_table.html").render(reading=reading)
 
+    def provenance(self) -> str:
+        """A page of its own."""
+        return self._jinja.get_template("provenance.html").render(self._shared)
+
     def render(
         self,
-        figures: Sequence[Sequence[Drawing]],
+        sections: Sequence[Section],
         departures: Sequence[Departure],
         reading: Reading,
         pruned: Mapping[str, Any],
     ) -> str:
-        """``figures`` holds a list for each block; ``pruned`` is what ``pruned_section`` tells."""
-        tables = [self._table(block, i, figures[i]) for i, block in enumerate(self.blocks)]
+        """``pruned`` is what ``pruned_section`` tells."""
         missing = self.results.missing
         states = Counter(one.short_state for one in missing)
         return self._jinja.get_template("page.html").render(
+            self._shared,
             sweeps=self.results.sweeps,
-            num_records=len(self.results.runs),
             num_planned=self.results.num_planned,
             missing=missing,
             missing_summary=", ".join(f"{count} {state}" for state, count in sorted(states.items())),
@@ -70,25 +93,32 @@ class Page:
             legend=LEGEND,
             truth_told=TOLD,
             protocols=sorted({column.protocol for block in self.blocks for column in block.columns}),
-            tables=tables,
+            tables=self._tables,
+            sections=[{**vars(one), "figures": [_figure(drawn) for drawn in one.figures]} for one in sections],
             foreign=foreign_rows(self.results.foreign),
             foreign_heads=HEADS,
             foreign_note=NOTE,
-            has_truth=any(table["truth"] for table in tables),
-            provenance=[self._provenance(run) for run in self.results.runs],
-            digest=self.results.digest,
+            has_truth=any(table["truth"] for table in self._tables),
+            provenance_page="provenance.html" if self.has_provenance_page else "",
             departures=departures,
             reading=reading,
             command=reading.command,
             pruned=pruned,
         )
 
-    def _table(self, block: Block, number: int, figures: Sequence[Drawing]) -> dict[str, Any]:
+    def _choices(self) -> dict[str, list[str]]:
+        """What the tables can be filtered by, with the values there are; a single one is no choice."""
+        keys = [block.key[:3] for block in self.blocks]
+        found = {name: sorted({key[i] for key in keys}) for i, name in enumerate(("framework", "model", "pool"))}
+        found["method"] = list(dict.fromkeys(row.method for block in self.blocks for row in block.rows))
+        return found
+
+    def _table(self, block: Block, number: int) -> dict[str, Any]:
         rows: list[dict[str, Any]] = [
             {
                 "method": row.method,
                 "notes": row_notes(row),
-                "runs": [self._provenance(run) for run in row.runs],
+                "runs": [self._provenance[folder] for folder in _folders(row).values()],
                 "cells": row_cells(row, block),
             }
             for row in block.rows
@@ -99,42 +129,62 @@ class Page:
         return {
             "anchor": f"table-{number}",
             "title": block.title,
+            **dict(zip(("framework", "model", "pool"), block.key[:3], strict=True)),
             "facts": facts(block),
             "heads": heads(block),
+            "labels": [" · ".join(lines) for lines in heads(block)],
             "rows": rows,
-            "figures": [{**vars(f), "data": _data_uri(f.svg)} for f in figures],
             "truth_heads": truth_heads(kinds),
             "truth": [
                 {**vars(row), "anchor": anchors[row.method], "cells": truth_cells(row, kinds)} for row in truth
             ],
         }
 
-    def _provenance(self, run: Run) -> Mapping[str, Any]:
+    def _told(self, run: Run, number: int) -> Mapping[str, Any]:
         record = run.record
         ranks = record["num_ranks"]
         return {
-            "anchor": self._anchors[run.folder],
-            "href": self._href(run),
+            "anchor": f"run-{number}",
+            "href": self._way_to(run, RECORD_FILE),
             "name": run.folder.name,
             "planned": run.planned,
             "code": code_version(record["code"]),
             "torch": record["versions"].get("torch", "unknown"),
             "device": record["device"] + (f" × {ranks}" if ranks > 1 else ""),
-            **{key: record[key] for key in ("sweep", "method", "seed", "finished")},
+            **{key: record[key] for key in ("sweep", "framework", "model", "pool", "method", "seed", "finished")},
         }
 
-    def _config_of(self, run: Run) -> str:
-        """As ``_href``, of the run's resolved configuration; nothing where there is none."""
-        return self._href(run, CONFIG_FILE) if (run.folder / CONFIG_FILE).exists() else ""
+    def _link_of(self, run: Run) -> str:
+        """To the run's row of provenance."""
+        page = "provenance.html" if self.has_provenance_page else ""
+        return f"{page}#{self._provenance[run.folder]['anchor']}"
 
-    def _href(self, run: Run, name: str = RECORD_FILE) -> str:
-        """The record as seen from the report, or nothing where they share no folder but the root."""
-        record, out = (run.folder / name).resolve(), self.out.resolve()
-        try:
-            common = Path(os.path.commonpath([record, out]))
-        except ValueError:  # two drives
-            return ""
-        return "" if common == Path(common.anchor) else quote(Path(os.path.relpath(record, out)).as_posix())
+    def _config_of(self, run: Run) -> str:
+        """The run's resolved configuration as seen from the report; nothing where there is none."""
+        return self._way_to(run, CONFIG_FILE) if (run.folder / CONFIG_FILE).exists() else ""
+
+    def _way_to(self, run: Run, name: str) -> str:
+        below = run.folder.relative_to(self.results.folder)
+        return quote((self._base / below / name).as_posix()) if self._base else ""
+
+
+def _folders(row: Row) -> dict[int, Path]:
+    """seed -> the folder of the run that counts: the last, where two sweeps hold one run."""
+    return {run.record["seed"]: run.folder for run in row.runs}
+
+
+def _way(results: Path, out: Path) -> Path | None:
+    """From the report to the results, or None where they share no folder but the root."""
+    here, there = out.resolve(), results.resolve()
+    try:
+        common = Path(os.path.commonpath([here, there]))
+    except ValueError:  # two drives
+        return None
+    return None if common == Path(common.anchor) else Path(os.path.relpath(there, here))
+
+
+def _figure(drawn: Drawing) -> dict[str, Any]:
+    return {**vars(drawn), "is_wide": drawn.is_wide, "uri": _data_uri(drawn.svg)}
 
 
 def _tight(text: str) -> Markup:
@@ -147,5 +197,6 @@ def _without_breaks(match: re.Match[str]) -> str:
     return match[0].replace(" ", "\u00a0")
 
 
-def _data_uri(svg: bytes) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg).decode()
+def _data_uri(svg: bytes) -> Markup:
+    """Percent-encoded as far as an attribute of HTML and a URI need it: of text that is shorter than base64."""
+    return Markup("data:image/svg+xml," + re.sub(r"[%#\"&<>\n]", lambda m: f"%{ord(m[0]):02X}", svg.decode()))

@@ -46,8 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def make(results: Results, out: Path, command: str, energy: Path | None = None) -> Path:
     """Write everything under ``out``; returns the path of the page. ``energy``: a file of watts by device."""
+    from pandas import DataFrame
+
     from analysis.departures import departures  # here: a wrong folder is told before plotting is loaded
-    from analysis.figures import draw_block
+    from analysis.families import families
+    from analysis.figures import draw_blocks
     from analysis.foreign import foreign_frame
     from analysis.formats import latex, main_frame, markdown, truth_frame, truth_markdown, values_frame
     from analysis.page import Page
@@ -75,14 +78,20 @@ def make(results: Results, out: Path, command: str, energy: Path | None = None) 
         frames["foreign"] = foreign_frame(results.foreign)
     for name, frame in frames.items():
         write_text(tables / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
-    appearance = looks(results.methods, BASELINE)
-    figures = [draw_block(block, i + 1, appearance) for i, block in enumerate(blocks)]
-    for figure in [*(figure for drawn in figures for figure in drawn), *pruned.drawings]:
+    known = families(results.runs)
+    appearance = looks({method: known.get(method, method) for method in results.methods}, BASELINE)
+    sections = draw_blocks(blocks, appearance)
+    for figure in [*(figure for section in sections for figure in section.figures), *pruned.drawings]:
         for ending, image in (("png", figure.png), ("svg", figure.svg)):
             path = out / "figures" / f"{figure.name}.{ending}"
             write_atomic(path, lambda file, image=image: file.write(image))  # type: ignore[misc]
+        if figure.data:
+            data = DataFrame(figure.data).to_csv(index=False, lineterminator="\n")
+            write_text(out / "figures" / f"{figure.name}.csv", data)
     index = out / "index.html"
-    write_text(index, page.render(figures, departures(ROOT), reading, pruned.page))
+    if page.has_provenance_page:
+        write_text(out / "provenance.html", page.provenance())
+    write_text(index, page.render(sections, departures(ROOT), reading, pruned.page))
     return index
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,8 @@ QUANTITIES = ("pruning_rate", "samples_seen", "seconds")
 """Of a record's ``training``, what the main table shows."""
 
 BySeed = Mapping[int, float]
+Metrics = Mapping["Column", Mapping[int, dict[str, Any]]]
+"""Column -> seed -> the metric's entry in the record."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,18 @@ class Row:
 
 def build_rows(runs: Sequence[Run], missing: Sequence[Missing], order: Sequence[str]) -> list[Row]:
     """A row a method of ``runs`` and ``missing``. A seed run twice counts once: the last in ``runs`` holds."""
-    named = {run.record["method"] for run in runs} | {one.method for one in missing}
-    methods = [name for name in order if name in named] + sorted(named - set(order))
-    base = [run for run in runs if run.record["method"] == BASELINE]
+    own: dict[str, list[Run]] = {one.method: [] for one in missing}
+    for run in runs:
+        own.setdefault(run.record["method"], []).append(run)
+    measured = {method: _metrics(found) for method, found in own.items()}
+    columns = _in_order(measured.values())
+    base, full = own.get(BASELINE, []), measured.get(BASELINE, {})
     rows = []
-    for method in methods:
-        own = [run for run in runs if run.record["method"] == method]
-        done = {run.record["seed"] for run in own}
+    for method in [name for name in order if name in own] + sorted(own.keys() - set(order)):
+        done = {run.record["seed"] for run in own[method]}
         absent = [one for one in missing if one.method == method and one.seed not in done]
-        rows.append(_row(method, own, absent, base, _columns_of(runs)))
+        row = _row(method, own[method], absent, base)
+        rows.append(_with_metrics(row, measured[method], full, columns))
     return _mark_best(rows)
 
 
@@ -110,21 +116,21 @@ def protocol_notices(columns: Iterable[Column]) -> list[str]:
     ]
 
 
-def _metrics(runs: Iterable[Run]) -> dict[Column, dict[int, dict[str, Any]]]:
-    """column -> seed -> the metric's entry in the record."""
+def _metrics(runs: Iterable[Run]) -> Metrics:
     found: dict[Column, dict[int, dict[str, Any]]] = {}
     for run in runs:
+        evaluate = json.dumps(run.record["config"].get("evaluate"))
         for metric in run.record["metrics"]:
-            options = evaluation_of(run.record["config"], metric["task"], metric["dataset"])
+            options = evaluation_of(evaluate, metric["task"], metric["dataset"])
             what = {key: metric[key] for key in ("task", "dataset", "metric", "protocol")}
             column = Column(**what, items=metric["n"], options=options)
             found.setdefault(column, {})[run.record["seed"]] = metric
     return found
 
 
-def _columns_of(runs: Sequence[Run]) -> list[Column]:
+def _in_order(measured: Iterable[Metrics]) -> list[Column]:
     """By task and data set; the metrics of one stand as the records have them."""
-    seen = list(_metrics(runs))
+    seen = list(dict.fromkeys(column for metrics in measured for column in metrics))
     metrics = list(dict.fromkeys(column.metric for column in seen))
 
     def place(column: Column) -> tuple[Any, ...]:
@@ -134,32 +140,35 @@ def _columns_of(runs: Sequence[Run]) -> list[Column]:
     return sorted(seen, key=place)
 
 
-def _row(
-    method: str, runs: list[Run], missing: list[Missing], base: Sequence[Run], columns: Sequence[Column]
-) -> Row:
-    metrics, full = _metrics(runs), _metrics(base)
-    values = {column: _values(metrics, column) for column in columns}
-    seeds = {run.record["seed"] for run in runs}
-    asked = len(seeds) + len({one.seed for one in missing})
+def _row(method: str, runs: list[Run], missing: list[Missing], base: Sequence[Run]) -> Row:
+    """The row as far as training goes."""
+    asked = len({run.record["seed"] for run in runs}) + len({one.seed for one in missing})
     told = absent_seeds(missing)
-    cells = {}
-    for column in columns:
-        items95 = [tuple(metric["ci95"]) for metric in metrics.get(column, {}).values()]
-        cells[column] = Cell(
-            spread=spread(values[column].values()),
-            asked=asked,
-            difference=paired(values[column], _values(full, column)) if method != BASELINE else None,
-            items95=items95[0] if len(items95) == 1 else None,
-            absent=told,
-            unmeasured=_unmeasured(runs, seeds - values[column].keys(), column),
-        )
     quantities = {
         name: Cell(spread=spread(_training(runs, name).values()), asked=asked, absent=told) for name in QUANTITIES
     }
     if method != BASELINE:
         quantities["seconds"] = replace(quantities["seconds"], ratio=spread(_ratios(runs, base)))
     runs = sorted(runs, key=lambda run: run.record["seed"])
-    return Row(method, tuple(runs), tuple(missing), values, cells, quantities)
+    return Row(method, tuple(runs), tuple(missing), {}, {}, quantities)
+
+
+def _with_metrics(row: Row, metrics: Metrics, full: Metrics, columns: Sequence[Column]) -> Row:
+    values = {column: _values(metrics, column) for column in columns}
+    seeds = {run.record["seed"] for run in row.runs}
+    training = row.quantities["seconds"]
+    cells = {}
+    for column in columns:
+        items95 = [tuple(metric["ci95"]) for metric in metrics.get(column, {}).values()]
+        cells[column] = Cell(
+            spread=spread(values[column].values()),
+            asked=training.asked,
+            difference=paired(values[column], _values(full, column)) if row.method != BASELINE else None,
+            items95=items95[0] if len(items95) == 1 else None,
+            absent=training.absent,
+            unmeasured=_unmeasured(row.runs, seeds - values[column].keys(), column),
+        )
+    return replace(row, values=values, cells=cells)
 
 
 def absent_seeds(missing: Iterable[Missing]) -> tuple[str, ...]:
@@ -167,7 +176,7 @@ def absent_seeds(missing: Iterable[Missing]) -> tuple[str, ...]:
     return tuple(f"seed {'?' if one.seed is None else one.seed} {one.short_state}" for one in missing)
 
 
-def _values(metrics: Mapping[Column, Mapping[int, dict[str, Any]]], column: Column) -> BySeed:
+def _values(metrics: Metrics, column: Column) -> BySeed:
     return {seed: metric["value"] for seed, metric in metrics.get(column, {}).items()}
 
 
@@ -186,7 +195,9 @@ def _ratios(runs: Iterable[Run], base: Iterable[Run]) -> list[float]:
 
 def _unmeasured(runs: Iterable[Run], seeds: set[int], column: Column) -> tuple[str, ...]:
     """For each finished seed without a value in the column, why."""
-    told = {}
+    told: dict[int, str] = {}
+    if not seeds:
+        return ()
     for run in runs:
         reasons = [s["reason"] for s in run.record["evaluation_skipped"] if _is_why(s, column)]
         if run.record["seed"] in seeds:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,15 +21,19 @@ def training_of(config: Mapping[str, Any]) -> str:
     return json.dumps(plain({**train, **model}), sort_keys=True, default=str)
 
 
-def evaluation_of(config: Mapping[str, Any], task: str, dataset: str) -> str:
-    """Canonical JSON of the options of the one evaluation that made a metric; ``{}`` where it cannot be told."""
-    entries = [e for e in config.get("evaluate") or [] if isinstance(e, Mapping) and e.get("name") == task]
+@functools.cache
+def evaluation_of(evaluate: str, task: str, dataset: str) -> str:
+    """Canonical JSON of the options of the one evaluation that made a metric; ``{}`` where it cannot be told.
+
+    ``evaluate`` is the JSON of a configuration's ``evaluate``: thousands of runs share a few.
+    """
+    entries = [e for e in json.loads(evaluate) or [] if isinstance(e, Mapping) and e.get("name") == task]
     if len(entries) > 1:
         entries = [e for e in entries if is_of(_mapping(e, "options").get("dataset"), dataset)]
     if len(entries) != 1:
         return "{}"
     options = {key: value for key, value in _mapping(entries[0], "options").items() if key != "dataset"}
-    return json.dumps(plain(options), sort_keys=True, default=str)
+    return json.dumps(options, sort_keys=True)
 
 
 def is_of(asked: Any, dataset: str) -> bool:

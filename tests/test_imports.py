@@ -14,6 +14,7 @@ ORDER = [
     "seeds",
     "options",
     "config",
+    "schema",
     "record",
     "predictions",
     "pruned",

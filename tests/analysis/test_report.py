@@ -51,7 +51,7 @@ def drawn() -> None:
 @pytest.fixture(autouse=True)
 def _draw_only_where_asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("analysis.figures.draw_block", lambda *_: [])
+        monkeypatch.setattr("analysis.figures.draw_blocks", lambda *_: [])
 
 
 @pytest.fixture

@@ -148,7 +148,8 @@ def finish(figure: Figure, drawn: Axes | Sequence[Axes], title: str) -> None:
 def drawing(
     figure: Figure, name: str, title: str, caption: str, data: Sequence[Mapping[str, object]] = ()
 ) -> Drawing:
-    figure.draw_without_rendering()  # lays it out, once for both files
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)  # once for both files: it takes as long as drawing
     figure.set_layout_engine(None)
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI)

@@ -152,7 +152,7 @@ def drawing(
         engine.execute(figure)  # once for both files: it takes as long as drawing
     figure.set_layout_engine(None)
     png, svg = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", dpi=DPI)
+    figure.savefig(png, format="png", dpi=DPI, pil_kwargs={"compress_level": 4})
     figure.savefig(svg, format="svg", metadata={"Date": None})
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     small = _small(svg.getvalue().decode()).encode()

@@ -187,6 +187,13 @@ def test_folding_closes_and_opens_all_blocks(desk: Tab) -> None:
     assert desk.run(count) == before
 
 
+def test_a_link_opens_the_block_it_leads_to(desk: Tab) -> None:
+    desk.run("document.querySelector('[data-fold=close]').click()")
+    desk.run("document.querySelector('.contents a[href=\"#table-1\"]').click()")
+    desk.run("new Promise(end => setTimeout(end, 50))")
+    assert desk.run("[...document.querySelectorAll('details.block[open]')].map(one => one.id)") == ["table-1"]
+
+
 def test_the_colours_chosen_are_kept(browser: Chromium, page: Path) -> None:
     opened(browser, page, 1280).run("document.getElementById('theme').click()")
     again = opened(browser, page, 1280, before="")

@@ -170,7 +170,7 @@ def _overall(framework: str, blocks: Sequence[Block]) -> list[Job]:
     shown = [Forest(_task(c), found) for c in _shared_headlines(own) if (found := points.average_effects(own, c))]
     if len(own) < 2 or all(effect.configurations < 2 for one in shown for effect in one.effects):
         return []
-    caption = f"{framework}. Averaged over configurations (conf.) seed by seed. {_INTERVAL}"
+    caption = f"Averaged over configurations (conf.) seed by seed. {_INTERVAL}"
     words = Words(
         slug("00", framework, "differences"), f"{framework}: difference to full over all configurations", caption
     )

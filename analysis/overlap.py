@@ -117,7 +117,9 @@ def agreement(one: np.ndarray, other: np.ndarray, total: int) -> tuple[float, fl
 
 
 def _members(blocks: Sequence[Block]) -> tuple[list[Member], list[Problem]]:
-    found, problems = [], []
+    """A seed that was run twice counts once: the last run holds."""
+    found: dict[tuple[Any, ...], Member] = {}
+    problems = []
     for block in blocks:
         for run in block.runs:
             path = run.folder / CORESET_FILE
@@ -130,10 +132,10 @@ def _members(blocks: Sequence[Block]) -> tuple[list[Member], list[Problem]]:
                 problems.append(_problem(path, error))
                 continue
             if facts[0] == run.record["pool_facts"]["fingerprint"]:
-                found.append(Member(block, run, path, *facts))
+                found[block.key, run.record["method"], run.record["seed"]] = Member(block, run, path, *facts)
             else:
                 problems.append(Problem(str(path), f"fingerprint: {facts[0]}, but the record's pool is another"))
-    return found, problems
+    return list(found.values()), problems
 
 
 def _mask(member: Member, budget: float) -> np.ndarray:

@@ -92,9 +92,17 @@ if (bar) {
   apply();
 }
 
-// Folding: all at once, and open on paper.
+// Folding: all at once; folded on a phone where there are many; a link opens what it leads to; open on paper.
 all("[data-fold]").forEach(button => {
   button.hidden = false;
   button.onclick = () => all("details.block").forEach(one => { one.open = button.dataset.fold === "open"; });
 });
+if (innerWidth < 640 && all("details.block").length > 8) all("details.block").forEach(one => { one.open = false; });
+const reveal = () => {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  for (let at = target; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
+  if (target) target.scrollIntoView();
+};
+addEventListener("hashchange", reveal);
+if (location.hash) reveal();
 addEventListener("beforeprint", () => all("details").forEach(one => { one.open = true; }));

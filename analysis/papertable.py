@@ -28,6 +28,12 @@ class PaperCell:
     runs: tuple[Run, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def sort(self) -> float | None:
+        """What a column is sorted by; None for words."""
+        value = self.facts.get("mean", self.facts.get("difference"))
+        return None if value is None else float(value)
+
 
 @dataclass(frozen=True)
 class PaperRow:

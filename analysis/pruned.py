@@ -79,7 +79,8 @@ class ClassTable:
     summary: tuple[ClassRow, ...]
     """The rarest quarter of the classes, and the others; empty for few classes."""
     correlation: Mapping[str, Spread | None]
-    """Spearman's, of the size of a class and the share left out, by method; over seeds."""
+    """Spearman's, of the size of a class and the share left out, by method; over seeds. Of ``full`` there is none:
+    what its incomplete batches leave out says nothing."""
 
 
 def read_pruning(results: Results) -> Pruning:
@@ -173,7 +174,9 @@ def class_table(block: Block, pruning: Pruning) -> ClassTable | None:
         _class_row(f"rarest quarter ({len(names) - cut} classes)", names[cut:], sizes, runs),
         _class_row(f"the others ({cut} classes)", names[:cut], sizes, runs),
     )
-    return ClassTable(rows, summary, {method: _correlation(own) for method, own in runs.items()})
+    return ClassTable(
+        rows, summary, {method: _correlation(own) for method, own in runs.items() if method != BASELINE}
+    )
 
 
 def _class_row(

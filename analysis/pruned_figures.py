@@ -189,7 +189,7 @@ def _heatmap(block: Block, budget: float, pairs: Sequence[Overlap], prefix: str)
         for (i, j), value in np.ndenumerate(values):
             if np.isfinite(value):
                 colour = "white" if abs(value) > 0.55 else "black"
-                text = f"{value:.2f}".replace("-", "−")
+                text = f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
                 panel.text(j, i, text, ha="center", va="center", color=colour, fontsize=7.5)
         _named(panel, names)
         finish(figure, panel, f"Who keeps the same samples, {_percent(budget)} kept")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.overlap import Overlap
-from analysis.pruned import Pruning, jaccard_at_random
+from analysis.pruned import Pruning, cycles_at_random, jaccard_at_random
 from analysis.tables import Block
 from benchmark.pruned import Pruned
 
@@ -20,12 +20,14 @@ def pruned_frames(
     blocks: Sequence[Block], pruning: Pruning, overlaps: Sequence[Overlap]
 ) -> dict[str, pd.DataFrame]:
     """By file name, only those that have rows."""
-    rows: dict[str, list[Entry]] = {"gallery": [], "classes": [], "visits": [], "losses": [], "churn": []}
+    names = ("gallery", "classes", "visits", "losses", "churn", "cycles")
+    rows: dict[str, list[Entry]] = {name: [] for name in names}
     for run, pruned in _runs(blocks, pruning):
         rows["gallery"] += [{**run, **entry} for entry in _gallery(pruned)]
         rows["classes"] += [{**run, **vars(one), "left_out": _share(one, pruned)} for one in pruned.classes]
         rows["visits"] += [{**run, "visits": i, "samples": n} for i, n in enumerate(pruned.visits_histogram)]
         rows["losses"] += [{**run, **entry} for entry in _losses(pruned)]
+        rows["cycles"] += [{**run, **entry} for entry in _cycles(pruned)]
         rows["churn"] += [{**run, **entry} for entry in _churn(pruned)]
     rows["overlap"] = [one.row() for one in overlaps]
     return {f"pruned_{name}": pd.DataFrame(found) for name, found in rows.items() if found}
@@ -55,6 +57,14 @@ def _losses(pruned: Pruned) -> Iterator[Entry]:
         for kind, counts in sorted(one.histograms.items()):
             for low, high, count in zip(edges, edges[1:], counts, strict=False):
                 yield {"epoch": one.epoch, "kind": kind, "from": low, "to": high, "samples": count}
+
+
+def _cycles(pruned: Pruned) -> Iterator[Entry]:
+    kinds = {kind for one in pruned.preparations for kind in one.counts}
+    for kind, counts in sorted(pruned.cycles.items()):
+        chance = cycles_at_random(pruned, kind) * pruned.num_samples if kind in kinds else [None] * len(counts)
+        for times, (samples, at_random) in enumerate(zip(counts, chance, strict=True)):
+            yield {"kind": kind, "preparations": times, "samples": samples, "samples_at_random": at_random}
 
 
 def _churn(pruned: Pruned) -> Iterator[Entry]:

@@ -30,7 +30,7 @@ from analysis.pruned_figures import draw_agreement, draw_pruned
 from analysis.pruned_frames import pruned_frames
 from analysis.shown import Shown, percent, shown
 from analysis.statistics import Spread
-from analysis.style import Drawing
+from analysis.style import Drawing, embedded
 from analysis.tables import Block
 from benchmark.pruned import Shown as Sample
 
@@ -159,7 +159,7 @@ def _classes(table: ClassTable, methods: Sequence[str]) -> dict[str, Any]:
     hidden = max(len(rows) - MOST_CLASSES, 0)
     if hidden:
         rows = rows[:half] + rows[-half:]
-    correlation = [_signed(table.correlation.get(method)) for method in methods] if table.correlation else []
+    correlation = [_signed(table.correlation[m]) if m in table.correlation else Shown("none") for m in methods]
     return {
         "methods": methods,
         "rows": [_class_cells(row, methods) for row in rows],
@@ -177,12 +177,9 @@ def _class_cells(row: ClassRow, methods: Sequence[str]) -> dict[str, Any]:
 def _signed(value: Spread | None) -> Shown:
     if value is None:
         return Shown("all alike")
-    return shown(value, lambda number: f"{number:.2f}".replace("-", "−"))
+    return shown(value, lambda number: f"{round(number, 2) + 0.0:.2f}".replace("-", "−"))
 
 
 def _figure(drawing: Drawing) -> dict[str, Any]:
-    """Without loss, in a quarter of the bytes of the SVG, which lies beside the page."""
-    file = io.BytesIO()
-    Image.open(io.BytesIO(drawing.png)).convert("RGB").save(file, "webp", lossless=True, quality=100, method=4)
-    data = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
-    return {"name": drawing.name, "title": drawing.title, "caption": drawing.caption, "data": data}
+    told = {"name": drawing.name, "title": drawing.title, "caption": drawing.caption}
+    return {**told, "data": embedded(drawing)}

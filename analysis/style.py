@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import textwrap
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import matplotlib
+from PIL import Image
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -145,13 +147,21 @@ def finish(figure: Figure, drawn: Axes | Sequence[Axes], title: str) -> None:
         figure.legend(list(known.values()), list(known), loc="outside lower left", ncols=columns, handlelength=3.2)
 
 
+def embedded(drawing: Drawing) -> str:
+    """The figure as a data address, without loss: a quarter of the bytes of the SVG that lies beside the page."""
+    file = io.BytesIO()
+    Image.open(io.BytesIO(drawing.png)).convert("RGB").save(file, "webp", lossless=True, quality=100, method=4)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+
+
 def drawing(
     figure: Figure, name: str, title: str, caption: str, data: Sequence[Mapping[str, object]] = ()
 ) -> Drawing:
-    figure.draw_without_rendering()  # lays it out, once for both files
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)  # once for both files: it takes as long as drawing
     figure.set_layout_engine(None)
     png, svg = io.BytesIO(), io.BytesIO()
-    figure.savefig(png, format="png", dpi=DPI)
+    figure.savefig(png, format="png", dpi=DPI, pil_kwargs={"compress_level": 4})
     figure.savefig(svg, format="svg", metadata={"Date": None})
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     small = _small(svg.getvalue().decode()).encode()

@@ -5,7 +5,7 @@ N below is the number of samples of the pool.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ def summarise(folder: Path, epochs: int, seed: int, pool: Pool, pruner: Pruner, 
     losses = losses_of(folder, count)
     kinds = tuple(pruner.candidates())
     candidates = candidates_of(folder, kinds, count) if kinds else {}
-    times = how_often([{k: unpack(bits, count) for k, bits in one.items()} for one in candidates.values()])
+    times = how_often({k: unpack(bits, count) for k, bits in one.items()} for one in candidates.values())
     picks: gallery.Picks = {}
     if candidates:
         picks = gallery.most_often({kind: times[kind] for kind in kinds}, _mean(losses, list(candidates), count))
@@ -55,7 +55,7 @@ def summarise(folder: Path, epochs: int, seed: int, pool: Pool, pruner: Pruner, 
     )
 
 
-def how_often(masks: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def how_often(masks: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """bool [N] by kind of every preparation -> in how many of them a sample was a candidate, uint16 [N] by kind.
 
     ``any`` counts a preparation once if it made the sample a candidate of several kinds.

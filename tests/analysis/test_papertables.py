@@ -41,7 +41,7 @@ def results(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.figures.draw_block", lambda *_: [])
+    monkeypatch.setattr("analysis.figures.draw_blocks", lambda *_: [])
 
 
 def tables(results: Path, kind: str, *records: dict[str, Any], energy: Energy = ENERGY) -> list[PaperTable]:

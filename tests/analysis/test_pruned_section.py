@@ -230,7 +230,7 @@ def test_rare_classes_are_set_beside_the_others(results: Path, capsys: pytest.Ca
     assert others.left_out["scan"].mean == pytest.approx((40 + 60 + 60 + 30) / 960)
     assert told.correlation["scan"] is not None
     assert told.correlation["scan"].mean == pytest.approx(-1)
-    assert told.correlation["full"] is None
+    assert "full" not in told.correlation
     make(results, capsys)
     rows = {(row["method"], row["name"]): float(row["left_out"]) for row in table(results, "pruned_classes")}
     assert (rows["scan", "e"], rows["full", "e"]) == (0.75, 0)
@@ -275,6 +275,7 @@ def test_coresets_are_compared_at_one_budget_over_methods_seeds_and_models(
     kept = np.arange(N) < 700
     put_kept(results, record("random_subset", 0), kept)
     put_kept(results, record("random_subset", 1), kept[::-1])
+    put_kept(results, record("random_subset", 1, sweep="again"), kept[::-1])  # counts once
     put_kept(results, record("scan", 0), np.arange(N) < 760, score=np.arange(N))  # cut at 700, it is the same
     put_kept(
         results, record("scan", 0, model="resnet", run="resnet-scan-s0"), np.arange(N) < 740, np.arange(N)[::-1]
@@ -315,6 +316,9 @@ def test_figures_are_drawn_linked_and_the_same_from_the_same_files(
     assert [href for href in hrefs if not (out / href).is_file()] == []
     assert set(re.findall(r'<img [^>]*src="([^:]*):', page)) == {"data"}
     assert make(results, capsys)[0] == page
+    cycles = [row for row in table(results, "pruned_cycles") if row["kind"] == "redundant"]
+    assert [float(row["samples"]) for row in cycles] == [600, 200, 200]
+    assert [float(row["samples_at_random"]) for row in cycles] == pytest.approx([490, 420, 90])
     churn = table(results, "pruned_churn")
     assert [row["jaccard"] for row in churn if row["kind"] == "redundant"] == ["", "0.5"]
     assert sum(int(row["samples"]) for row in table(results, "pruned_losses") if row["kind"] == "all") == 2 * N

@@ -195,7 +195,9 @@ def test_a_link_opens_the_block_it_leads_to(desk: Tab) -> None:
 
 
 def test_the_colours_chosen_are_kept(browser: Chromium, page: Path) -> None:
-    opened(browser, page, 1280).run("document.getElementById('theme').click()")
+    tab = opened(browser, page, 1280)
+    tab.run("document.getElementById('theme').click()")
+    tab.run("new Promise(end => setTimeout(end, 500))")  # Chromium tells other pages of what is stored a moment later
     again = opened(browser, page, 1280, before="")
     assert again.run("document.documentElement.dataset.theme") == "dark"
 

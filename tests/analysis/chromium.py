@@ -123,6 +123,11 @@ class Tab:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         return self.browser.call(method, self.session, **parameters)
 
+    def load_again(self) -> None:
+        self.browser.events.clear()
+        self.call("Page.reload")
+        self.browser.wait_for(lambda event: self._is(event, "Page.loadEventFired"))
+
     def run(self, script: str) -> Any:
         """The value of an expression in the page; a promise is awaited."""
         done = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)

@@ -224,6 +224,7 @@ def test_queued_and_requeued_jobs_run_the_code_as_it_was_submitted(
         return state == "PD" and any(words.lower() in reason.lower() for words in TO_DO)
 
     wait_for(is_held, "it is held, and status has a word for it")
+    time.sleep(3)  # a node takes a credential made in the second in which it revoked the last for revoked, too
 
     def has_record_at_last() -> bool:
         for words in (["release", job_id], ["update", f"jobid={job_id}", "starttime=now"]):

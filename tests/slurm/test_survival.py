@@ -88,11 +88,13 @@ def works(run: PlannedRun, attempt: int = 1, steps: int = 5) -> Attempt:
 def goes_back(run: PlannedRun, job_id: str, seconds: float = 40) -> None:
     """Wait until the job is back in the queue, and lift the two minutes for which SLURM holds it.
 
-    Not before its processes are gone: a node is not used to the next attempt coming that soon.
+    Not before its processes are gone, and then some: a node tells credentials apart by their second, and takes one
+    made in the second in which it revoked the last for revoked ("Job credential revoked").
     """
     wait(run, "queued again", lambda: state_of_job(job_id) == "PENDING", seconds)
     pid = attempts_of(run.folder)[-1].pid
     wait(run, "at an end", lambda: not Path(f"/proc/{pid}").exists(), seconds)
+    time.sleep(3)
     subprocess.run(["scontrol", "update", f"jobid={job_id}", "starttime=now"], capture_output=True)
 
 

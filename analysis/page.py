@@ -30,6 +30,8 @@ from benchmark.record import CONFIG_FILE, RECORD_FILE
 
 MOST_RECORDS_INLINE = 1000
 """Of more, the rows of provenance get a page of their own."""
+MOST_LINKS = 200
+"""Records that a claim or an item of the checklist links to one by one."""
 
 
 class Page:
@@ -49,6 +51,7 @@ class Page:
         self._jinja.globals["link_of"] = self._link_of
         self._jinja.globals["config_of"] = self._config_of
         self._jinja.globals["only_macros"] = False
+        self._jinja.globals["most_links"] = MOST_LINKS
         script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
         self._shared = {
             "script": Markup(script),

@@ -20,7 +20,7 @@ from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmark import dist
+from benchmark import dist, small_towers  # noqa: F401 (small_towers adds to timm's names)
 from benchmark.clip_encoder import ClipEncoder
 from benchmark.config import Choice
 from benchmark.objective import (

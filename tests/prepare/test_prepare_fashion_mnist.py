@@ -73,6 +73,24 @@ def test_labelled_splits_are_the_data_sets_own(torchvision: Path, tmp_path: Path
     assert limited.name == "fashion_mnist-20"
 
 
+def test_a_limited_pool_holds_the_same_share_of_each_class(torchvision: Path, tmp_path: Path) -> None:
+    prepare_data_set(recipe.RECIPE, tmp_path / "out", torchvision)
+    whole = FashionMnist(root=str(tmp_path / "out"))
+    limited = FashionMnist(root=str(tmp_path / "out"), pool_limit=20)
+    pool, all_images = limited.training_pool(), whole.training_pool()
+    assert (pool.num_samples, limited.expected_samples(), limited.label) == (20, 20, "fashion_mnist-20")
+    names, of = pool.sample_classes
+    assert (len(names), np.bincount(of).tolist()) == (10, [2] * 10)
+    for place in (0, 7, 19):
+        row = int(pool.key(place).removeprefix("train-"))
+        assert pool.read(place).image.tobytes() == all_images.read(row).image.tobytes()
+    assert pool.fingerprint != all_images.fingerprint
+    assert pickle.loads(pickle.dumps(pool)).key(7) == pool.key(7)  # noqa: S301
+    with pytest.raises(PoolError, match="not 20"):
+        pool.read(20)
+    assert len(limited.labelled("train").images) == 40
+
+
 def test_a_limited_split_takes_as_many_of_each_class() -> None:
     labels = np.random.default_rng(0).integers(0, 10, 1000)
     ids = stratified(labels, 205)
@@ -95,5 +113,6 @@ def test_another_file_is_refused(torchvision: Path, tmp_path: Path) -> None:
 
 
 def test_wrong_limit_fails_before_any_data_is_read() -> None:
-    with pytest.raises(ConfigError, match="train_limit must be at least 1"):
-        make_source(Choice(name="fashion_mnist", options={"train_limit": 0}), "pool")
+    for name in ("train_limit", "pool_limit"):
+        with pytest.raises(ConfigError, match=f"{name} must be at least 1"):
+            make_source(Choice(name="fashion_mnist", options={name: 0}), "pool")

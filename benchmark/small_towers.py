@@ -26,6 +26,6 @@ def swin_mini_patch4_window4_32(pretrained: bool = False, **options: Any) -> Swi
     }
     for given in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"):  # timm passes them to every model
         options.pop(given, None)
-    model = SwinTransformer(**shape, **options)
+    model: Any = SwinTransformer(**shape, **options)
     model.default_cfg = model.pretrained_cfg = {"input_size": (3, 32, 32), "pool_size": (4, 4)}
     return model

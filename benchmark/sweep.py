@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import logging
 import shlex
 import shutil
@@ -59,9 +60,10 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
     profile = [f"launch.{clusters.KEY}={options.profile}"] if options.profile else []
     sweep = read_sweep(options.sweep, [*options.overrides, *profile])
     plan = make_plan(sweep, options.results)
+    chosen = _chosen(plan, options.only)
     folder = options.results / sweep.name
     if options.dry_run or options.status or options.watch or options.cancel:
-        return _look(options, plan, folder)
+        return _look(options, plan, chosen, folder)
     cluster = options.cluster or _default_cluster()
     slots, sent = Slots(options.jobs), Sent()
     with lease(folder / "sweep.lock", wait_seconds=60):  # two sweeps at once submit one after the other
@@ -70,7 +72,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
                 console.print(line, markup=False, soft_wrap=True)
         queue = look(plan)
         runs = with_states(plan, queue)
-        todo = _to_do(runs, options.retry)
+        todo = _to_do(runs, options.retry, chosen)
         if cluster == "local":
             slots.check(todo)
         write_plan(runs, sweep, options.results, _command(options))
@@ -104,21 +106,23 @@ def _report(sent: Sent, console: Console) -> None:
         console.print(said, style="yellow", markup=False, soft_wrap=True)
 
 
-def _look(options: argparse.Namespace, plan: Sequence[PlannedRun], folder: Path) -> int:
+def _look(options: argparse.Namespace, plan: Sequence[PlannedRun], chosen: set[str], folder: Path) -> int:
     """What starts nothing: the plan, the status, and ending what was started."""
     out = Console(width=None if sys.stdout.isatty() else WIDTH)
     if options.watch:
-        watch(plan, out, _title, lambda: bool(local_sweeps(folder)))
+        shown = [run for run in plan if run.config.name in chosen]
+        watch(shown, out, _title, lambda: bool(local_sweeps(folder)))
         return 0
     queue = look(plan)
-    runs = with_states(plan, queue)
+    everything = with_states(plan, queue)
+    runs = [run for run in everything if run.config.name in chosen]
     if options.cancel:
         return 0 if cancel(runs, queue, folder, out) else EXIT_FAILED
     if options.status:
         out.print(status_table(runs, queue, _title(runs)))
     else:
         out.print(plan_table(runs, _title(runs)))
-        _print_estimate(_to_do(runs, options.retry), options.results, out)
+        _print_estimate(_to_do(everything, options.retry, chosen), options.results, out)
     return 0
 
 
@@ -138,14 +142,37 @@ def _default_cluster() -> str:
     return "slurm"
 
 
-def _to_do(runs: Sequence[PlannedRun], retry: bool) -> list[PlannedRun]:
-    """What to start, in an order in which every run comes after those it waits for."""
+def _chosen(plan: Sequence[PlannedRun], patterns: Sequence[str] | None) -> set[str]:
+    """Names of the runs that fit one of the patterns and of all they wait for; without patterns, of all.
+
+    Raises ConfigError for a pattern that no run fits.
+    """
+    waits_for = {run.config.name: run.config.waits_for for run in plan}
+    if not patterns:
+        return set(waits_for)
+    names: list[str] = []
+    for pattern in patterns:
+        fits = fnmatch.filter(waits_for, pattern)
+        if not fits:
+            raise ConfigError(f"--only '{pattern}' fits no run of this sweep, such as {plan[0].config.name}")
+        names += fits
+    chosen: set[str] = set()
+    while names:
+        chosen.add(name := names.pop())
+        names += [other for other in waits_for[name] if other not in chosen]
+    return chosen
+
+
+def _to_do(runs: Sequence[PlannedRun], retry: bool, chosen: set[str]) -> list[PlannedRun]:
+    """What to start of the chosen, in an order in which every run comes after those it waits for."""
     startable = ("absent", "partial", "stopped", "waiting", "blocked") + (("failed",) if retry else ())
     coming = {run.config.name for run in runs if run.state.name in ("done", "queued", "running")}
     todo = []
     opened: dict[str, bool] = {}
     for run in runs:
         can_start = run.state.name in startable or _lacks_only_data_that_came(run, opened)
+        if run.config.name not in chosen:
+            continue
         if can_start and not is_refused(run) and coming.issuperset(run.config.waits_for):
             coming.add(run.config.name)
             todo.append(run)
@@ -211,6 +238,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--results", type=Path, default=Path("results"), help="folder of all sweeps (default: results)"
+    )
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="PATTERN",
+        help="take the runs alone whose names fit ('*-ViT-S-8-*-s0-*'; again for more), and those they wait for",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
     parser.add_argument("--status", action="store_true", help="print where each run stands and start nothing")

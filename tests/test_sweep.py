@@ -48,6 +48,26 @@ def test_a_grid_is_a_product_and_a_second_call_runs_only_what_is_missing(
     assert len(ran) == 1
 
 
+def test_only_takes_what_fits_and_what_it_waits_for(
+    write_sweep: WriteSweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    methods = ["full", {"coreset": {"runs": {"pruner": "scan"}, "keep_fraction": 0.5}}, "scan"]
+    path = write_sweep(clip_grid(pruner=methods, seed=[0, 1], train={"epochs": 4}))
+    assert command(path, "--cluster", "inline", "--only", "*-coreset-s1-*") == 0
+    found = [read_record(record) for record in records(path)]
+    assert sorted((record["config"]["pruner"]["name"], record["seed"]) for record in found) == [
+        ("coreset", 1),
+        ("scan", 1),
+    ]
+    plan = json.loads((path.parent / "results" / "tiny" / "plan.json").read_text())
+    assert len(plan["runs"]) == 6
+    capsys.readouterr()
+    assert command(path, "--status", "--only", "*-full-*") == 0
+    assert "2 runs, 2 absent" in capsys.readouterr().out
+    assert command(path, "--only", "*-ful-*") == 2
+    assert "--only '*-ful-*' fits no run" in capsys.readouterr().err
+
+
 def test_local_runs_are_processes_of_their_own(write_sweep: WriteSweep) -> None:
     path = write_sweep(clip_grid(train={"epochs": 1}), moco_grid(train={"epochs": 1}))
     assert command(path, "--cluster", "local") == 0

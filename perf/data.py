@@ -79,7 +79,7 @@ def main() -> None:
             stack.enter_context(tempfile.TemporaryDirectory(prefix="scan-bench-perf-"))
         )
         write_shards(folder, options.num_shards, options.per_shard)
-        lines = _machine(options) + epoch_table(_measured(folder, options))
+        lines = _setting(options) + epoch_table(_measured(folder, options))
     lines += planning_table(options.plan)
     print("\n".join(lines))
     if options.out:
@@ -107,15 +107,21 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _machine(options: argparse.Namespace) -> list[str]:
+def machine() -> str:
+    """Cores, processor, GPU if there is one, and the versions of what is measured."""
     names = ("torch", "torchvision", "open_clip_torch", "pillow", "numpy")
     versions = [f"{name} {importlib.metadata.version(name)}" for name in names]
-    versions = [f"Python {platform.python_version()}", *versions, f"webdataset {_webdataset() or 'absent'}"]
+    versions = [f"Python {platform.python_version()}", *versions, f"webdataset {webdataset_version() or 'absent'}"]
     model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), "unknown")
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return f"{len(os.sched_getaffinity(0))} cores ({model}){gpu}, {', '.join(versions)}"
+
+
+def _setting(options: argparse.Namespace) -> list[str]:
     return [
         f"{options.num_shards} shards of {options.per_shard} samples, {options.image_size} px,"
         f" batch {options.batch}, {options.workers} workers, {options.repeats} repeats in alternating order",
-        f"{len(os.sched_getaffinity(0))} cores ({model}), {', '.join(versions)}",
+        machine(),
         "",
     ]
 
@@ -125,7 +131,7 @@ def _cpuinfo() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def _webdataset() -> str:
+def webdataset_version() -> str:
     try:
         return importlib.metadata.version("webdataset")
     except importlib.metadata.PackageNotFoundError:
@@ -135,8 +141,8 @@ def _webdataset() -> str:
 # --- shards -------------------------------------------------------------------------------------------------
 
 
-def write_shards(folder: Path, num_shards: int, per_shard: int) -> None:
-    """Tar shards of smooth JPEGs of at most 256 px, 8 to 10 KB each, with captions of 8 to 15 words.
+def write_shards(folder: Path, num_shards: int, per_shard: int, longest: int = 256) -> None:
+    """Tar shards of smooth JPEGs of at most ``longest`` px, with captions of 8 to 15 words: 8 to 10 KB at 256 px.
 
     Shards that exist are kept. The pictures repeat after ``PICTURES``; captions and keys do not.
     """
@@ -145,7 +151,7 @@ def write_shards(folder: Path, num_shards: int, per_shard: int) -> None:
     if all(path.exists() for path in paths):
         return
     rng = generator(0, "perf")
-    pictures = [_jpeg(rng) for _ in range(min(PICTURES, per_shard))]
+    pictures = [_jpeg(rng, longest) for _ in range(min(PICTURES, per_shard))]
     syllables = [a + b for a in "bcdfghklmnprstvw" for b in ("a", "e", "i", "o", "u", "an", "er", "in", "or")]
     words = ["".join(rng.choice(syllables, rng.integers(1, 4))) for _ in range(5000)]
     for shard, path in enumerate(paths):
@@ -160,9 +166,10 @@ def write_shards(folder: Path, num_shards: int, per_shard: int) -> None:
         path.with_suffix(".part").rename(path)
 
 
-def _jpeg(rng: np.random.Generator) -> bytes:
+def _jpeg(rng: np.random.Generator, longest: int) -> bytes:
     """Colour fields, edges and some texture, so that the size is that of a photograph of 256 px."""
-    size = SIDES[rng.integers(len(SIDES))]
+    width, height = SIDES[rng.integers(len(SIDES))]
+    size = (width * longest // 256, height * longest // 256)
     noise = (rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in (8, 48))
     fields, texture = (Image.fromarray(n).resize(size, Image.Resampling.BICUBIC) for n in noise)
     buffer = io.BytesIO()
@@ -176,11 +183,11 @@ def _jpeg(rng: np.random.Generator) -> bytes:
 def _measured(folder: Path, options: argparse.Namespace) -> list[Variant]:
     """Every variant, timed ``repeats`` times after an untimed round; every second round runs in reverse."""
     variants = our_variants(folder, options)
-    if _webdataset() == WEBDATASET:
+    if webdataset_version() == WEBDATASET:
         shards = [str(folder / f"{i:05d}.tar") for i in range(options.num_shards)]
         variants += [_open_clip(shards, options), *(_published(shards, kept, options) for kept in KEPT)]
     else:
-        found = _webdataset() or "none"
+        found = webdataset_version() or "none"
         print(f"webdataset {WEBDATASET} is needed to compare, found {found}; ours alone.\n{INSTALL}\n")
     for epoch in range(options.repeats + 1):
         for variant in variants if epoch % 2 == 0 else variants[::-1]:

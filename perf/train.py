@@ -1,0 +1,341 @@
+"""Speed of training: ours beside open_clip's trainer and a plain MoCo v3; SCAN's whole runs beside full data.
+
+    PYTHONPATH=wds python perf/train.py                    # small models, for two cores
+    PYTHONPATH=wds python perf/train.py --size large       # ViT-B/16 and ViT-S at 224 px in bf16, for a GPU
+    python perf/train.py --only scan                       # one part: clip, moco or scan
+
+Both sides train the same network on the same shards with the same batch, precision, threads and workers.
+open_clip's trainer is its own `main`, whose epochs are timed; it needs webdataset 0.2.86 (see perf/data.py).
+The order alternates from round to round, and the first epoch of each, which starts workers, is left out. "Step
+alone" is our model's step on one batch that stays on the device: no data path and no logging could beat it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import logging
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path[0] = str(Path(__file__).parent.parent)  # or this file would hide the package of its name
+from baselines.full import Full  # noqa: E402 (found by the line above)
+from baselines.scan import Scan  # noqa: E402
+from benchmark.config import Choice, TrainConfig  # noqa: E402
+from benchmark.frameworks import make_objective, resolve_model  # noqa: E402
+from benchmark.optim import make_optimizer  # noqa: E402
+from benchmark.pruner import Pruner  # noqa: E402
+from benchmark.storage.shards import ShardPool  # noqa: E402
+from benchmark.train import AUTOCAST, Trainer  # noqa: E402
+from perf import plain_moco  # noqa: E402
+from perf.data import INSTALL, WEBDATASET, machine, webdataset_version, write_shards  # noqa: E402
+
+SIZES: dict[str, dict[str, Any]] = {
+    "small": {
+        "clip": {
+            "embed_dim": 64,
+            "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 128, "layers": 4, "head_width": 32},
+            "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+        },
+        "moco": {
+            "image_size": 32,
+            "patch_size": 8,
+            "width": 128,
+            "depth": 4,
+            "heads": 4,
+            "hidden_dim": 512,
+            "embed_dim": 128,
+        },
+        "side": 64,
+        "samples": (4096, 2048),
+        "batch": 128,
+        "precision": "fp32",
+        "workers": 1,
+    },
+    "large": {
+        "clip": {
+            "embed_dim": 512,
+            "vision_cfg": {"image_size": 224, "patch_size": 16, "width": 768, "layers": 12},
+            "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12},
+        },
+        "moco": {"width": 384, "depth": 12, "heads": 12},
+        "side": 256,
+        "samples": (20_000, 20_000),
+        "batch": 256,
+        "precision": "bf16",
+        "workers": 12,
+    },
+}
+"""CLIP's and MoCo's networks; the longest side of the images; samples of an epoch of each."""
+PARTS = ("clip", "moco", "scan")
+SCAN_EPOCHS = 8
+
+
+def main() -> None:
+    options = _options()
+    torch.set_num_threads(1)
+    size = SIZES[options.size]
+    with tempfile.TemporaryDirectory(prefix="scan-bench-perf-") as name:
+        folder = Path(name)
+        lines = [
+            f"size {options.size}: batch {size['batch']}, {size['precision']}, {size['workers']} workers,"
+            f" {options.rounds} rounds of {options.epochs} epochs in alternating order, one thread; {machine()}",
+            "",
+        ]
+        for part in options.only or PARTS:
+            lines += globals()[f"{part}_table"](folder, size, options)
+    print("\n".join(lines))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=tuple(SIZES), default="small")
+    parser.add_argument("--only", nargs="*", choices=PARTS, help="the parts to measure (default: all)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2, help="timed epochs of a round")
+    parser.add_argument("--quick", action="store_true", help="one round of one epoch on an eighth of the samples")
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.epochs = 1, 1
+    return options
+
+
+# --- the parts ----------------------------------------------------------------------------------------------
+
+
+def clip_table(folder: Path, size: dict[str, Any], options: argparse.Namespace) -> list[str]:
+    """Samples per second of our CLIP loop and of open_clip's trainer."""
+    samples, shards = _shards(folder, size, 0, options)
+    choice = resolve_model("clip", Choice(name="perf", options=size["clip"]), "model")
+    config = _config(size, options.epochs + 1)
+    rivals: dict[str, Callable[[], list[float]]] = {
+        "CLIP, ours": lambda: _our_seconds("clip", choice, ShardPool.open(str(shards)), config)
+    }
+    if webdataset_version() == WEBDATASET:
+        rivals["CLIP, open_clip's trainer"] = lambda: _open_clip_seconds(size, shards, samples, config)
+    else:
+        print(f"webdataset {WEBDATASET} is needed to compare with open_clip: {INSTALL}", file=sys.stderr)
+    steps = [(f"CLIP, {name}", _step_alone("clip", choice, config)) for name in ("step alone",)]
+    return _speed_table(_measured(rivals, options), samples, config.batch_size, steps)
+
+
+def moco_table(folder: Path, size: dict[str, Any], options: argparse.Namespace) -> list[str]:
+    """Samples (two views each) per second of our MoCo v3 loop and of a plain one."""
+    samples, shards = _shards(folder, size, 1, options)
+    choice = resolve_model("moco", Choice(name="perf", options=size["moco"]), "model")
+    config = _config(size, options.epochs + 1)
+    pool = ShardPool.open(str(shards))
+    dtype, device = AUTOCAST.get(config.precision), _device()
+
+    def plain() -> list[float]:
+        objective: Any = make_objective("moco", choice, 0)
+        return plain_moco.epoch_seconds(objective, pool, config, device, dtype)
+
+    rivals = {"MoCo v3, ours": lambda: _our_seconds("moco", choice, pool, config), "MoCo v3, plain": plain}
+    steps = [("MoCo v3, step alone", _step_alone("moco", choice, config))]
+    return _speed_table(_measured(rivals, options), samples, config.batch_size, steps)
+
+
+def scan_table(folder: Path, size: dict[str, Any], options: argparse.Namespace) -> list[str]:
+    """Whole runs: SCAN's seconds over those of full data, next to the share of samples seen.
+
+    A threshold of 1 ends warm-up after the second epoch, so that most of the short run prunes.
+    """
+    _, shards = _shards(folder, size, 0, options)
+    choice = resolve_model("clip", Choice(name="perf", options=size["clip"]), "model")
+    config, pool = _config(size, SCAN_EPOCHS), ShardPool.open(str(shards))
+    seen: dict[str, int] = {}
+
+    def whole(name: str, pruner: Callable[[], Pruner]) -> Callable[[], list[float]]:
+        def run() -> list[float]:
+            with tempfile.TemporaryDirectory() as run_folder:
+                facts = _trainer(Path(run_folder), "clip", choice, pool, config, pruner()).fit()
+            seen[name] = facts["samples_seen"]
+            return [0.0, facts["seconds"]]
+
+        return run
+
+    runs = {"full": whole("full", Full), "scan": whole("scan", lambda: Scan(warmup_threshold=1.0))}
+    found = _measured(runs, options)
+    ratios = [scan[0] / full[0] for scan, full in zip(found["scan"], found["full"], strict=True)]
+    share = seen["scan"] / seen["full"]
+    return [
+        f"| whole run, {SCAN_EPOCHS} epochs | seconds | samples seen | seconds over full's | samples over full's |"
+        " overhead |",
+        "| --- | --: | --: | --: | --: | --: |",
+        f"| full | {_median(found['full']):.1f} | {seen['full']:,} | 1 | 1 | |",
+        f"| scan | {_median(found['scan']):.1f} | {seen['scan']:,} | {_spread(ratios)} | {share:.3f} |"
+        f" {100 * (statistics.median(ratios) / share - 1):+.1f} % |",
+        "",
+    ]
+
+
+# --- the sides ----------------------------------------------------------------------------------------------
+
+
+def _config(size: dict[str, Any], epochs: int) -> TrainConfig:
+    return TrainConfig(
+        epochs=epochs,
+        batch_size=size["batch"],
+        lr=5e-4,
+        warmup_epochs=1,
+        beta2=0.98,
+        epsilon=1e-6,
+        precision=size["precision"],
+        num_workers=size["workers"],
+    )
+
+
+def _trainer(
+    folder: Path, framework: str, choice: Choice, pool: ShardPool, config: TrainConfig, pruner: Pruner
+) -> Trainer:
+    return Trainer(folder, config, 0, pool, make_objective(framework, choice, 0), pruner, _device())
+
+
+def _our_seconds(framework: str, choice: Choice, pool: ShardPool, config: TrainConfig) -> list[float]:
+    with tempfile.TemporaryDirectory() as folder:
+        _trainer(Path(folder), framework, choice, pool, config, Full()).fit()
+        lines = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
+    return [line["seconds"] for line in lines if line["kind"] == "epoch"]
+
+
+def _open_clip_seconds(size: dict[str, Any], shards: Path, samples: int, config: TrainConfig) -> list[float]:
+    """Seconds of `train_one_epoch` within open_clip's own command."""
+    import open_clip
+
+    training = importlib.import_module("open_clip_train.main")
+    seconds: list[float] = []
+    plain = training.train_one_epoch
+
+    def timed(*arguments: Any, **named: Any) -> None:
+        started = time.perf_counter()
+        plain(*arguments, **named)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+
+    with tempfile.TemporaryDirectory() as logs:
+        (Path(logs) / "scan-bench-perf.json").write_text(json.dumps(size["clip"]))
+        open_clip.add_model_config(Path(logs) / "scan-bench-perf.json")
+        count = len(list(shards.glob("*.tar")))
+        words = {
+            "model": "scan-bench-perf",
+            "train-data": f"{shards}/{{00000..{count - 1:05d}}}.tar",
+            "train-num-samples": samples,
+            "dataset-type": "webdataset",
+            "batch-size": config.batch_size,
+            "epochs": config.epochs,
+            "workers": config.num_workers,
+            "precision": {"fp32": "fp32", "bf16": "amp_bf16"}[config.precision],
+            "lr": config.lr,
+            "wd": config.weight_decay,
+            "beta2": config.beta2,
+            "eps": config.epsilon,
+            "warmup": samples // config.batch_size,
+            "device": _device().type,
+            "zeroshot-frequency": 0,
+            "save-frequency": 0,
+            "logs": logs,
+        }
+        training.train_one_epoch = timed
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                training.main([word for key, value in words.items() for word in (f"--{key}", str(value))])
+        finally:
+            training.train_one_epoch = plain
+            logging.getLogger().handlers.clear()
+    return seconds
+
+
+def _step_alone(framework: str, choice: Choice, config: TrainConfig) -> float:
+    """Samples per second of our step on one batch that stays on the device: median of 10 after 3."""
+    device = _device()
+    objective = make_objective(framework, choice, 0).to(device).train()
+    optimizer = make_optimizer(objective, config)
+    dtype, b = AUTOCAST.get(config.precision), config.batch_size
+    if framework == "clip":
+        side, context = choice.options["vision_cfg"]["image_size"], choice.options["text_cfg"]["context_length"]
+        images = torch.randint(0, 256, (b, side, side, 3), dtype=torch.uint8, device=device)
+        tensors = (images, torch.randint(1, 40_000, (b, context), device=device))
+    else:
+        side = choice.options["image_size"]
+        tensors = (torch.randn(b, 3, side, side, device=device), torch.randn(b, 3, side, side, device=device))
+    seconds = []
+    for _ in range(13):
+        started = time.perf_counter()
+        objective.before_step(0.5)
+        optimizer.zero_grad(set_to_none=True)
+        autocast = lambda: torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)  # noqa: E731
+        objective.backward(objective, tensors, None, lambda loss: loss, autocast, 1)
+        optimizer.step()
+        objective.after_step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+    return b / statistics.median(seconds[3:])
+
+
+# --- measuring ----------------------------------------------------------------------------------------------
+
+
+def _measured(
+    rivals: dict[str, Callable[[], list[float]]], options: argparse.Namespace
+) -> dict[str, list[list[float]]]:
+    """Seconds of the timed epochs, by rival and round; every second round runs in reverse."""
+    found: dict[str, list[list[float]]] = {name: [] for name in rivals}
+    for number in range(options.rounds):
+        for name, run in list(rivals.items())[:: 1 if number % 2 == 0 else -1]:
+            found[name].append(run()[1:])
+            print(f"{name}: {', '.join(f'{s:.2f}' for s in found[name][-1])} s", file=sys.stderr)
+    return found
+
+
+def _speed_table(
+    found: dict[str, list[list[float]]], samples: int, batch: int, steps: list[tuple[str, float]]
+) -> list[str]:
+    """Rows with samples per second and the ratio of the first rival to each, round by round."""
+    trained = samples // batch * batch
+    lines = ["| loop | samples/s | ours over this |", "| --- | --: | --: |"]
+    first = next(iter(found.values()))
+    for name, rounds in found.items():
+        ratios = [
+            statistics.median(theirs) / statistics.median(ours) for theirs, ours in zip(rounds, first, strict=True)
+        ]
+        lines.append(
+            f"| {name} | {trained / _median(rounds):.0f} | {'1' if rounds is first else _spread(ratios)} |"
+        )
+    lines += [f"| {name} | {rate:.0f} | {trained / _median(first) / rate:.2f} |" for name, rate in steps]
+    return [*lines, ""]
+
+
+def _median(rounds: list[list[float]]) -> float:
+    return statistics.median(second for seconds in rounds for second in seconds)
+
+
+def _spread(ratios: list[float]) -> str:
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+
+
+def _shards(folder: Path, size: dict[str, Any], which: int, options: argparse.Namespace) -> tuple[int, Path]:
+    """How many samples an epoch has, and 8 tar shards that hold them."""
+    samples = size["samples"][which] // (8 if options.quick else 1)
+    shards = folder / f"shards-{samples}"
+    write_shards(shards, 8, samples // 8, longest=size["side"])
+    return samples, shards
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+if __name__ == "__main__":
+    main()

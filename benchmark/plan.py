@@ -52,10 +52,11 @@ def make_plan(sweep: Sweep, results: Path) -> list[PlannedRun]:
     """All runs of a sweep, each after those it waits for. Raises ConfigError for any mistake; reads no data."""
     runs: dict[str, PlannedRun] = {}
     waiting = []
+    own_models = _own_models(sweep)
     for grid in sweep.grids:
         _check_grid(grid)
         for model, pool, pruner, seed in itertools.product(grid.models, grid.pools, grid.pruners, grid.seeds):
-            waiting.append(Wish(grid, model, pool, pruner, seed))
+            waiting.append(Wish(grid, model, pool, pruner, seed, own_models))
     while waiting:
         later = []
         for wish in waiting:
@@ -79,6 +80,16 @@ def make_plan(sweep: Sweep, results: Path) -> list[PlannedRun]:
             raise ConfigError(unmet(later[0], runs.values()))
         waiting = later
     return list(runs.values())
+
+
+def _own_models(sweep: Sweep) -> dict[str, Choice]:
+    """Models that the sweep describes, by name; a name that stands for two of them is left out."""
+    models: dict[str, list[Choice]] = {}
+    for model in (model for grid in sweep.grids for model in grid.models if model.options):
+        known = models.setdefault(model.name, [])
+        if model not in known:
+            known.append(model)
+    return {name: described[0] for name, described in models.items() if len(described) == 1}
 
 
 def write_plan(runs: Sequence[PlannedRun], sweep: Sweep, results: Path, command: str) -> None:

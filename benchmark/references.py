@@ -31,6 +31,8 @@ class Wish:
     pool: Choice
     pruner: Choice
     seed: int
+    own_models: Mapping[str, Choice] = field(default_factory=dict)
+    """Models that the sweep describes itself, by their names: a selector may say the name alone."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def _wanted(selector: Mapping[str, Any], wish: Wish, where: str) -> list[dict[st
         {
             "framework": wish.grid.framework,
             "pruner": resolved(pruner.name, make_pruner(pruner, f"{where}.pruner")),
-            "model": resolve_model(wish.grid.framework, model, f"{where}.model"),
+            "model": resolve_model(wish.grid.framework, _spelled_out(model, wish), f"{where}.model"),
             "pool": resolved(pool.name, make_source(pool, f"{where}.pool")),
             "seed": seed,
         }
@@ -151,6 +153,10 @@ def _wanted(selector: Mapping[str, Any], wish: Wish, where: str) -> list[dict[st
             given("seed", wish.seed),
         )
     ]
+
+
+def _spelled_out(model: Choice, wish: Wish) -> Choice:
+    return model if model.options else wish.own_models.get(model.name, model)
 
 
 def _is(config: RunConfig, wanted: Mapping[str, Any]) -> bool:

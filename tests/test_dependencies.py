@@ -73,6 +73,16 @@ def test_an_ensemble_waits_for_all_its_runs(planned: Plan) -> None:
     assert plan["runs"][-1]["waits_for"] == list(coresets[-1].config.waits_for)
 
 
+def test_a_selector_may_name_a_model_that_the_sweep_describes(planned: Plan) -> None:
+    of_both = {"coreset": {"runs": {"pruner": SCAN, "model": ["tiny", "other"]}, "keep_fraction": 0.5}}
+    runs = planned(clip_grid(pruner=of_both), clip_grid(model=[TINY_CLIP, OTHER], pruner=SCAN))
+    (coreset,) = (run for run in runs if "coreset" in run.config.name)
+    assert set(coreset.config.waits_for) == {run.config.name for run in runs} - {coreset.config.name}
+    of_none = {"coreset": {"runs": {"pruner": SCAN, "model": "others"}, "keep_fraction": 0.5}}
+    with pytest.raises(ConfigError, match="unknown CLIP model 'others'"):
+        planned(clip_grid(pruner=of_none), clip_grid(model=[TINY_CLIP, OTHER], pruner=SCAN))
+
+
 def test_a_run_is_planned_after_those_it_waits_for_whatever_the_order_of_the_file(planned: Plan) -> None:
     for pruners in itertools.permutations([OF_SCAN, SCAN, "full"]):
         runs = planned(clip_grid(pruner=list(pruners)), results=str(hash(str(pruners))))

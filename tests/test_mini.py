@@ -1,0 +1,107 @@
+"""The mini paper: its settings follow from records of full data by the rule that its sweep states."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from baselines.scan import Scan
+from benchmark import clip
+from benchmark.config import Choice
+from benchmark.plan import make_plan
+from benchmark.pool import PoolView
+from benchmark.record import read_record
+from benchmark.sweepfile import Grid, read_sweep
+
+SWEEPS = Path("sweeps")
+MAIN = read_sweep(SWEEPS / "mini_main.yaml")
+TUNED = [read_record(path) for path in sorted(Path("results/mini_tuning").glob("*/record.json"))]
+TIE = 1.01
+"""Losses this close to the lowest are equal; the smallest rate is taken."""
+
+
+def grids(framework: str) -> list[Grid]:
+    return [grid for grid in MAIN.grids if grid.framework == framework]
+
+
+def chosen(framework: str) -> dict[str, Any]:
+    """The record that the rule in mini_tuning.yaml takes."""
+    tried = [record for record in TUNED if record["framework"] == framework]
+    assert {record["config"]["train"]["lr"] for record in tried} == {5e-4, 1e-3, 2e-3}
+    assert {(record["method"], record["seed"]) for record in tried} == {("full", 1000)}
+    lowest = min(record["training"]["final_loss"] for record in tried)
+    equal = [record for record in tried if record["training"]["final_loss"] <= TIE * lowest]
+    return min(equal, key=lambda record: record["config"]["train"]["lr"])
+
+
+@pytest.mark.parametrize("framework", ["clip", "moco"])
+def test_every_run_trains_as_the_rule_chose_on_full_data(framework: str) -> None:
+    record = chosen(framework)
+    for grid in grids(framework):
+        trained = dataclasses.asdict(grid.train)
+        told = {key: trained[key] for key in ("epochs", "batch_size", "lr", "warmup_epochs", "weight_decay")}
+        assert told == {key: record["config"]["train"][key] for key in told}
+
+
+@pytest.mark.parametrize(("framework", "keep"), [("clip", 0.78), ("moco", 0.73)])
+def test_static_methods_keep_what_scan_would_see_by_the_losses_of_full_data(framework: str, keep: float) -> None:
+    """SCAN's schedule on the full-data losses, every candidate share taken as published."""
+    (options,) = [p.options for grid in grids(framework) for p in grid.pruners if p.name == "scan"][:1]
+    assert scan_sees(Scan(**options), chosen(framework)) == pytest.approx(keep, abs=0.01)
+    fixed = [p for grid in grids(framework) for p in grid.pruners if "keep_fraction" in p.options]
+    assert {p.name for p in fixed} == {"random_subset", "random_dynamic", "semdedup", "density"}
+    assert {p.options["keep_fraction"] for p in fixed} == {keep}
+
+
+def scan_sees(scan: Scan, record: dict[str, Any]) -> float:
+    """The share of samples left where both directions agree: the two losses of a sample are one."""
+    count = 1000
+    view = PoolView(count, "of no pool")
+    epochs = [row["loss"] for row in record["training"]["by_epoch"]]
+    scan.setup(view, num_epochs=len(epochs), seed=0)
+    seen = 0
+    spread = np.linspace(-1e-3, 1e-3, count, dtype=np.float32)
+    for epoch, loss in enumerate(epochs):
+        plan = scan.plan(epoch)
+        seen += int(plan.keep.sum())
+        if plan.observe:
+            scan.observe(np.arange(count), np.repeat((loss + spread)[:, None], 2, axis=1))
+        scan.end_epoch(epoch)
+    return seen / (count * len(epochs))
+
+
+def test_the_plan_is_the_papers_sixteen_configurations_with_five_and_three_seeds(tmp_path: Path) -> None:
+    runs = [run.config for run in make_plan(MAIN, tmp_path) if not run.config.name.startswith("features-")]
+    cells: dict[tuple[str, str], dict[str, int]] = {}
+    for run in runs:
+        of_cell = cells.setdefault((run.model.name, run.pool_label), {})
+        of_cell[run.pruner.name] = of_cell.get(run.pruner.name, 0) + 1
+    assert len(cells) == 16
+    five, three = (
+        ("full", "scan", "scan_random", "random_subset"),
+        ("random_dynamic", "semdedup", "density", "infobatch"),
+    )
+    assert all(cell == {**dict.fromkeys(five, 5), **dict.fromkeys(three, 3)} for cell in cells.values())
+
+
+@pytest.mark.parametrize("model", [m for grid in grids("clip") for m in grid.models], ids=lambda model: model.name)
+def test_every_clip_model_takes_a_step_and_encodes(model: Choice) -> None:
+    objective = clip.make(model, 0)
+    size = objective.transform.size[0]
+    images = torch.randint(0, 256, (4, size, size, 3), dtype=torch.uint8)
+    losses = objective((images, torch.randint(1, 40_000, (4, 16))))
+    losses.mean().backward()
+    assert losses.shape == (4, 2)
+    assert torch.isfinite(losses).all()
+    assert all(p.grad is not None for p in objective.model.visual.parameters())
+
+
+def test_every_figure_of_the_record_is_of_the_plan() -> None:
+    planned = json.loads(Path("results/mini_tuning/plan.json").read_text(encoding="utf-8"))
+    assert {row["run"] for row in planned["runs"]} == {record["run"] for record in TUNED}

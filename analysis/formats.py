@@ -11,7 +11,7 @@ from analysis.foreign import HEADS, NOTE, foreign_rows
 from analysis.load import Foreign, Missing, Results
 from analysis.rows import QUANTITIES, Cell, Column, Row
 from analysis.shown import MISSING, facts, heads, row_cells, row_notes
-from analysis.tables import Block
+from analysis.tables import Block, planned_only
 from analysis.truth import AT_RANDOM, SHARES, TOLD, kinds_of, truth_cells, truth_heads, truth_rows
 
 LEGEND = (
@@ -52,7 +52,7 @@ def escape_markdown(text: str) -> str:
 def markdown(blocks: Sequence[Block], missing: Sequence[Missing], foreign: Sequence[Foreign] = ()) -> str:
     """All main tables, the legend, models not trained here and the list of missing runs."""
     parts = ["# Main tables", "\n".join(f"- {line}" for line in LEGEND)]
-    for block in blocks:
+    for block in filter(_has_runs, blocks):
         table = [_pipes(["method", *map(" ".join, heads(block))], escape=True)]
         table.append(_pipes(["---", *("---:" for _ in heads(block))]))
         for row in block.rows:
@@ -63,7 +63,13 @@ def markdown(blocks: Sequence[Block], missing: Sequence[Missing], foreign: Seque
                 cells.append("<br>".join(lines))
             table.append(_pipes(cells))
         parts += [f"## {escape_markdown(block.title)}", escape_markdown("; ".join(facts(block))), "\n".join(table)]
+    if planned := planned_only(blocks):
+        parts += ["## Planned, without a record yet", "\n".join(f"- {escape_markdown(line)}" for line in planned)]
     return "\n\n".join([*parts, *_foreign_markdown(foreign), *_missing_markdown(missing)]) + "\n"
+
+
+def _has_runs(block: Block) -> bool:
+    return bool(block.runs)
 
 
 def _foreign_markdown(foreign: Sequence[Foreign]) -> list[str]:
@@ -108,7 +114,9 @@ def latex(blocks: Sequence[Block]) -> str:
     parts = [r"% \usepackage{booktabs,graphicx} and, for names in other scripts, a Unicode engine"]
     parts += [f"% {line}" for line in LEGEND]
     tables = [
-        _latex_table(block, start) for block in blocks for start in range(0, len(heads(block)), LATEX_COLUMNS)
+        _latex_table(block, start)
+        for block in filter(_has_runs, blocks)
+        for start in range(0, len(heads(block)), LATEX_COLUMNS)
     ]
     return "\n\n".join(["\n".join(parts), *tables]) + "\n"
 

@@ -104,6 +104,8 @@ class Results:
     """``full``, then the others in the order of the plans, then those in no plan."""
     digest: str
     """SHA-256 over the records and evaluations that were read."""
+    left_out: tuple[str, ...] = ()
+    """Sweeps that say ``compare: false`` and were not named."""
 
 
 @dataclass(frozen=True)
@@ -116,11 +118,16 @@ class _Sweep:
 
 
 def load(folder: Path, names: Sequence[str] = ()) -> Results:
-    """Read the named sweeps, or all. Raises ValueError if the folder, a named sweep or any content is absent."""
+    """Read the named sweeps, or all but those that say ``compare: false``.
+
+    Raises ValueError if the folder, a named sweep or any content is absent.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; --results names the folder that holds a folder a sweep")
     found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    names = list(dict.fromkeys(Path(n).stem if n.endswith((".yaml", ".yml")) else n for n in names)) or found
+    names = list(dict.fromkeys(Path(n).stem if n.endswith((".yaml", ".yml")) else n for n in names))
+    left_out = [] if names else [name for name in found if _keeps_apart(folder / name / PLAN_FILE)]
+    names = names or [name for name in found if name not in left_out]
     for name in names:
         if name not in found:
             raise ValueError(f"{folder}: no sweep '{name}' there (found: {', '.join(found) or 'none'})")
@@ -141,6 +148,7 @@ def load(folder: Path, names: Sequence[str] = ()) -> Results:
         num_planned=len(planned),
         methods=_in_order([e["method"] for e in planned], [run.record["method"] for run in runs]),
         digest=_digest([*(run.folder / RECORD_FILE for run in runs), *(one.path for one in foreign)]),
+        left_out=tuple(left_out),
     )
 
 
@@ -209,6 +217,12 @@ def _read_plan(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
         problems.append(Problem(str(path), f"not a plan ({type(error).__name__}: {error}); read as if absent"))
         return None
     return {**plan, "runs": runs}
+
+
+def _keeps_apart(path: Path) -> bool:
+    """Whether a plan says ``compare: false``; one that cannot be read is told where it is read."""
+    plan = _read_plan(path, [])
+    return plan is not None and plan.get("compare") is False
 
 
 def _plan_entry(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from analysis.reading import Reading
 from analysis.rows import Row
 from analysis.shown import code_version, facts, heads, row_cells, row_notes
 from analysis.style import Drawing
-from analysis.tables import Block
+from analysis.tables import Block, planned_only
 from analysis.truth import TOLD, kinds_of, truth_cells, truth_heads, truth_rows
 from benchmark.record import CONFIG_FILE, RECORD_FILE
 
@@ -41,7 +41,7 @@ class Page:
         self.results, self.blocks = results, blocks
         self._base = _way(results.folder, out)
         self._provenance = {run.folder: self._told(run, i) for i, run in enumerate(results.runs)}
-        self._tables = [self._table(block, i) for i, block in enumerate(blocks)]
+        self._tables = [self._table(block, i) for i, block in enumerate(blocks) if block.runs]
         self._jinja = jinja2.Environment(
             loader=jinja2.FileSystemLoader(Path(__file__).parent),
             autoescape=True,
@@ -67,7 +67,9 @@ class Page:
         return len(self.results.runs) > MOST_RECORDS_INLINE
 
     def main_tables(self) -> str:
-        return self._jinja.get_template("main_table.html").render(tables=self._tables, legend=LEGEND)
+        return self._jinja.get_template("main_table.html").render(
+            tables=self._tables, legend=LEGEND, planned=planned_only(self.blocks)
+        )
 
     def paper_tables(self, reading: Reading) -> str:
         return self._jinja.get_template("paper_table.html").render(reading=reading)
@@ -89,6 +91,7 @@ class Page:
         return self._jinja.get_template("page.html").render(
             self._shared,
             sweeps=self.results.sweeps,
+            left_out=self.results.left_out,
             num_planned=self.results.num_planned,
             missing=missing,
             missing_summary=", ".join(f"{count} {state}" for state, count in sorted(states.items())),
@@ -97,6 +100,7 @@ class Page:
             truth_told=TOLD,
             protocols=sorted({column.protocol for block in self.blocks for column in block.columns}),
             tables=self._tables,
+            planned=planned_only(self.blocks),
             sections=[{**vars(one), "figures": [_figure(drawn) for drawn in one.figures]} for one in sections],
             foreign=foreign_rows(self.results.foreign),
             foreign_heads=HEADS,

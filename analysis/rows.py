@@ -53,7 +53,7 @@ class Cell:
     items95: Interval | None = None
     """The record's own interval over test items; only for one seed."""
     absent: tuple[str, ...] = ()
-    """Seeds without a record, each with the reason; the same in all cells of a row."""
+    """Seeds without a record, with the reasons; the same in all cells of a row."""
     unmeasured: tuple[str, ...] = ()
     """Seeds with a record but no value here, each with the reason."""
     is_best: bool = False
@@ -172,8 +172,11 @@ def _with_metrics(row: Row, metrics: Metrics, full: Metrics, columns: Sequence[C
 
 
 def absent_seeds(missing: Iterable[Missing]) -> tuple[str, ...]:
-    """``seed 1 failed`` for each."""
-    return tuple(f"seed {'?' if one.seed is None else one.seed} {one.short_state}" for one in missing)
+    """``seed 1 failed``, ``seeds 2, 3 not run``: a line a state."""
+    by_state: dict[str, list[str]] = {}
+    for one in missing:
+        by_state.setdefault(one.short_state, []).append("?" if one.seed is None else str(one.seed))
+    return tuple(f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)} {state}" for state, seeds in by_state.items())
 
 
 def _values(metrics: Metrics, column: Column) -> BySeed:

@@ -115,8 +115,6 @@ def column_head(column: Column, note: str) -> tuple[str, ...]:
 def facts(block: Block) -> list[str]:
     """What all runs of the block share, and where they differ: code, device, torch."""
     records = [run.record for run in block.runs]
-    if not records:
-        return ["no run has a record yet"]
     pool, epochs = records[0]["pool_facts"], {r["training"]["epochs"] for r in records}
     skipped = sum(pool["skipped"].values())
     told = [

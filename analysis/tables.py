@@ -52,6 +52,15 @@ def build_blocks(results: Results) -> list[Block]:
     return blocks
 
 
+def planned_only(blocks: Iterable[Block]) -> list[str]:
+    """A line for each table without a record: its title, and the methods with their numbers of seeds."""
+    return [
+        f"{block.title}: {', '.join(f'{row.method} × {len(row.missing)}' for row in block.rows)}"
+        for block in blocks
+        if not block.runs
+    ]
+
+
 def _places(missing: Missing, keys: Iterable[BlockKey]) -> list[BlockKey]:
     """The tables a missing run belongs to, as far as its ``config.yaml`` tells them apart; else its own."""
     own = (missing.framework, missing.model, missing.pool)

@@ -111,7 +111,8 @@ def write_plan(runs: Sequence[PlannedRun], sweep: Sweep, results: Path, command:
         for run in runs
         if isinstance(run.config, RunConfig)
     ]
-    plan = {"sweep": sweep.name, "command": command, "runs": rows}
+    told = {} if sweep.compare else {"compare": False}
+    plan = {"sweep": sweep.name, "command": command, "runs": rows, **told}
     write_text(results / sweep.name / PLAN_FILE, json.dumps(plan, indent=1, sort_keys=True) + "\n")
 
 

@@ -42,6 +42,8 @@ class Sweep:
 
     name: str
     grids: tuple[Grid, ...]
+    compare: bool = True
+    """Whether a report of all sweeps takes it in; a search for settings says ``compare: false``."""
 
 
 def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
@@ -52,7 +54,10 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     mistake: ``sweeps/x.yaml: grid[0].train.epochz: unknown option; did you mean 'epochs'?``
     """
     content = load_yaml(path, _parse)
-    check_keys(content, ("name", "defaults", "grid"), f"{path}:")
+    check_keys(content, ("name", "defaults", "grid", "compare"), f"{path}:")
+    compare = content.get("compare", True)
+    if not isinstance(compare, bool):
+        raise ConfigError(f"{path}: compare: true or false, not '{compare}'")
     grids = content.get("grid")
     if not isinstance(grids, list) or not grids:
         raise ConfigError(f"{path}: grid: must be a list with at least one entry")
@@ -73,7 +78,7 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name.startswith("."):
         raise ConfigError(f"{path}: name: '{name}' names a folder: use letters, digits, '_', '-' and '.'")
     read = tuple(_read_grid(grid, f"{path}: grid[{i}]", path.parent) for i, grid in enumerate(tree["grid"]))
-    return Sweep(name=name, grids=read)
+    return Sweep(name=name, grids=read, compare=compare)
 
 
 def _parse(text: str) -> Any:

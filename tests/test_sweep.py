@@ -68,6 +68,18 @@ def test_only_takes_what_fits_and_what_it_waits_for(
     assert "--only '*-ful-*' fits no run" in capsys.readouterr().err
 
 
+def test_a_search_for_settings_says_so_in_its_plan(
+    write_sweep: WriteSweep, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_sweep(clip_grid(train={"epochs": 1}))
+    path.write_text("compare: false\n" + path.read_text())
+    assert command(path, "--cluster", "inline") == 0
+    assert json.loads((path.parent / "results" / "tiny" / "plan.json").read_text())["compare"] is False
+    path.write_text(path.read_text().replace("compare: false", "compare: maybe"))
+    assert command(path, "--dry-run") == 2
+    assert "compare: true or false, not 'maybe'" in capsys.readouterr().err
+
+
 def test_local_runs_are_processes_of_their_own(write_sweep: WriteSweep) -> None:
     path = write_sweep(clip_grid(train={"epochs": 1}), moco_grid(train={"epochs": 1}))
     assert command(path, "--cluster", "local") == 0

@@ -94,10 +94,11 @@ def put_foreign(results: Path, folder: str = "openai", **changes: Any) -> Path:
     return path
 
 
-def plan(results: Path, *runs: dict[str, Any], sweep: str = "tiny") -> None:
-    """Write the sweep's plan of the given records' runs."""
+def plan(results: Path, *runs: dict[str, Any], sweep: str = "tiny", **changes: Any) -> None:
+    """Write the sweep's plan of the given records' runs; ``changes`` adds keys."""
     keys = ("run", "framework", "model", "pool", "method", "seed")
     content = {"sweep": sweep, "command": COMMAND, "runs": [{key: run[key] for key in keys} for run in runs]}
+    content |= changes
     (results / sweep).mkdir(parents=True, exist_ok=True)
     (results / sweep / PLAN_FILE).write_text(json.dumps(content), encoding="utf-8")
 

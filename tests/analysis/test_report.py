@@ -471,6 +471,40 @@ def test_only_the_named_sweeps_are_reported(results: Path, capsys: pytest.Captur
     assert {row["method"] for row in Report(results, capsys, "sweeps/second.yaml").table()} == {"scan"}
 
 
+def test_a_search_for_settings_is_reported_only_by_name(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tried = record("full", 7, sweep="search")
+    put(results, record("full", 0), record("scan", 0), tried)
+    plan(results, tried, sweep="search", compare=False)
+    report = Report(results, capsys)
+    assert "2 records" in report.words
+    assert "Not compared: search" in report.words
+    assert {row["runs"] for row in report.table() if row["method"] == "full"} == {record("full", 0)["run"]}
+    named = Report(results, capsys, "search")
+    assert "1 records" in named.words
+    assert "Not compared" not in named.words
+
+
+def test_a_configuration_without_any_record_is_one_line(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    absent = [record(method, seed, model="other") for method in ("full", "scan") for seed in (1, 2, 3)]
+    put(results, record("full", 0))
+    plan(results, record("full", 0), *absent)
+    report = Report(results, capsys)
+    assert "Planned, without a record yet (1)" in report.words
+    told = (report.out / "tables" / "main.md").read_text(encoding="utf-8")
+    assert "- clip · other · shapes: full × 3, scan × 3" in told
+    assert "## clip · other" not in told
+
+
+def test_seeds_that_are_missing_for_one_reason_are_one_line(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(results, record("full", 0), record("scan", 0))
+    absent = [record("scan", seed) for seed in (1, 2, 3)]
+    plan(results, record("full", 0), record("scan", 0), *absent)
+    fail(results, absent[1], "out of memory")
+    assert "missing: seeds 1, 3 not run; seed 2 failed" in Report(results, capsys).words
+
+
 def test_the_report_never_loads_torch() -> None:
     code = "import sys, analysis.report, analysis.page, analysis.figures; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

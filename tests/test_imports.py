@@ -48,6 +48,7 @@ ORDER = [
     "faults",
     "weights",
     "clip_encoder",
+    "small_towers",
     "clip",
     "moco_options",
     "moco_vit",
@@ -91,6 +92,7 @@ ORDER = [
     "listing",
     "sweep",
     "evaluatecli",
+    "resolution",
 ]
 """Rooms of ``benchmark/``, lowest first."""
 

@@ -76,8 +76,8 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }
 """CLIP's and MoCo's networks; the longest side of the images; samples of an epoch of each."""
-PARTS = ("clip", "moco", "scan")
 SCAN_EPOCHS = 8
+"""Of a whole run: 2 of warm-up, then a cycle and a half."""
 
 
 def main() -> None:
@@ -92,14 +92,14 @@ def main() -> None:
             "",
         ]
         for part in options.only or PARTS:
-            lines += globals()[f"{part}_table"](folder, size, options)
+            lines += PARTS[part](folder, size, options)
     print("\n".join(lines))
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=tuple(SIZES), default="small")
-    parser.add_argument("--only", nargs="*", choices=PARTS, help="the parts to measure (default: all)")
+    parser.add_argument("--only", nargs="*", choices=tuple(PARTS), help="the parts to measure (default: all)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2, help="timed epochs of a round")
     parser.add_argument("--quick", action="store_true", help="one round of one epoch on an eighth of the samples")
@@ -124,8 +124,8 @@ def clip_table(folder: Path, size: dict[str, Any], options: argparse.Namespace) 
         rivals["CLIP, open_clip's trainer"] = lambda: _open_clip_seconds(size, shards, samples, config)
     else:
         print(f"webdataset {WEBDATASET} is needed to compare with open_clip: {INSTALL}", file=sys.stderr)
-    steps = [(f"CLIP, {name}", _step_alone("clip", choice, config)) for name in ("step alone",)]
-    return _speed_table(_measured(rivals, options), samples, config.batch_size, steps)
+    alone = _step_alone("clip", choice, config)
+    return _speed_table(_measured(rivals, options), samples, config.batch_size, ("CLIP, step alone", alone))
 
 
 def moco_table(folder: Path, size: dict[str, Any], options: argparse.Namespace) -> list[str]:
@@ -141,8 +141,8 @@ def moco_table(folder: Path, size: dict[str, Any], options: argparse.Namespace) 
         return plain_moco.epoch_seconds(objective, pool, config, device, dtype)
 
     rivals = {"MoCo v3, ours": lambda: _our_seconds("moco", choice, pool, config), "MoCo v3, plain": plain}
-    steps = [("MoCo v3, step alone", _step_alone("moco", choice, config))]
-    return _speed_table(_measured(rivals, options), samples, config.batch_size, steps)
+    alone = _step_alone("moco", choice, config)
+    return _speed_table(_measured(rivals, options), samples, config.batch_size, ("MoCo v3, step alone", alone))
 
 
 def scan_table(folder: Path, size: dict[str, Any], options: argparse.Namespace) -> list[str]:
@@ -177,6 +177,9 @@ def scan_table(folder: Path, size: dict[str, Any], options: argparse.Namespace) 
         f" {100 * (statistics.median(ratios) / share - 1):+.1f} % |",
         "",
     ]
+
+
+PARTS = {"clip": clip_table, "moco": moco_table, "scan": scan_table}
 
 
 # --- the sides ----------------------------------------------------------------------------------------------
@@ -300,7 +303,7 @@ def _measured(
 
 
 def _speed_table(
-    found: dict[str, list[list[float]]], samples: int, batch: int, steps: list[tuple[str, float]]
+    found: dict[str, list[list[float]]], samples: int, batch: int, alone: tuple[str, float]
 ) -> list[str]:
     """Rows with samples per second and the ratio of the first rival to each, round by round."""
     trained = samples // batch * batch
@@ -313,8 +316,8 @@ def _speed_table(
         lines.append(
             f"| {name} | {trained / _median(rounds):.0f} | {'1' if rounds is first else _spread(ratios)} |"
         )
-    lines += [f"| {name} | {rate:.0f} | {trained / _median(first) / rate:.2f} |" for name, rate in steps]
-    return [*lines, ""]
+    name, rate = alone
+    return [*lines, f"| {name} | {rate:.0f} | {trained / _median(first) / rate:.2f} |", ""]
 
 
 def _median(rounds: list[list[float]]) -> float:

@@ -13,10 +13,7 @@ alone" is our model's step on one batch that stays on the device: no data path a
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib
 import json
-import logging
 import statistics
 import sys
 import tempfile
@@ -36,7 +33,7 @@ from benchmark.optim import make_optimizer  # noqa: E402
 from benchmark.pruner import Pruner  # noqa: E402
 from benchmark.storage.shards import ShardPool  # noqa: E402
 from benchmark.train import AUTOCAST, Trainer  # noqa: E402
-from perf import plain_moco  # noqa: E402
+from perf import open_clip_trainer, plain_moco  # noqa: E402
 from perf.data import INSTALL, WEBDATASET, machine, webdataset_version, write_shards  # noqa: E402
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -121,7 +118,9 @@ def clip_table(folder: Path, size: dict[str, Any], options: argparse.Namespace) 
         "CLIP, ours": lambda: _our_seconds("clip", choice, ShardPool.open(str(shards)), config)
     }
     if webdataset_version() == WEBDATASET:
-        rivals["CLIP, open_clip's trainer"] = lambda: _open_clip_seconds(size, shards, samples, config)
+        rivals["CLIP, open_clip's trainer"] = lambda: open_clip_trainer.epoch_seconds(
+            size["clip"], shards, samples, config, _device()
+        )
     else:
         print(f"webdataset {WEBDATASET} is needed to compare with open_clip: {INSTALL}", file=sys.stderr)
     alone = _step_alone("clip", choice, config)
@@ -209,54 +208,6 @@ def _our_seconds(framework: str, choice: Choice, pool: ShardPool, config: TrainC
         _trainer(Path(folder), framework, choice, pool, config, Full()).fit()
         lines = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
     return [line["seconds"] for line in lines if line["kind"] == "epoch"]
-
-
-def _open_clip_seconds(size: dict[str, Any], shards: Path, samples: int, config: TrainConfig) -> list[float]:
-    """Seconds of `train_one_epoch` within open_clip's own command."""
-    import open_clip
-
-    training = importlib.import_module("open_clip_train.main")
-    seconds: list[float] = []
-    plain = training.train_one_epoch
-
-    def timed(*arguments: Any, **named: Any) -> None:
-        started = time.perf_counter()
-        plain(*arguments, **named)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
-
-    with tempfile.TemporaryDirectory() as logs:
-        (Path(logs) / "scan-bench-perf.json").write_text(json.dumps(size["clip"]))
-        open_clip.add_model_config(Path(logs) / "scan-bench-perf.json")
-        count = len(list(shards.glob("*.tar")))
-        words = {
-            "model": "scan-bench-perf",
-            "train-data": f"{shards}/{{00000..{count - 1:05d}}}.tar",
-            "train-num-samples": samples,
-            "dataset-type": "webdataset",
-            "batch-size": config.batch_size,
-            "epochs": config.epochs,
-            "workers": config.num_workers,
-            "precision": {"fp32": "fp32", "bf16": "amp_bf16"}[config.precision],
-            "lr": config.lr,
-            "wd": config.weight_decay,
-            "beta2": config.beta2,
-            "eps": config.epsilon,
-            "warmup": samples // config.batch_size,
-            "device": _device().type,
-            "zeroshot-frequency": 0,
-            "save-frequency": 0,
-            "logs": logs,
-        }
-        training.train_one_epoch = timed
-        try:
-            with contextlib.redirect_stdout(sys.stderr):
-                training.main([word for key, value in words.items() for word in (f"--{key}", str(value))])
-        finally:
-            training.train_one_epoch = plain
-            logging.getLogger().handlers.clear()
-    return seconds
 
 
 def _step_alone(framework: str, choice: Choice, config: TrainConfig) -> float:

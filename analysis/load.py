@@ -118,7 +118,7 @@ class _Sweep:
 
 
 def load(folder: Path, names: Sequence[str] = ()) -> Results:
-    """Read the named sweeps, or all but those that say ``compare: false``.
+    """Read the named sweeps, or all but those that say ``compare: false`` (all, if there are no others).
 
     Raises ValueError if the folder, a named sweep or any content is absent.
     """
@@ -127,6 +127,8 @@ def load(folder: Path, names: Sequence[str] = ()) -> Results:
     found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     names = list(dict.fromkeys(Path(n).stem if n.endswith((".yaml", ".yml")) else n for n in names))
     left_out = [] if names else [name for name in found if _keeps_apart(folder / name / PLAN_FILE)]
+    if left_out == found:
+        left_out = []  # nothing else to report
     names = names or [name for name in found if name not in left_out]
     for name in names:
         if name not in found:

@@ -43,7 +43,7 @@ class Sweep:
     name: str
     grids: tuple[Grid, ...]
     compare: bool = True
-    """Whether a report of all sweeps takes it in; a search for settings says ``compare: false``."""
+    """Whether a report of all sweeps takes it in; searches for settings and quickstarts say ``compare: false``."""
 
 
 def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:

@@ -479,6 +479,9 @@ def test_a_search_for_settings_is_reported_only_by_name(results: Path, capsys: p
     assert "2 records" in report.words
     assert "Not compared: search" in report.words
     assert {row["runs"] for row in report.table() if row["method"] == "full"} == {record("full", 0)["run"]}
+    shutil.rmtree(results / "tiny")
+    assert "1 records" in Report(results, capsys).words
+    put(results, record("full", 0), record("scan", 0))
     named = Report(results, capsys, "search")
     assert "1 records" in named.words
     assert "Not compared" not in named.words

@@ -52,7 +52,7 @@ def escape_markdown(text: str) -> str:
 def markdown(blocks: Sequence[Block], missing: Sequence[Missing], foreign: Sequence[Foreign] = ()) -> str:
     """All main tables, the legend, models not trained here and the list of missing runs."""
     parts = ["# Main tables", "\n".join(f"- {line}" for line in LEGEND)]
-    for block in filter(_has_runs, blocks):
+    for block in (block for block in blocks if block.runs):
         table = [_pipes(["method", *map(" ".join, heads(block))], escape=True)]
         table.append(_pipes(["---", *("---:" for _ in heads(block))]))
         for row in block.rows:
@@ -66,10 +66,6 @@ def markdown(blocks: Sequence[Block], missing: Sequence[Missing], foreign: Seque
     if planned := planned_only(blocks):
         parts += ["## Planned, without a record yet", "\n".join(f"- {escape_markdown(line)}" for line in planned)]
     return "\n\n".join([*parts, *_foreign_markdown(foreign), *_missing_markdown(missing)]) + "\n"
-
-
-def _has_runs(block: Block) -> bool:
-    return bool(block.runs)
 
 
 def _foreign_markdown(foreign: Sequence[Foreign]) -> list[str]:
@@ -115,7 +111,8 @@ def latex(blocks: Sequence[Block]) -> str:
     parts += [f"% {line}" for line in LEGEND]
     tables = [
         _latex_table(block, start)
-        for block in filter(_has_runs, blocks)
+        for block in blocks
+        if block.runs
         for start in range(0, len(heads(block)), LATEX_COLUMNS)
     ]
     return "\n\n".join(["\n".join(parts), *tables]) + "\n"

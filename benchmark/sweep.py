@@ -170,9 +170,9 @@ def _to_do(runs: Sequence[PlannedRun], retry: bool, chosen: set[str]) -> list[Pl
     todo = []
     opened: dict[str, bool] = {}
     for run in runs:
-        can_start = run.state.name in startable or _lacks_only_data_that_came(run, opened)
         if run.config.name not in chosen:
             continue
+        can_start = run.state.name in startable or _lacks_only_data_that_came(run, opened)
         if can_start and not is_refused(run) and coming.issuperset(run.config.waits_for):
             coming.add(run.config.name)
             todo.append(run)

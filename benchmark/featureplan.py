@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from benchmark.clip_encoder import check_open_clip
-from benchmark.config import Choice, as_choice, resolved
+from benchmark.config import Choice, as_choice
 from benchmark.featureconfig import FeatureConfig
 from benchmark.frameworks import has_text
 from benchmark.options import ConfigError, identity_of
-from benchmark.pool import make_source
+from benchmark.pool import choice_of, data_set, make_source
 from benchmark.references import Named, Wish
 
 TARGET = "target_embedding"
@@ -43,13 +43,13 @@ def features_for(sweep: str, wish: Wish, named: Named) -> FeatureConfig | None:
     target = None
     if options.target is not None:
         choice = as_choice(options.target, f"{where}.target")
-        target = resolved(choice.name, make_source(choice, f"{where}.target"))
+        target = choice_of(choice.name, data_set(choice, f"{where}.target"))
     return FeatureConfig(
         sweep=sweep,
         framework=grid.framework,
         encoder=encoder,
         encoder_label=label,
-        pool=resolved(wish.pool.name, source),
+        pool=choice_of(wish.pool.name, source),
         pool_label=source.label,
         target=target,
         with_text=with_text,

@@ -270,6 +270,7 @@ def _record(config: RunConfig, started: str, trainer: Trainer, training: dict[st
         "model": config.model.name,
         "pool": config.pool_label,
         "method": config.method,
+        "family": trainer.pruner.family,
         "seed": config.seed,
         **facts(started, trainer.device),
         "num_ranks": dist.world(),

@@ -18,7 +18,7 @@ from benchmark.files import write_text, write_texts
 from benchmark.frameworks import has_text, resolve_model
 from benchmark.options import ConfigError, identity_of, label_of
 from benchmark.order import super_batch_size
-from benchmark.pool import make_source
+from benchmark.pool import PlantedSource, choice_of, make_source
 from benchmark.pruner import Pruner, make_pruner
 from benchmark.record import CONFIG_FILE, PLAN_FILE
 from benchmark.references import Named, Wish, find_runs, unmet
@@ -159,6 +159,13 @@ def _check_grid(grid: Grid) -> None:
         raise ConfigError(
             f"{grid.where}.train.accumulate: MoCo v3 cannot accumulate (its keys are a batch's); use 1"
         )
+    for choice in grid.pools:
+        source = make_source(choice, f"{grid.where}.pool")
+        if isinstance(source, PlantedSource) and source.plant.swapped_captions and not has_text(grid.framework):
+            raise ConfigError(
+                f"{grid.where}.pool.{choice.name}.plant.swapped_captions: needs captions, which {grid.framework}"
+                " does not read"
+            )
     for i, choice in enumerate(grid.evaluate):
         task = make_task(choice, f"{grid.where}.evaluate[{i}]")
         if task.needs_text and not has_text(grid.framework):
@@ -172,6 +179,13 @@ def _plan_run(sweep: Sweep, wish: Wish, named: Named, features: FeatureConfig | 
     source = make_source(pool, f"{grid.where}.pool")
     label = label_of(pruner.name, make_pruner(pruner, f"{grid.where}.pruner"), named.shown_as)
     method = make_pruner(Choice(name=pruner.name, options={**pruner.options, **named.options}), grid.where)
+    if method.uses_truth:
+        label += " (sees planted truth)"
+    if method.uses_truth and not source.has_truth:
+        raise ConfigError(
+            f"{grid.where}.pruner.{pruner.name}: leaves out planted samples, and {source.label} has none:"
+            " give the pool a plant"
+        )
     model = resolve_model(grid.framework, wish.model, grid.where)
     parts = {"framework": grid.framework, "model": model, "pool": source, "pruner": method, "seed": seed}
     names = {"pool_name": pool.name, "pruner_name": pruner.name}
@@ -181,7 +195,7 @@ def _plan_run(sweep: Sweep, wish: Wish, named: Named, features: FeatureConfig | 
         sweep=sweep.name,
         framework=grid.framework,
         model=model,
-        pool=resolved(pool.name, source),
+        pool=choice_of(pool.name, source),
         pool_label=source.label,
         pruner=resolved(pruner.name, method),
         method=label,

@@ -9,21 +9,24 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import json
 import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from benchmark import plugins
-from benchmark.config import Choice
-from benchmark.options import build
+from benchmark.config import Choice, resolved
+from benchmark.options import ConfigError, build, require
+from benchmark.seeds import generator, seed_of
 
 SPLITS = ("train", "test")
 
@@ -74,6 +77,8 @@ class PoolView:
     fingerprint: str
     features: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Arrays of N rows by name, such as ``image_embedding``: float [N, d]."""
+    truth: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """``Pool.truth``, for a control that says it ``uses_truth``; empty for every method."""
 
 
 class Pool(ABC):
@@ -114,6 +119,10 @@ class Pool(ABC):
         """Entries of the data that never became samples, counted by reason (``SAMPLE_FAULTS``)."""
         return {}
 
+    def caption(self, sample_id: int) -> str:
+        """The caption alone. Raises PoolError naming the sample."""
+        return self.read(sample_id).caption
+
     def key(self, sample_id: int) -> str:
         """The sample's name outside this suite."""
         return str(sample_id)
@@ -122,13 +131,159 @@ class Pool(ABC):
         """The data set a sample comes from, where a pool mixes several."""
         return ""
 
-    def view(self, needs: Sequence[str] = (), computed: Mapping[str, np.ndarray] | None = None) -> PoolView:
+    def view(
+        self,
+        needs: Sequence[str] = (),
+        computed: Mapping[str, np.ndarray] | None = None,
+        with_truth: bool = False,
+    ) -> PoolView:
         """The part a method may see, with ``computed`` features. Raises PoolError for one that does not exist."""
         known = {**self.features, **(computed or {})}
         missing = [name for name in needs if name not in known]
         if missing:
             raise PoolError(f"the method needs {', '.join(missing)}, which this pool does not have")
-        return PoolView(self.num_samples, self.fingerprint, {name: known[name] for name in needs})
+        features = {name: known[name] for name in needs}
+        return PoolView(self.num_samples, self.fingerprint, features, self.truth if with_truth else {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plant:
+    """Faults put into a pool on purpose, each a share of its samples; no sample has both.
+
+    The size of the pool and the order of its samples stay.
+    """
+
+    swapped_captions: float = 0.0
+    """Samples with the caption of another one of them, in other words than their own."""
+    near_duplicates: float = 0.0
+    """Samples that are a slightly changed copy of another one, with its caption: what was there is gone."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(0 <= self.swapped_captions <= 1, "swapped_captions", "in [0, 1]", self.swapped_captions)
+        require(0 <= self.near_duplicates < 1, "near_duplicates", "in [0, 1)", self.near_duplicates)
+        total = self.swapped_captions + self.near_duplicates
+        require(0 < total <= 1 + 1e-9, "swapped_captions + near_duplicates", "above 0 and at most 1", total)
+        require(self.seed >= 0, "seed", "at least 0", self.seed)
+
+
+def draw_faults(
+    seed: int, purpose: str, num_samples: int, near_duplicates: float, swapped: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The id each copy is made from, -1 for samples that are none, int64 [N]; and the ids with another's caption,
+    int64 [m], in random order.
+
+    Copies are made from samples without a fault; from those with another's caption only where no other is left.
+    """
+    # raw output of the bit generator: NumPy keeps it the same in all versions, unlike permutation()
+    raw = generator(seed, purpose).bit_generator.random_raw(2 * num_samples)
+    order = np.argsort(raw[:num_samples], kind="stable")
+    num_copies = min(round(near_duplicates * num_samples), num_samples - 1)
+    num_swapped = min(round(swapped * num_samples), num_samples - num_copies) if num_samples > 1 else 0
+    copies, ill = order[:num_copies], order[num_copies : num_copies + num_swapped]
+    originals = order[num_copies + num_swapped :]
+    if not len(originals):
+        originals = ill
+    chosen = raw[num_samples : num_samples + num_copies] % np.uint64(len(originals))
+    original_of = np.full(num_samples, -1, dtype=np.int64)
+    original_of[copies] = originals[chosen.astype(np.int64)]
+    return original_of, ill
+
+
+def truth_of(original_of: np.ndarray, is_ill_matched: np.ndarray) -> dict[str, np.ndarray]:
+    """A pool's ``truth``: ``near_duplicate`` flags the copies, not their originals; ``ill_matched`` the captions.
+
+    A method cannot tell a copy from its original, and need not: ``redundant_copy`` groups both, and counts
+    whichever of them is left out, but never the last one.
+    """
+    group = original_of.copy()
+    group[group[group >= 0]] = group[group >= 0]  # an original is in the group of its copies
+    return {"near_duplicate": original_of >= 0, "redundant_copy": group, "ill_matched": is_ill_matched}
+
+
+class PlantedPool(Pool):
+    """A pool with faults planted as its samples are read; it pickles as the pool it stands on."""
+
+    def __init__(self, pool: Pool, plant: Plant) -> None:
+        """Raises PoolError for a pool that is too small to plant anything in."""
+        self.pool, self.plant = pool, plant
+        self.num_samples = pool.num_samples
+        self.fingerprint = digest_of([pool.fingerprint, json.dumps({"version": 1, **asdict(plant)})])
+        self.original_of, self.swapped = draw_faults(
+            plant.seed, "plant", pool.num_samples, plant.near_duplicates, plant.swapped_captions
+        )
+        if plant.swapped_captions and len(self.swapped) < 2:
+            raise PoolError(f"plant.swapped_captions: {len(self.swapped)} captions cannot be swapped: plant more")
+        self._place = np.full(self.num_samples, -1, dtype=np.int64)  # among the swapped
+        self._place[self.swapped] = np.arange(len(self.swapped))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return PlantedPool, (self.pool, self.plant)
+
+    @property
+    def truth(self) -> Mapping[str, np.ndarray]:
+        return truth_of(self.original_of, self._place >= 0)
+
+    @property
+    def sample_classes(self) -> tuple[Sequence[str], np.ndarray] | None:
+        """What the images show: a copy has its original's class."""
+        known = self.pool.sample_classes
+        return known and (known[0], known[1][self._shown(np.arange(self.num_samples))])
+
+    @property
+    def shard_starts(self) -> np.ndarray | None:
+        return self.pool.shard_starts
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        return self.pool.skipped
+
+    def key(self, sample_id: int) -> str:
+        shown = int(self._shown(sample_id))
+        return self.pool.key(shown) + ("" if shown == sample_id else f"+copy{sample_id}")
+
+    def source_of(self, sample_id: int) -> str:
+        return self.pool.source_of(int(self._shown(sample_id)))
+
+    def read(self, sample_id: int) -> Sample:
+        if not 0 <= sample_id < self.num_samples:
+            raise PoolError(f"the pool has samples 0 to {self.num_samples - 1}, not {sample_id}")
+        sample = self.pool.read(int(self._shown(sample_id)))
+        if self.original_of[sample_id] >= 0:
+            rng = Random(seed_of(self.plant.seed, "plant copy", sample_id))
+            return Sample(slightly_changed(sample.image, rng), sample.caption)
+        if self._place[sample_id] >= 0:
+            return Sample(sample.image, self._foreign_caption(sample_id, sample.caption))
+        return sample
+
+    def _shown(self, sample_id: int | np.ndarray) -> np.ndarray:
+        """The samples of the pool below whose images are seen."""
+        original = self.original_of[sample_id]
+        return np.where(original >= 0, original, sample_id)
+
+    def _foreign_caption(self, sample_id: int, own: str) -> str:
+        """That of the next swapped sample which has another: nearly every caption stays in the pool, elsewhere."""
+        place, count = int(self._place[sample_id]), len(self.swapped)
+        for step in range(1, count):
+            try:
+                text = self.pool.caption(int(self.swapped[(place + step) % count]))
+            except SampleError:
+                continue
+            if text != own:
+                return text
+        raise PoolError(
+            f"plant.swapped_captions: {self.key(sample_id)}: no other sample of the {count} has another caption"
+            f" than {own!r}: is this a pool of images alone?"
+        )
+
+
+def slightly_changed(image: Image.Image, rng: Random) -> Image.Image:
+    """The same picture to the eye: at least 90 % of each side, at the same size, up to 10 % lighter or darker."""
+    kept = [max(1, round(side * rng.uniform(0.90, 0.98))) for side in image.size]
+    left, top = (round(rng.random() * (side - part)) for side, part in zip(image.size, kept, strict=True))
+    box = (left, top, left + kept[0], top + kept[1])
+    resized = image.resize(image.size, Image.Resampling.BILINEAR, box)
+    return ImageEnhance.Brightness(resized).enhance(rng.uniform(0.9, 1.1))
 
 
 def fingerprint_of(images: Sequence[Image.Image]) -> str:
@@ -219,6 +374,11 @@ class Source(ABC):
     def training_pool(self) -> Pool:
         """Open the pool. Raises PoolError if the data is absent, saying how to get it."""
 
+    @property
+    def has_truth(self) -> bool:
+        """Whether the pool will have planted samples (``Pool.truth``), known without reading it."""
+        return False
+
     def labelled(self, split: str) -> LabelledSet:
         """The ``train`` or ``test`` split with labels; the two share no image. Raises PoolError if it has none."""
         raise PoolError(f"{self.label} has no labelled {split} split")
@@ -241,10 +401,58 @@ def _fields(found: LabelledSet, split: str) -> dict[str, Any]:
     return {f.name: getattr(found, f.name) for f in dataclasses.fields(LabelledSet)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlantedSource(Source):
+    """A source whose training pool gets faults planted. It has no held-out sets: evaluate on the source itself."""
+
+    source: Source
+    plant: Plant
+
+    @property
+    def label(self) -> str:
+        told = {"swap": self.plant.swapped_captions, "dup": self.plant.near_duplicates, "seed": self.plant.seed}
+        return "-".join([self.source.label, *(f"{name}{value:g}" for name, value in told.items() if value)])
+
+    def expected_samples(self) -> int | None:
+        return self.source.expected_samples()
+
+    def training_pool(self) -> Pool:
+        return PlantedPool(self.source.training_pool(), self.plant)
+
+    @property
+    def has_truth(self) -> bool:
+        return True
+
+
 def make_source(choice: Choice, where: str) -> Source:
-    """Build a source from its name and options; reads no data. Raises ConfigError that opens with ``where``."""
-    cls = plugins.load("benchmark.sources", choice.name, Source, where)  # type: ignore[type-abstract]
-    return build(cls, choice.options, f"{where}.{choice.name}")
+    """Build a source from its name and options; reads no data. Raises ConfigError that opens with ``where``.
+
+    Every source takes ``plant`` beside its own options.
+    """
+    where = f"{where}.{choice.name}"
+    cls = plugins.load("benchmark.sources", choice.name, Source, where.rpartition(".")[0])  # type: ignore[type-abstract]
+    own = {key: value for key, value in choice.options.items() if key != "plant"}
+    source = build(cls, own, where)
+    plant = choice.options.get("plant")
+    if plant is None:
+        return source
+    if source.has_truth:
+        raise ConfigError(f"{where}.plant: {choice.name} plants faults of its own: use its options")
+    return PlantedSource(source=source, plant=build(Plant, plant, f"{where}.plant"))
+
+
+def data_set(choice: Choice, where: str) -> Source:
+    """As ``make_source``, of data that is evaluated on or aimed at: nothing can be planted there."""
+    if choice.options.get("plant") is not None:
+        raise ConfigError(f"{where}.{choice.name}.plant: faults are planted in training pools alone")
+    return make_source(choice, where)
+
+
+def choice_of(name: str, source: Source) -> Choice:
+    """The source as ``make_source`` takes it, with every option written out."""
+    if isinstance(source, PlantedSource):
+        return Choice(name=name, options={**resolved(name, source.source).options, "plant": asdict(source.plant)})
+    return resolved(name, source)
 
 
 def data_folder(root: str, name: str) -> Path:

@@ -59,6 +59,8 @@ class Pruner(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     """Features that must exist before ``setup``: the pool's ``image_embedding`` and ``text_embedding``, [N, d];
     ``target_embedding`` of another data set's images, [M, d]. A property where it depends on an option."""
+    uses_truth: ClassVar[bool] = False
+    """Whether it is a control that sees planted truth (``PoolView.truth``): no method may, and a table says so."""
 
     pool: PoolView
     num_epochs: int
@@ -70,6 +72,11 @@ class Pruner(ABC):
     def setup(self, pool: PoolView, *, num_epochs: int, seed: int, num_ranks: int = 1) -> None:
         """Called once before training, also before ``load_state_dict``. Extend to allocate state."""
         self.pool, self.num_epochs, self.seed, self.num_ranks = pool, num_epochs, seed, num_ranks
+
+    @property
+    def family(self) -> str:
+        """``static`` for a method that chooses once, else ``dynamic``: how a record and a report file it."""
+        return "static" if isinstance(self, StaticPruner) else "dynamic"
 
     @property
     def uses_target_data(self) -> bool:

@@ -157,8 +157,12 @@ SCHEMA = _object(
         "evaluation_skipped": SKIPPED,
         "pruning_truth": {"type": "array", "items": TRUTH},
     },
-    # a hash of the final weights; and what was measured after the run had its record
-    {"weights": _TEXT, "later_evaluations": {"type": "array", "items": LATER_EVALUATION}},
+    # what the method is; a hash of the final weights; and what was measured after the run had its record
+    {
+        "family": {"enum": ["static", "dynamic"]},
+        "weights": _TEXT,
+        "later_evaluations": {"type": "array", "items": LATER_EVALUATION},
+    },
 )
 
 EVALUATION = _object(

@@ -15,7 +15,7 @@ from benchmark.config import Choice, RunConfig, as_choice, resolved
 from benchmark.featureconfig import JobConfig
 from benchmark.frameworks import resolve_model
 from benchmark.options import ConfigError, check_keys, label_of, must_be_mapping
-from benchmark.pool import make_source
+from benchmark.pool import choice_of, make_source
 from benchmark.pruner import make_pruner
 from benchmark.sweepfile import Grid
 
@@ -143,7 +143,7 @@ def _wanted(selector: Mapping[str, Any], wish: Wish, where: str) -> list[dict[st
             "framework": wish.grid.framework,
             "pruner": resolved(pruner.name, make_pruner(pruner, f"{where}.pruner")),
             "model": resolve_model(wish.grid.framework, _spelled_out(model, wish), f"{where}.model"),
-            "pool": resolved(pool.name, make_source(pool, f"{where}.pool")),
+            "pool": choice_of(pool.name, make_source(pool, f"{where}.pool")),
             "seed": seed,
         }
         for pruner, model, pool, seed in itertools.product(

@@ -67,9 +67,8 @@ class Trainer:
         self.optimizer = make_optimizer(self.objective, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.pruner = pruner
-        pruner.setup(
-            pool.view(pruner.needs, features or {}), num_epochs=config.epochs, seed=seed, num_ranks=dist.world()
-        )
+        view = pool.view(pruner.needs, features or {}, pruner.uses_truth)
+        pruner.setup(view, num_epochs=config.epochs, seed=seed, num_ranks=dist.world())
         super_batch_size(config.batch_size, pruner.super_batch, dist.world())  # fail before the first epoch
         self.truth = TruthTracker(pool.truth, pool.num_samples)
         self.visits = VisitTracker(pool.num_samples)

@@ -50,16 +50,17 @@ def _coreset() -> None:
     save_coreset(CORESET, Coreset(score < 0.5, "contract", "scan", 0, "another run", score))
 
 
-def view() -> PoolView:
+def view(with_truth: bool = False) -> PoolView:
     rng = np.random.default_rng(0)
     sizes = {"image_embedding": N, "text_embedding": N, "target_embedding": 24}
     features = {name: rng.normal(size=(rows, 8)).astype(np.float32) for name, rows in sizes.items()}
-    return PoolView(N, "contract", features)
+    truth = {"ill_matched": np.arange(N) % 3 == 0} if with_truth else {}
+    return PoolView(N, "contract", features, truth)
 
 
 def make(name: str, seed: int = 0) -> Pruner:
     pruner = make_pruner(Choice(name=name, options=REQUIRED.get(name, {})), "test")
-    pruner.setup(view(), num_epochs=EPOCHS, seed=seed)
+    pruner.setup(view(pruner.uses_truth), num_epochs=EPOCHS, seed=seed)
     return pruner
 
 

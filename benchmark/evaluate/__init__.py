@@ -17,7 +17,7 @@ from PIL import Image
 from benchmark import plugins
 from benchmark.config import Choice, as_choice
 from benchmark.options import build
-from benchmark.pool import LabelledSet, PairSet, Source, make_source
+from benchmark.pool import LabelledSet, PairSet, Source, data_set
 from benchmark.record import Metric
 from benchmark.tower import Tower
 
@@ -72,7 +72,7 @@ class Task(ABC):
 
     @cached_property
     def _source(self) -> Source:
-        source = make_source(as_choice(self.dataset, "dataset"), "dataset")
+        source = data_set(as_choice(self.dataset, "dataset"), "dataset")
         # a split is opened once a task: the check for data, the run and the fingerprint share it
         for name in ("labelled", "pairs"):
             object.__setattr__(source, name, lru_cache(maxsize=None)(getattr(source, name)))
@@ -95,7 +95,7 @@ def make_task(choice: Choice, where: str) -> Task:
     """Build a task and its source from name and options. Raises ConfigError that opens with ``where``."""
     cls = plugins.load("benchmark.evaluate", choice.name, Task, where)  # type: ignore[type-abstract]
     task = build(cls, choice.options, f"{where}.{choice.name}")
-    make_source(as_choice(task.dataset, f"{where}.{choice.name}.dataset"), f"{where}.{choice.name}.dataset")
+    data_set(as_choice(task.dataset, f"{where}.{choice.name}.dataset"), f"{where}.{choice.name}.dataset")
     return task
 
 

@@ -17,8 +17,18 @@ import numpy as np
 from PIL import Image
 
 from benchmark.options import require
-from benchmark.pool import SPLITS, LabelledSet, PairSet, Pool, PoolError, Sample, Source
-from benchmark.seeds import generator, seed_of
+from benchmark.pool import (
+    SPLITS,
+    LabelledSet,
+    PairSet,
+    Pool,
+    PoolError,
+    Sample,
+    Source,
+    draw_faults,
+    truth_of,
+)
+from benchmark.seeds import seed_of
 from benchmark.sources._captions import caption, class_name, prompts
 from benchmark.sources._draw import render
 from benchmark.sources._scenes import (
@@ -76,6 +86,10 @@ class Shapes(Source):
     def expected_samples(self) -> int:
         return self.num_samples
 
+    @property
+    def has_truth(self) -> bool:
+        return self.near_duplicates > 0 or self.ill_matched > 0
+
     def training_pool(self) -> ShapesPool:
         return ShapesPool(self)
 
@@ -125,22 +139,15 @@ class ShapesPool(Pool):
         self.num_samples = options.num_samples
         text = json.dumps({"shapes": VERSION, **asdict(options)}, sort_keys=True)
         self.fingerprint = hashlib.sha256(text.encode()).hexdigest()[:16]
-        self.original_of, self.is_ill_matched = _plant(options)
+        self.original_of, ill = draw_faults(
+            options.seed, "shapes faults", options.num_samples, options.near_duplicates, options.ill_matched
+        )
+        self.is_ill_matched = np.zeros(options.num_samples, dtype=bool)
+        self.is_ill_matched[ill] = True
 
     @property
     def truth(self) -> Mapping[str, np.ndarray]:
-        """``near_duplicate`` flags the copies, not their originals; no sample is also ``ill_matched``.
-
-        A method cannot tell a copy from its original, and need not: ``redundant_copy`` groups both, and counts
-        whichever of them is left out, but never the last one.
-        """
-        group = np.where(self.original_of >= 0, self.original_of, -1)
-        group[group[group >= 0]] = group[group >= 0]  # an original is in the group of its copies
-        return {
-            "near_duplicate": self.original_of >= 0,
-            "redundant_copy": group,
-            "ill_matched": self.is_ill_matched,
-        }
+        return truth_of(self.original_of, self.is_ill_matched)
 
     @property
     def sample_classes(self) -> tuple[Sequence[str], np.ndarray]:
@@ -189,25 +196,3 @@ class ShapesPool(Pool):
         raise PoolError(
             f"{self.key(sample_id)}: no sample of other content to take a caption from; raise num_samples"
         )
-
-
-def _plant(options: Shapes) -> tuple[np.ndarray, np.ndarray]:
-    """The id each copy is made from, -1 for samples that are none, int64 [N]; and the ill-matched, bool [N].
-
-    Copies are made from samples without a fault; from ill-matched ones only where no other is left.
-    """
-    count = options.num_samples
-    # raw output of the bit generator: NumPy keeps it the same in all versions, unlike permutation()
-    raw = generator(options.seed, "shapes faults").bit_generator.random_raw(2 * count)
-    order = np.argsort(raw[:count], kind="stable")
-    num_copies = min(round(options.near_duplicates * count), count - 1)
-    num_ill = min(round(options.ill_matched * count), count - num_copies) if count > 1 else 0
-    copies, ill = order[:num_copies], order[num_copies : num_copies + num_ill]
-    originals = order[num_copies + num_ill :]
-    if not len(originals):
-        originals = ill
-    original_of = np.full(count, -1, dtype=np.int64)
-    original_of[copies] = originals[(raw[count : count + num_copies] % np.uint64(len(originals))).astype(np.int64)]
-    is_ill_matched = np.zeros(count, dtype=bool)
-    is_ill_matched[ill] = True
-    return original_of, is_ill_matched

@@ -1,0 +1,93 @@
+"""The second campaign's records are those that docs/mini_protocol.md planned, and began after it was written."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark.config import RunConfig
+from benchmark.plan import make_plan
+from benchmark.record import read_record
+from benchmark.sweepfile import read_sweep
+
+PROTOCOL = Path("docs/mini_protocol.md")
+ROW = re.compile(r"\| `(mini_\w+)` \| (\d+) \| (\d+)–(\d+) \|")
+PLANNED = {sweep: (int(runs), range(int(first), int(last) + 1)) for sweep, runs, first, last in
+           ROW.findall(PROTOCOL.read_text(encoding="utf-8"))}  # fmt: skip
+
+
+def plan_of(sweep: str, results: Path) -> list[RunConfig]:
+    """The campaign's runs of a sweep: its fresh seeds."""
+    runs = [run.config for run in make_plan(read_sweep(Path(f"sweeps/{sweep}.yaml")), results)]
+    return [run for run in runs if isinstance(run, RunConfig) and run.seed in PLANNED[sweep][1]]
+
+
+def records() -> Iterator[dict[str, Any]]:
+    for sweep, (_, seeds) in PLANNED.items():
+        for path in sorted(Path("results", sweep).glob("*/record.json")):
+            record = read_record(path)
+            if record["seed"] in seeds:
+                yield record
+
+
+def git(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
+    if done.returncode or not done.stdout.strip():
+        pytest.skip("no history of the project here")
+    return done.stdout.strip()
+
+
+def test_the_protocol_plans_five_sweeps_and_fresh_seeds_alone() -> None:
+    assert set(PLANNED) == {"mini_noise", "mini_coresets", "mini_dose", "mini_equal_compute", "mini_main"}
+    assert all(min(seeds) == 3 for _, seeds in PLANNED.values())
+
+
+@pytest.mark.parametrize("sweep", sorted(PLANNED))
+def test_the_sweep_plans_as_many_runs_as_the_protocol_says_the_same_for_every_seed(
+    sweep: str, tmp_path: Path
+) -> None:
+    count, seeds = PLANNED[sweep]
+    runs = plan_of(sweep, tmp_path)
+    assert len(runs) == count
+    assert {run.seed for run in runs} == set(seeds)
+    arms = {seed: sorted((r.model.name, r.method) for r in runs if r.seed == seed) for seed in seeds}
+    assert all(arm == arms[seeds[0]] for arm in arms.values())
+
+
+@pytest.mark.parametrize("sweep", sorted(PLANNED))
+def test_every_clip_run_is_measured_by_the_twelve_recalls(sweep: str, tmp_path: Path) -> None:
+    for run in plan_of(sweep, tmp_path):
+        retrieval = [task.options["dataset"] for task in run.evaluate if task.name == "retrieval"]
+        if run.framework == "clip":
+            assert {"emoji": {"vendors": "both"}} in retrieval
+            assert "clipart" in retrieval
+
+
+def test_every_record_is_of_a_planned_run_and_holds_what_the_plan_asks_for(tmp_path: Path) -> None:
+    """A run's name is a hash of all that changes its numbers."""
+    known = {sweep: {run.name for run in plan_of(sweep, tmp_path)} for sweep in PLANNED}
+    for record in records():
+        assert record["run"] in known[record["sweep"]]
+        assert record["evaluation_skipped"] == []
+        assert record["pool_facts"]["skipped"] == {}
+
+
+def test_every_record_was_begun_after_the_protocol_was_committed_and_by_code_that_holds_it() -> None:
+    written = git("log", "--diff-filter=A", "--format=%cI", "--", str(PROTOCOL)).splitlines()[-1]
+    for record in records():
+        started = datetime.datetime.fromisoformat(re.sub(r"([+-]\d\d)(\d\d)$", r"\1:\2", record["started"]))
+        assert started > datetime.datetime.fromisoformat(written), record["run"]
+        assert record["code"]["dirty"] is False, record["run"]
+    for commit in {record["code"]["git_sha"] for record in records()}:
+        if has(commit):  # a clone may lack what was rebased away; the dates still count
+            assert has(f"{commit}:{PROTOCOL}"), commit
+
+
+def has(name: str) -> bool:
+    return subprocess.run(["git", "cat-file", "-e", name], capture_output=True, check=False).returncode == 0

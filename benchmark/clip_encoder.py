@@ -38,6 +38,11 @@ class ClipEncoder:
         self.model, self.image_transform, self.tokenizer = model, image_transform, tokenizer
         self.batch_size = batch_size
 
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies cosines with before a softmax: 1 / temperature."""
+        return float(self.model.logit_scale.detach().exp())
+
     def text_transform(self, caption: str) -> Tensor:
         """int64 [context_length]"""
         return self.tokenizer([caption])[0]
@@ -79,7 +84,7 @@ class ClipEncoder:
             mean=tuple(mean),
             std=tuple(std),
             is_transformer=not any(isinstance(m, _BatchNorm) for m in module.modules()),
-            logit_scale=float(self.model.logit_scale.detach().exp()),
+            logit_scale=self.logit_scale,
         )
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:

@@ -137,6 +137,7 @@ class BackboneEncoder:
     """A frozen backbone; the module's mode is put back after every call."""
 
     has_text = False
+    logit_scale = None
 
     def __init__(self, backbone: nn.Module, options: MocoModel, batch_size: int) -> None:
         self.backbone, self.options, self.batch_size = backbone, options, batch_size

@@ -343,19 +343,30 @@ class TestSet(LabelledSet):
 
 @dataclass(frozen=True)
 class PairSet:
-    """Held-out images and captions for retrieval; an image may have several captions."""
+    """Held-out images and captions for retrieval; an image may have several captions, a caption several images."""
 
     name: str
     images: Sequence[Image.Image]
     captions: list[str]
     image_of_caption: np.ndarray
-    """int64 [m]: the index of the image that caption i describes."""
+    """int64 [m]: the index of the image that caption i describes; of a group of images, of any one."""
+    image_group: np.ndarray | None = None
+    """int64 [n]: images of one group show the same thing and share their captions; None: each is on its own."""
+
+    @property
+    def groups(self) -> tuple[np.ndarray, np.ndarray]:
+        """The groups of the images, int64 [n], and of the captions, int64 [m]."""
+        of_image = np.arange(len(self.images)) if self.image_group is None else self.image_group
+        return of_image, of_image[self.image_of_caption]
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of images, captions and which belong together; "" where that of the images is not known."""
         content = fingerprint_of(self.images)
-        return content and digest_of([content, self.image_of_caption.astype("<i8").tobytes(), *self.captions])
+        parts: list[str | bytes] = [content, self.image_of_caption.astype("<i8").tobytes(), *self.captions]
+        if self.image_group is not None:
+            parts += ["image_group", self.image_group.astype("<i8").tobytes()]
+        return content and digest_of(parts)
 
 
 class Source(ABC):

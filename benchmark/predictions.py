@@ -1,4 +1,4 @@
-"""What metrics were counted from, item by item: hits as bits, ranks and labels as small integers.
+"""What metrics were counted from, item by item: hits as bits, ranks and labels as small integers, losses.
 
 ``predictions.npz`` lies beside a record and holds one table a (task, data set, metric, protocol). Two models
 measured on one data set (the same ``data``, a hash of its items) can be compared item by item.
@@ -37,7 +37,7 @@ class Predictions:
     data: str
     """Fingerprint of the set the items belong to; "" if its content is not known: then nothing can be paired."""
     items: np.ndarray
-    """Hits, bool [n]; or ranks (0 is the top) or predicted labels, unsigned or signed integers [n]."""
+    """Hits, bool [n]; ranks (0 is the top) or predicted labels, integers [n]; or losses, float [n], as float32."""
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -106,6 +106,8 @@ def _packed(items: np.ndarray) -> np.ndarray:
     assert items.ndim == 1, items.shape
     if items.dtype == bool:
         return np.packbits(items)
+    if items.dtype.kind == "f":
+        return items.astype(np.float32)
     assert items.dtype.kind in "iu", items.dtype
     low, high = (int(items.min()), int(items.max())) if len(items) else (0, 0)
     return items.astype(np.promote_types(np.min_scalar_type(low), np.min_scalar_type(high)))

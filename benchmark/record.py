@@ -1,7 +1,8 @@
 """The one result format: ``record.json`` of a run, and the names of the files beside it.
 
 A record is a plain dictionary that fits ``SCHEMA``; reading anything else is an error that names the file
-and the key. Accuracies and recalls are fractions in [0, 1].
+and the key. Accuracies, recalls and mean reciprocal ranks are fractions in [0, 1], more is better; the metrics in
+``NATS`` are nats from 0 on, less is better.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ SKIPPED_FILE = "skipped.jsonl"
 PLAN_FILE = "plan.json"
 """In a sweep's folder: the command that made it and the runs it asked for."""
 
+NATS = ("image_to_text_infonce", "text_to_image_infonce")
+"""Metrics that are no fraction."""
+
 TASKS = ("zero_shot", "retrieval", "linear_probe", "few_shot", "knn", "finetune")
 
 
@@ -58,6 +62,7 @@ _TEXT = {"type": "string"}
 _COUNT = {"type": "integer", "minimum": 0}
 _NUMBER = {"type": "number"}
 _MAYBE = {"type": ["number", "null"]}
+_NOT_NEGATIVE = {"type": "number", "minimum": 0}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 _MAYBE_SHARE = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
 _ANYTHING = {"type": "object"}
@@ -67,12 +72,15 @@ METRIC = _object(
         "task": {"enum": list(TASKS)},
         "dataset": _TEXT,
         "metric": _TEXT,
-        "value": _SHARE,
+        "value": _NOT_NEGATIVE,
         "n": {"type": "integer", "minimum": 1},
-        "ci95": {"type": "array", "items": _SHARE, "minItems": 2, "maxItems": 2},
+        "ci95": {"type": "array", "items": _NOT_NEGATIVE, "minItems": 2, "maxItems": 2},
         "protocol": _TEXT,
     }
-)
+) | {
+    "if": {"properties": {"metric": {"enum": list(NATS)}}},
+    "else": {"properties": {"value": _SHARE, "ci95": {"items": _SHARE}}},
+}
 
 EPOCH = _object({"epoch": _COUNT, "kept": _COUNT, "loss": _MAYBE, "seconds": _NUMBER, "lr": _NUMBER})
 
@@ -267,7 +275,7 @@ class Metric:
     protocol: str
     """Name and version of the way it was measured; two protocols are never compared."""
     items: np.ndarray | None = field(default=None, compare=False, repr=False)
-    """What was found item by item, [n]: hits (bool), or ranks or labels (integers). In no row of a record."""
+    """What was found item by item, [n]: hits (bool), ranks or labels (integers), or losses (float). In no row."""
 
     def row(self) -> dict[str, Any]:
         told = {key: value for key, value in vars(self).items() if key != "items"}

@@ -44,6 +44,9 @@ def quick_check(schema: Mapping[str, Any]) -> Check:
     if keywords.keys() & {"properties", "required", "additionalProperties"}:
         named = {name: quick_check(one) for name, one in keywords.pop("properties", {}).items()}
         checks.append(_object(named, keywords.pop("required", ()), keywords.pop("additionalProperties", True)))
+    if keywords.keys() >= {"if", "else"}:
+        condition, other = quick_check(keywords.pop("if")), quick_check(keywords.pop("else"))
+        checks.append(lambda value: condition(value) or other(value))
     if keywords:
         raise ValueError(f"no quick check of {', '.join(sorted(keywords))}")
     return _all(types, checks)

@@ -27,6 +27,10 @@ class Encoder(Protocol):
 
     has_text: bool
 
+    @property
+    def logit_scale(self) -> float | None:
+        """What the model multiplies cosines with before its softmax, 1 / temperature; None or absent for none."""
+
     def encode_images(self, images: Sequence[Image.Image], layer: str = "joint") -> np.ndarray:
         """float32 [n, d], not normalised.
 
@@ -103,6 +107,12 @@ def fingerprint_of_encoder(encoder: Encoder) -> str:
     """A hash of the encoder's weights and preprocessing; "" for an encoder that does not tell."""
     tell = getattr(encoder, "fingerprint", None)
     return str(tell()) if callable(tell) else ""
+
+
+def logit_scale_of(encoder: Encoder) -> float | None:
+    """The encoder's ``logit_scale``; None for an encoder that does not tell."""
+    scale: float | None = getattr(encoder, "logit_scale", None)
+    return scale
 
 
 def unit(features: np.ndarray) -> np.ndarray:

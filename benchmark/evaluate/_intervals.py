@@ -42,6 +42,19 @@ def proportion(task: str, dataset: str, metric: str, hits: np.ndarray, protocol:
     return Metric(task, dataset, metric, successes / count, count, wilson(successes, count), protocol, hits)
 
 
+def mean(
+    task: str, dataset: str, metric: str, values: np.ndarray, protocol: str, items: np.ndarray, most: float
+) -> Metric:
+    """The mean of ``values``, float [n] from 0 to ``most``, with the normal interval, clipped; it keeps ``items``.
+
+    One value tells of no spread: its interval has no width.
+    """
+    value, count = float(values.mean()), len(values)
+    spread = Z95 * float(values.std(ddof=1)) / math.sqrt(count) if count > 1 else 0.0
+    interval = (max(value - spread, 0.0), min(value + spread, most))
+    return Metric(task, dataset, metric, value, count, interval, protocol, items)
+
+
 def mean_per_class(task: str, dataset: str, hits: np.ndarray, labels: np.ndarray, protocol: str) -> Metric:
     """``mean_per_class``: the mean over the classes that occur of the share of their hits; n counts all items."""
     counts = np.bincount(labels)

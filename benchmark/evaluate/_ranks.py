@@ -87,18 +87,16 @@ def ranks(
     index stands first, whatever is positive, so equal embeddings score chance and no more. At most ``most``
     similarities are held at once. ``device``: None takes a GPU for what is large, else NumPy.
     """
-    if device is None and len(queries) * len(candidates) >= GPU_FROM and torch.cuda.is_available():
-        device = torch.device("cuda")
+    device = device or large_device(len(queries) * len(candidates))
     most = most or (BLOCK_ELEMENTS if device is None else GPU_BLOCK_ELEMENTS)
-    width = min(len(candidates), COLUMNS_AT_ONCE, most)
-    step = max(1, most // max(1, width))
+    all_rows, all_columns = tiles(len(queries), len(candidates), most)
     blocks: Blocks = (
         NumpyBlocks(queries, candidates) if device is None else TorchBlocks(queries, candidates, device)
     )
     positives = Positives(query_group, candidate_group)
     places = np.empty(len(queries), dtype=np.int64)
-    for rows in _slices(len(queries), step):
-        places[rows] = _places(blocks, positives, rows, list(_slices(len(candidates), width)))
+    for rows in all_rows:
+        places[rows] = _places(blocks, positives, rows, all_columns)
     return places
 
 
@@ -147,6 +145,17 @@ def _places(blocks: Blocks, positives: Positives, rows: slice, columns: list[sli
         is_before = (scores > score) | ((scores == score) & (column < index))
         before += blocks.numpy(is_before.sum(1))
     return before
+
+
+def large_device(similarities: int) -> torch.device | None:
+    """A GPU for so many that it is worth it, if there is one."""
+    return torch.device("cuda") if similarities >= GPU_FROM and torch.cuda.is_available() else None
+
+
+def tiles(num_queries: int, num_candidates: int, most: int) -> tuple[list[slice], list[slice]]:
+    """Slices of queries and of candidates whose blocks hold at most ``most`` similarities."""
+    width = max(1, min(num_candidates, COLUMNS_AT_ONCE, most))
+    return list(_slices(num_queries, max(1, most // width))), list(_slices(num_candidates, width))
 
 
 def _slices(count: int, step: int) -> Iterator[slice]:

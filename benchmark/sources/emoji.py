@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmark.options import NOT_IDENTITY, check_option
+from benchmark.options import LATER_OPTION, NOT_IDENTITY, check_option
 from benchmark.pool import SPLITS, LabelledSet, PairSet, PoolError, Source
 from benchmark.sources import _emoji_classes as classes
 from benchmark.sources._prepared import Prepared, Row, check_count, open_prepared
@@ -39,9 +39,15 @@ class Emoji(Source):
     classes: str = "category"
     """Of the labelled splits: ``category`` (9), ``subcategory`` or ``name``."""
 
+    vendors: str = field(default="second", metadata=LATER_OPTION)
+    """Whose held-out pictures are pairs: the ``second`` vendor's, or those of ``both`` (with ``split: names``)."""
+
     def __post_init__(self) -> None:
         check_option("split", self.split, tuple(TRAINING))
         check_option("classes", self.classes, classes.KINDS)
+        check_option("vendors", self.vendors, ("second", "both"))
+        if (self.split, self.vendors) == ("images", "both"):
+            raise ValueError("vendors: both needs split: names; split: images trains on the first vendor")
 
     @property
     def label(self) -> str:
@@ -77,11 +83,13 @@ class Emoji(Source):
         return LabelledSet(name, split, images, labels, names, classes.prompts(rows, self.classes))
 
     def pairs(self) -> PairSet:
-        """Held-out emoji of the second vendor without skin tone, the same for both splits.
+        """Held-out emoji without skin tone: of the second vendor, the same for both splits, or of ``both``.
 
         An emoji whose name or picture another one shares is left out: no telling which belong together.
         """
         prepared = self._open()
+        if self.vendors == "both":
+            return _pairs_of_both(prepared)
         rows = prepared.rows("test")
         plain = [i for i, row in enumerate(rows) if not row["tone"]]
         captions = Counter(rows[i]["caption"] for i in plain)
@@ -92,6 +100,28 @@ class Emoji(Source):
 
     def _open(self) -> Prepared:
         return open_prepared("emoji", self.root, VERSION)
+
+
+def _pairs_of_both(prepared: Prepared) -> PairSet:
+    """Each name once, its pictures a group. What is ambiguous in one vendor is left out of both."""
+    parts = HELD_OUT["names"]
+    rows = prepared.rows(*parts)
+    plain = [i for i, row in enumerate(rows) if not row["tone"]]
+    said = Counter((rows[i]["vendor"], rows[i]["caption"]) for i in plain)
+    drawn: dict[str, set[str]] = {}
+    for i in plain:
+        drawn.setdefault(rows[i]["content"], set()).add(rows[i]["caption"])
+    unclear = {caption for (_, caption), count in said.items() if count > 1}
+    unclear |= {caption for captions in drawn.values() if len(captions) > 1 for caption in captions}
+    by_caption: dict[str, dict[str, int]] = {}  # a picture that both vendors have is one image
+    for i in plain:
+        if rows[i]["caption"] not in unclear:
+            by_caption.setdefault(rows[i]["caption"], {}).setdefault(rows[i]["content"], i)
+    counts = [len(pictures) for pictures in by_caption.values()]
+    ids = [i for pictures in by_caption.values() for i in pictures.values()]
+    group = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+    first = np.cumsum([0, *counts[:-1]], dtype=np.int64)
+    return PairSet("emoji-both", prepared.images(ids, *parts), list(by_caption), first, group)
 
 
 def class_of(row: Row) -> str:

@@ -22,6 +22,7 @@ class TableEncoder:
     images: np.ndarray
     texts: dict[str, Sequence[float]] = field(default_factory=dict)
     has_text: bool = True
+    logit_scale: float | None = None
     images_seen: list[int] = field(default_factory=list)
 
     def encode_images(self, images: Sequence[Image.Image], layer: str = "joint") -> np.ndarray:
@@ -44,6 +45,7 @@ class FixedSource(Source):
     captions: Sequence[str] = ()
     image_of_caption: Sequence[int] = ()
     num_images: int = 0
+    image_group: Sequence[int] | None = None
 
     @property
     def label(self) -> str:
@@ -63,7 +65,8 @@ class FixedSource(Source):
 
     def pairs(self) -> PairSet:
         images = [image_of(i) for i in range(self.num_images)]
-        return PairSet("toy", images, list(self.captions), np.array(self.image_of_caption, dtype=np.int64))
+        group = None if self.image_group is None else np.array(self.image_group, dtype=np.int64)
+        return PairSet("toy", images, list(self.captions), np.array(self.image_of_caption, dtype=np.int64), group)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,6 +33,7 @@ def made(items: np.ndarray, metric: str = "top1", data: str = "d1", protocol: st
         np.array([0, 70000, 3]),
         np.array([-1, 4, 200]),
         np.array([2**40, 0]),
+        np.array([0.0, 2.5, 30.25]),
     ],
 )
 def test_items_survive_the_disk(items: np.ndarray, tmp_path: Path) -> None:

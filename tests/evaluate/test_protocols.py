@@ -3,7 +3,8 @@
 The golden file holds, for every protocol there ever was, its constants, the defaults of its options and, for
 tasks that run on a table of features, what it gives on a small problem. A changed task fails here until its
 ``protocol`` says another version; then run this file with ``SCAN_BENCH_ACCEPT=1``, which adds the new entry and
-never touches an old one, and read the difference before it is committed.
+never touches an old one, and read the difference before it is committed. A metric that a protocol gains is a row
+that its entry gains.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from task_stubs import FixedSource, TableEncoder
 
 from benchmark import plugins
 from benchmark.evaluate import Task
+from benchmark.evaluate.retrieval import Retrieval
 
 GOLDEN = Path(__file__).parent / "golden" / "protocols.json"
 TASKS = plugins.names("benchmark.evaluate")
@@ -99,8 +101,13 @@ def options_of(cls: type[Task]) -> dict[str, Any]:
     return found
 
 
-def small_problem(task: Task) -> list[Any] | None:
-    """Rows of the task on features drawn once and for all; None if it needs more than features."""
+def protocols_of(task: Task) -> list[str]:
+    """The task's own, and InfoNCE's where it has one."""
+    return [task.protocol, *([task.infonce_protocol] if isinstance(task, Retrieval) else [])]
+
+
+def small_problem(task: Task, protocol: str) -> list[Any] | None:
+    """A protocol's rows on features drawn once and for all; None if the task needs more than features."""
     rng = np.random.default_rng(7)
     labels = np.arange(160) % 8
     images = (rng.standard_normal((8, 6))[labels] + 1.2 * rng.standard_normal((160, 6))).astype(np.float32)
@@ -119,26 +126,31 @@ def small_problem(task: Task) -> list[Any] | None:
         task = dataclasses.replace(task, shots=[1, 2, 4, 8])  # type: ignore[type-var]  # of 12 images a class
     object.__setattr__(task, "source", lambda: source)
     try:
-        rows = task.run(TableEncoder(images, texts))  # type: ignore[arg-type]
+        rows = task.run(TableEncoder(images, texts, logit_scale=10.0))  # type: ignore[arg-type]
     except AttributeError:  # it asks the encoder for more than features
         return None
-    return [[row.metric, round(row.value, 4), row.n, *(round(end, 4) for end in row.ci95)] for row in rows]
+    return [
+        [row.metric, round(row.value, 4), row.n, *(round(end, 4) for end in row.ci95)]
+        for row in rows
+        if row.protocol == protocol
+    ]
 
 
-def described(name: str, number: int = 0) -> tuple[str, dict[str, Any]]:
+def described(name: str, number: int = 0, which: int = 0) -> tuple[str, dict[str, Any]]:
     cls = plugins.load("benchmark.evaluate", name, Task, name)  # type: ignore[type-abstract]
     task = cls.published()[number]
+    protocol = protocols_of(task)[which]
     found = {
-        "constants": constants_of(name, task.protocol),
+        "constants": constants_of(name, protocol),
         "options": options_of(cls),
-        "small_problem": small_problem(task),
+        "small_problem": small_problem(task, protocol),
     }
-    return task.protocol, json.loads(json.dumps(found))
+    return protocol, json.loads(json.dumps(found))
 
 
-@pytest.mark.parametrize(("name", "number"), VARIANTS)
-def test_whoever_changes_a_task_changes_its_protocol(name: str, number: int) -> None:
-    protocol, found = described(name, number)
+@pytest.mark.parametrize(("name", "number", "which"), [*((*one, 0) for one in VARIANTS), ("retrieval", 0, 1)])
+def test_whoever_changes_a_task_changes_its_protocol(name: str, number: int, which: int) -> None:
+    protocol, found = described(name, number, which)
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
     if protocol not in golden and os.environ.get("SCAN_BENCH_ACCEPT"):
         golden[protocol] = found

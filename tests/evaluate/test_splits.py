@@ -88,6 +88,7 @@ SOURCES: list[Choice] = [
     *(Choice(name=name) for name in plugins.names("benchmark.sources") if name not in ("shapes", *NOT_OURS)),
     Choice(name="shapes", options={"num_samples": 512}),
     Choice(name="emoji", options={"split": "images"}),
+    Choice(name="emoji", options={"vendors": "both"}),
     Choice(name="digits", options={"image_size": 8}),
 ]
 TEST_SETS = ["imagenet_v2", "imagenet_a", "imagenet_r", "imagenet_sketch", "coco_captions", "flickr30k"]

@@ -20,9 +20,12 @@ from benchmark.sources._prepared import open_prepared
 
 @pytest.fixture
 def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    given, out = tmp_path / "given", tmp_path / "emoji"
-    given.mkdir()
-    contents = [fake.emoji_files("google", 0), fake.emoji_files("twitter", 1000)]
+    return prepare(tmp_path, monkeypatch, fake.emoji_files("google", 0), fake.emoji_files("twitter", 1000))
+
+
+def prepare(folder: Path, monkeypatch: pytest.MonkeyPatch, *contents: dict[str, bytes]) -> Path:
+    given, out = folder / "given", folder / "emoji"
+    given.mkdir(parents=True)
     paths = [given / f"emoji-datasource-{vendor}-16.0.0.tgz" for vendor in ("google", "twitter")]
     for path, files in zip(paths, contents, strict=True):
         fake.write_tgz(path, files)
@@ -77,6 +80,45 @@ def test_pairs_have_a_caption_and_a_picture_of_their_own(prepared: Path) -> None
     assert same.captions == pairs.captions
 
 
+def test_pairs_of_both_vendors_are_a_caption_and_two_pictures(prepared: Path) -> None:
+    source = emoji.Emoji(root=str(prepared), vendors="both")
+    pairs, second = source.pairs(), emoji.Emoji(root=str(prepared)).pairs()
+    assert (pairs.name, second.name) == ("emoji-both", "emoji")
+    assert set(pairs.captions) == set(second.captions)  # in this data nothing is ambiguous in one vendor alone
+    assert pairs.image_group is not None
+    assert pairs.image_group.tolist() == [i for i in range(len(second.images)) for _ in range(2)]
+    assert pairs.image_group[pairs.image_of_caption].tolist() == list(range(len(pairs.captions)))
+    theirs = {c: image.tobytes() for c, image in zip(second.captions, second.images, strict=True)}
+    assert [image.tobytes() for image in pairs.images][1::2] == [theirs[caption] for caption in pairs.captions]
+    assert len({image.tobytes() for image in pairs.images}) == 2 * len(theirs)
+    assert source.label == "emoji"
+    assert source.training_pool().fingerprint == emoji.Emoji(root=str(prepared)).training_pool().fingerprint
+    trained = {source.training_pool().read(i).image.tobytes() for i in range(source.expected_samples())}
+    assert not trained & {image.tobytes() for image in pairs.images}
+
+
+def test_of_both_vendors_the_same_picture_is_one_image_and_what_one_blurs_is_left_out(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions = emoji.Emoji(root=str(prepared), vendors="both").pairs().captions
+    same, blurred, other, *clear = captions
+    google, twitter = fake.emoji_files("google", 0), fake.emoji_files("twitter", 1000)
+
+    def file(vendor: str, caption: str) -> str:
+        return f"img/{vendor}/64/{int(caption.split()[1]):04x}.png"
+
+    twitter[file("twitter", same)] = google[file("google", same)]
+    google[file("google", blurred)] = google[file("google", other)]  # the second vendor tells the two apart
+    root = str(prepare(tmp_path / "changed", monkeypatch, google, twitter))
+    pairs = emoji.Emoji(root=root, vendors="both").pairs()
+    assert {same, *clear} <= set(pairs.captions)
+    assert not {blurred, other} & set(pairs.captions)
+    assert pairs.image_group is not None
+    counts = dict(zip(pairs.captions, np.bincount(pairs.image_group).tolist(), strict=True))
+    assert counts == {**dict.fromkeys(pairs.captions, 2), same: 1}
+    assert {blurred, other} <= set(emoji.Emoji(root=root).pairs().captions)
+
+
 def test_a_category_is_prompted_by_names_of_training_members_alone(prepared: Path) -> None:
     source = emoji.Emoji(root=str(prepared), classes="category")
     test = source.labelled("test")
@@ -116,6 +158,8 @@ def test_captions_tell_skin_tones() -> None:
 def test_wrong_options_fail_before_any_data_is_read() -> None:
     with pytest.raises(ConfigError, match="did you mean 'images'"):
         make_source(Choice(name="emoji", options={"split": "image"}), "pool")
+    with pytest.raises(ConfigError, match="vendors: both needs split: names"):
+        make_source(Choice(name="emoji", options={"split": "images", "vendors": "both"}), "pool")
     with pytest.raises(PoolError, match=r"benchmark\.pool prepare emoji --out nowhere"):
         emoji.Emoji(root="nowhere").training_pool()
     assert (emoji.Emoji().label, emoji.Emoji(split="images", classes="name").label) == ("emoji", "emoji-images")

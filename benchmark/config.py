@@ -74,8 +74,8 @@ class TrainConfig:
     device: str = field(default="auto", metadata=NOT_IDENTITY)
     num_workers: int = field(default=0, metadata=NOT_IDENTITY)
     image_cache_mb: int = field(default=0, metadata=NOT_IDENTITY)
-    """Millions of bytes of decoded samples that the run keeps in memory on each machine, 0 for none: later epochs do
-    not read them again. Ranks and loader workers have equal parts and share nothing, so with ``num_workers``
+    """Millions of bytes of decoded samples that the run keeps in memory on each machine, 0 for none: later epochs
+    do not read them again. Ranks and loader workers have equal parts and share nothing, so with ``num_workers``
     above 1 each may come to hold the same samples."""
     log_every: int = field(default=10, metadata=NOT_IDENTITY)
     """Optimiser steps between two lines of ``log.jsonl``; losses reach the pruner as often."""

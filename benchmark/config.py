@@ -73,6 +73,10 @@ class TrainConfig:
     """Share of the pool that may turn out unreadable before the run stops."""
     device: str = field(default="auto", metadata=NOT_IDENTITY)
     num_workers: int = field(default=0, metadata=NOT_IDENTITY)
+    image_cache_mb: int = field(default=0, metadata=NOT_IDENTITY)
+    """Millions of bytes of decoded samples that the run keeps in memory on each machine, so that later epochs need
+    not read them; 0 is off. Each rank's loader workers hold equal parts of it and share nothing: with more than
+    one, several may come to hold the same samples."""
     log_every: int = field(default=10, metadata=NOT_IDENTITY)
     """Optimiser steps between two lines of ``log.jsonl``; losses reach the pruner as often."""
     checkpoint_minutes: float = field(default=10.0, metadata=NOT_IDENTITY)
@@ -99,6 +103,7 @@ class TrainConfig:
         require(0 <= self.max_skipped <= 1, "max_skipped", "in [0, 1]", self.max_skipped)
         require(self.log_every >= 1, "log_every", "at least 1", self.log_every)
         require(self.num_workers >= 0, "num_workers", "at least 0", self.num_workers)
+        require(self.image_cache_mb >= 0, "image_cache_mb", "at least 0", self.image_cache_mb)
 
 
 SAID_ELSEWHERE = {

@@ -28,6 +28,7 @@ from benchmark.evaluation import Outcome
 from benchmark.featureconfig import FeatureConfig, JobConfig, load_config
 from benchmark.files import write_text
 from benchmark.frameworks import make_objective
+from benchmark.image_cache import CachedPool
 from benchmark.lease import HeldError, lease
 from benchmark.objective import Objective
 from benchmark.options import plain
@@ -219,6 +220,10 @@ def _train(
     _set_threads(config)
     with dist.rank_zero_first():  # opening a pool may index its shards
         pool = make_source(config.pool, "pool").training_pool()
+    if config.train.image_cache_mb:
+        ranks_here = dist.gather_objects(slurmjob.node()).count(slurmjob.node())
+        readers = ranks_here * max(1, config.train.num_workers)
+        pool = CachedPool(pool, config.train.image_cache_mb * 10**6 // readers)
     pruner = make_pruner(config.pruner, "pruner")
     pruner.runs_folder = folder.parent
     found = features.load(folder.parent / config.features, pool.fingerprint) if config.features else {}

@@ -31,6 +31,7 @@ ORDER = [
     "provenance",
     "syncbn",
     "pool",
+    "image_cache",
     "storage",
     "sources",
     "preparing",

@@ -11,7 +11,7 @@ from analysis.claimfile import Claim, Registry
 from analysis.findings import Finding, Gap, Judged, Part, finding_of, nothing, seeds_text
 from analysis.load import Results, Run
 from analysis.measures import Configuration
-from analysis.methods import FULL
+from analysis.methods import FULL, is_shorter
 from analysis.papercells import pruned_share
 from analysis.rows import Row
 from analysis.shown import percent, points
@@ -38,7 +38,8 @@ def judge(registry: Registry, blocks: Sequence[Block], results: Results) -> list
     """A verdict a claim, in the order of the registry."""
     at_paper: list[Configuration] = []
     here: list[Configuration] = []
-    for block in blocks:
+    for whole in blocks:
+        block = replace(whole, rows=tuple(row for row in whole.rows if not is_shorter(row.method)))
         runs = block.runs
         dataset = registry.dataset_of(runs[0]) if runs else None
         if runs:
@@ -47,8 +48,8 @@ def judge(registry: Registry, blocks: Sequence[Block], results: Results) -> list
     wanted = registry.paper_keys()
     judged = []
     for claim in registry.claims:
-        paper = _Judge(claim, registry, at_paper, by_name, results).finding(len(wanted), claim.configurations)
-        small = _Judge(claim, registry, here, by_name, results).finding(len(here), 1)
+        paper = _Judge(claim, registry, at_paper, by_name).finding(len(wanted), claim.configurations)
+        small = _Judge(claim, registry, here, by_name).finding(len(here), 1)
         paper = replace(paper, gaps=(*_unseen(claim, wanted, paper, at_paper), *paper.gaps))
         judged.append(Judged(claim, paper, small))
     return judged
@@ -75,7 +76,6 @@ class _Judge:
     registry: Registry
     configurations: Sequence[Configuration]
     by_name: Mapping[str, Run]
-    results: Results
 
     def finding(self, of: int, needed: int) -> Finding:
         """``of``: how many configurations there are; ``needed``: how many a settled verdict needs."""
@@ -246,12 +246,8 @@ class _Judge:
 
     def _gaps_of(self, method: str) -> list[Gap]:
         """A method that has no value: its planned runs and their command, or where to add it."""
-        keys = {c.key for c in self.configurations}
-        planned = [
-            one
-            for one in self.results.missing
-            if one.method.partition("(")[0] == method and (one.framework, one.model, one.pool) in keys
-        ]
+        rows = [row for c in self.configurations for row in c.block.rows if row.method.partition("(")[0] == method]
+        planned = [one for row in rows for one in row.missing]
         if planned:
             states = ", ".join(sorted({one.short_state for one in planned}))
             return [Gap(f"{method}: {len(planned)} runs are {states}", planned[0].command)]

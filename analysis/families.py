@@ -7,13 +7,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from analysis.load import Run
+from analysis.methods import FULL, is_shorter
 
 BUDGETS = ("keep_fraction", "prune_ratio", "redundant_share", "ill_matched_share", "select_rate")
 """Options of methods that say how much is pruned."""
 
 
 def family_of(record: dict[str, Any]) -> str:
-    """The method's name without the budgets among its options: ``density(keep_fraction=0.3)`` is ``density``."""
+    """The method's name without the budgets among its options: ``density(keep_fraction=0.3)`` is ``density``.
+
+    Full data trained for less is of the family of full data.
+    """
+    if is_shorter(record["method"]):
+        return FULL
     pruner = record["config"].get("pruner") or {}
     options = pruner.get("options") if isinstance(pruner, dict) else None
     name = str(record["method"])

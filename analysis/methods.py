@@ -50,6 +50,15 @@ def pruner_of(run: Run) -> tuple[str, Mapping[str, Any]]:
     return run.record["method"], {}
 
 
+def shorter(epochs: int) -> str:
+    """The label of full data trained for fewer epochs, in a table of longer runs."""
+    return f"{FULL}, {epochs} epochs"
+
+
+def is_shorter(method: str) -> bool:
+    return method.startswith(f"{FULL}, ")
+
+
 def counted(runs: Iterable[Run]) -> tuple[Run, ...]:
     """Of a seed that was run twice, the run that counts: the last, as in ``analysis.rows``."""
     return tuple({run.record["seed"]: run for run in runs}.values())

@@ -36,6 +36,8 @@ TOLD = (
     " budgets (shares more than 2.5 points apart), every value carries its own.",
     "Best (bold, ★) is marked within one budget only, where a paired t test (at least 3 common seeds, Bonferroni)"
     " puts a method above every other; full data takes no part.",
+    '"full, 12 epochs" is full data trained for less than the other runs; its "pruned" is what that saves of the'
+    " samples of full data at their length, which stays the reference.",
     "SCAN with other options than the published ones stands in the ablations alone.",
 )
 """How to read the tables."""

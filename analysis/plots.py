@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.families import without_budget_names
+from analysis.methods import is_shorter
 from analysis.points import Curve, Effect, Point, lines
 from analysis.rows import BASELINE
 from analysis.shown import whole
@@ -96,11 +97,18 @@ def draw_curves(words: Words, unit: str, shown: Sequence[Curves], looks: Looks) 
 
 
 def _merged(shown: Sequence[Curves]) -> list[Curves]:
-    """Where all methods of every panel run alike, as learning rates mostly do, one curve stands for them."""
-    if not all(len(one.curves) > 1 and _are_alike(one.curves) for one in shown):
+    """Where all methods of every panel run alike, as learning rates mostly do, one curve stands for them.
+
+    Shorter runs cannot, and stay.
+    """
+    parts = [
+        [[c for c in one.curves if is_shorter(c.method) == apart] for apart in (False, True)] for one in shown
+    ]
+    if not all(len(alike) > 1 and _are_alike(alike) for alike, _ in parts):
         return list(shown)
     return [
-        Curves(one.title, [replace(one.curves[0], method=ALL, n=min(c.n for c in one.curves))]) for one in shown
+        Curves(one.title, [replace(alike[0], method=ALL, n=min(c.n for c in alike)), *rest])
+        for one, (alike, rest) in zip(shown, parts, strict=True)
     ]
 
 
@@ -140,6 +148,8 @@ def draw_fronts(words: Words, unit: str, value: str, shown: Sequence[Scatter], l
                 [p.x for p in front], [p.y for p in front], color="#555555", linestyle=(0, (2, 1.5)),
                 linewidth=1.1, zorder=1.5, drawstyle="steps-post", label="Pareto front",
             )  # fmt: skip
+            if less := lines(one.points).get(BASELINE):
+                panel.plot([p.x for p in less], [p.y for p in less], color="#000000", linewidth=0.8)
             _scatter(panel, one.points, looks, labels)
             panel.set(xlabel=unit, ylabel=value)
             panel.margins(0.12)
@@ -185,7 +195,8 @@ def _family_labels(shown: Sequence[Scatter]) -> dict[str, str]:
     told = {}
     for family, ones in members.items():
         budgets = len({one.method for one in ones})
-        name = f"{family}, {budgets} budgets" if budgets > 1 else ones[0].method
+        several = f"{family}; line: training less" if family == BASELINE else f"{family}, {budgets} budgets"
+        name = several if budgets > 1 else ones[0].method
         told[family] = counted(name, (one.n for one in ones))
     return told
 

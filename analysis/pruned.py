@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from analysis.load import Problem, Results, Run
+from analysis.methods import is_shorter
 from analysis.rows import BASELINE
 from analysis.statistics import Spread, spread
 from analysis.tables import Block
@@ -41,8 +42,8 @@ class Pruning:
         return {run.record["seed"]: self.of_run[run.folder] for run in runs if run.folder in self.of_run}
 
     def methods(self, block: Block) -> list[str]:
-        """Those of a block of which a run left something."""
-        return [row.method for row in block.rows if self.seeds(block, row.method)]
+        """Those of a block of which a run left something; a shorter run leaves nothing out of its own epochs."""
+        return [row.method for row in block.rows if self.seeds(block, row.method) and not is_shorter(row.method)]
 
 
 @dataclass(frozen=True)

@@ -92,8 +92,9 @@ def make(results: Results, out: Path, command: str, energy: Path | None = None) 
         frames["foreign"] = foreign_frame(results.foreign)
     for name, frame in frames.items():
         write_text(tables / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
-    known = families(results.runs)
-    appearance = looks({method: known.get(method, method) for method in results.methods}, BASELINE)
+    known = families(run for block in blocks for run in block.runs)
+    methods = [*results.methods, *(row.method for block in blocks for row in block.rows)]
+    appearance = looks({method: known.get(method, method) for method in methods}, BASELINE)
     sections = draw_blocks(blocks, appearance)
     for figure in [*(figure for section in sections for figure in section.figures), *pruned.drawings]:
         for ending, image in (("png", figure.png), ("svg", figure.svg)):

@@ -22,6 +22,14 @@ def training_of(config: Mapping[str, Any]) -> str:
 
 
 @functools.cache
+def length_of(training: str) -> tuple[int, str]:
+    """The epochs that ``training_of`` tells, 0 where it tells none, and all other options."""
+    options = json.loads(training)
+    epochs = options.pop("train.epochs", 0)
+    return epochs if isinstance(epochs, int) else 0, json.dumps(options, sort_keys=True)
+
+
+@functools.cache
 def evaluation_of(evaluate: str, task: str, dataset: str) -> str:
     """Canonical JSON of the options of the one evaluation that made a metric; ``{}`` where it cannot be told.
 

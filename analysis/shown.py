@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from analysis.methods import is_shorter
 from analysis.rows import Cell, Column, Row, absent_seeds, protocol_notices
 from analysis.statistics import Interval, Spread
 from analysis.tables import Block
@@ -115,7 +116,8 @@ def column_head(column: Column, note: str) -> tuple[str, ...]:
 def facts(block: Block) -> list[str]:
     """What all runs of the block share, and where they differ: code, device, torch."""
     records = [run.record for run in block.runs]
-    pool, epochs = records[0]["pool_facts"], {r["training"]["epochs"] for r in records}
+    pool = records[0]["pool_facts"]
+    epochs = {r["training"]["epochs"] for r in records if not is_shorter(r["method"])}
     skipped = sum(pool["skipped"].values())
     told = [
         f"{_joined(str(e) for e in epochs)} epochs",

@@ -86,15 +86,15 @@ def looks(family_of: Mapping[str, str], baseline: str) -> dict[str, Look]:
 
     Methods of a family share colour and marker; no two of the first families share both.
     """
-    others = [name for name in family_of if name != baseline]
+    others = [name for name in family_of if family_of[name] != baseline]
     families = {family: i for i, family in enumerate(dict.fromkeys(family_of[name] for name in others))}
-    found = {}
+    found = {name: Look(*_BASELINE[:2], "--") for name in family_of if family_of[name] == baseline}
     for i, name in enumerate(others):
         place = families[family_of[name]]
         found[name] = Look(
             _COLOURS[place % len(_COLOURS)], _MARKERS[(place + 1) % len(_MARKERS)], _LINES[(i + 1) % len(_LINES)]
         )
-    return {baseline: Look(*_BASELINE), **found}
+    return {**found, baseline: Look(*_BASELINE)}
 
 
 def slug(*parts: str) -> str:

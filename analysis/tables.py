@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.load import Missing, Results, Run
+from analysis.methods import FULL, shorter
 from analysis.rows import Column, Row, build_rows, column_notes, columns_of
-from analysis.setting import differing
+from analysis.setting import differing, length_of
 
 BlockKey = tuple[str, str, str, str, str]
 """Framework, model, pool, training options as JSON, fingerprint of the pool."""
@@ -42,6 +43,7 @@ def build_blocks(results: Results) -> list[Block]:
     for one in results.missing:
         for key in _places(one, runs):
             missing.setdefault(key, []).append(one)
+    _set_shorter_beside(runs, missing)
     keys = sorted(runs.keys() | missing.keys())
     notes = _notes(keys)
     blocks = []
@@ -66,6 +68,40 @@ def _places(missing: Missing, keys: Iterable[BlockKey]) -> list[BlockKey]:
     own = (missing.framework, missing.model, missing.pool)
     places = [k for k in keys if k[:3] == own and (missing.training is None or k[3] == missing.training)]
     return places or [(*own, missing.training or "{}", "")]
+
+
+def _set_shorter_beside(runs: dict[BlockKey, list[Run]], missing: dict[BlockKey, list[Missing]]) -> None:
+    """Add full-data runs to the blocks of longer runs, as a method of their own; drop blocks that held no more."""
+    for key in sorted(runs.keys() | missing.keys(), key=lambda key: length_of(key[3])[0], reverse=True):
+        epochs = length_of(key[3])[0]
+        longer = [other for other in runs if _is_shorter(key, other)]
+        # a missing run that does not tell its training stands in the longer blocks already, under its own name
+        own, known = runs.get(key, []), [one for one in missing.get(key, []) if one.training is not None]
+        for other in longer:
+            runs[other] += [_beside(run, epochs, length_of(other[3])[0]) for run in own if _is_full(run)]
+            absent = [replace(one, method=shorter(epochs)) for one in known if one.method == FULL]
+            missing.setdefault(other, []).extend(absent)
+        if longer and all(map(_is_full, own)) and all(one.method == FULL for one in known):
+            runs.pop(key, None)
+            missing.pop(key, None)
+
+
+def _is_full(run: Run) -> bool:
+    return run.record["method"] == FULL
+
+
+def _is_shorter(one: BlockKey, other: BlockKey) -> bool:
+    """Whether two blocks differ in nothing but their length; without a record ``one`` has no fingerprint."""
+    (epochs, options), (more, others) = length_of(one[3]), length_of(other[3])
+    return 0 < epochs < more and options == others and one[:3] == other[:3] and one[4] in ("", other[4])
+
+
+def _beside(run: Run, epochs: int, more: int) -> Run:
+    """A run of ``epochs`` as it stands beside those of ``more``: named by its length, measured against theirs."""
+    training = run.record["training"]
+    samples_full = training["samples_full"] * more // epochs
+    told = {"samples_full": samples_full, "pruning_rate": 1 - training["samples_seen"] / samples_full}
+    return replace(run, record={**run.record, "method": shorter(epochs), "training": {**training, **told}})
 
 
 def _notes(keys: Sequence[BlockKey]) -> dict[BlockKey, str]:

@@ -103,6 +103,17 @@ def test_the_plan_is_the_papers_sixteen_configurations_with_three_seeds_and_more
         assert seeds == {name: set(range(8 if cell in eight else 3)) for name in methods}
 
 
+def test_full_data_of_equal_compute_differs_from_the_main_sweeps_in_its_length_alone(tmp_path: Path) -> None:
+    def told(run: Any) -> tuple[Any, ...]:
+        return run.config.model, run.config.pool, dataclasses.replace(run.config.train, epochs=0)
+
+    main = [told(run) for run in make_plan(MAIN, tmp_path) if run.config.method == "full"]
+    runs = make_plan(read_sweep(SWEEPS / "mini_equal_compute.yaml"), tmp_path)
+    assert len(runs) == 15
+    assert {(run.config.method, run.config.train.epochs) for run in runs} == {("full", 12)}
+    assert all(told(run) in main for run in runs)
+
+
 @pytest.mark.parametrize("model", [m for grid in grids("clip") for m in grid.models], ids=lambda model: model.name)
 def test_every_clip_model_takes_a_step_and_encodes(model: Choice) -> None:
     objective = clip.make(model, 0)

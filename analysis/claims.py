@@ -11,7 +11,7 @@ from analysis.claimfile import Claim, Registry
 from analysis.findings import Finding, Gap, Judged, Part, finding_of, nothing, seeds_text
 from analysis.load import Results, Run
 from analysis.measures import Configuration
-from analysis.methods import FULL, is_shorter
+from analysis.methods import FULL, is_planted, is_shorter
 from analysis.papercells import pruned_share
 from analysis.rows import Row
 from analysis.shown import percent, points
@@ -35,14 +35,14 @@ _Values = Callable[[Configuration, Row], tuple[BySeed, Sequence[Row]]]
 
 
 def judge(registry: Registry, blocks: Sequence[Block], results: Results) -> list[Judged]:
-    """A verdict a claim, in the order of the registry."""
+    """A verdict a claim, in the order of the registry. Pools with planted faults take no part."""
     at_paper: list[Configuration] = []
     here: list[Configuration] = []
     for whole in blocks:
         block = replace(whole, rows=tuple(row for row in whole.rows if not is_shorter(row.method)))
         runs = block.runs
         dataset = registry.dataset_of(runs[0]) if runs else None
-        if runs:
+        if runs and not is_planted(runs[0]):
             (here if dataset is None else at_paper).append(Configuration(block, dataset, registry))
     by_name = {run.record["run"]: run for run in results.runs}
     wanted = registry.paper_keys()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.load import Run
-from analysis.methods import FULL, is_static, pruner_of, without_budget
+from analysis.methods import FULL, is_static, without_budget
 from analysis.papercells import TASK_WORDS, best_by_budget, budgets, pruned_share, value_cell, value_text
 from analysis.papertable import PaperCell, PaperRow, PaperTable
 from analysis.rows import Column, Row
@@ -29,7 +29,7 @@ class Budget:
 
 def static_budgets(block: Block, by_name: Mapping[str, Run]) -> list[Budget]:
     """The block's static methods by measured budget, the least pruned first."""
-    rows = {row.method: row for row in block.rows if row.runs and is_static(pruner_of(row.runs[0])[0])}
+    rows = {row.method: row for row in block.rows if row.runs and is_static(row.runs[0])}
     pruned = {method: pruned_share(row.runs) for method, row in rows.items()}
     groups: dict[int, dict[tuple[str, str], Row]] = {}
     for method, number in budgets(pruned, EQUAL).items():

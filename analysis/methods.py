@@ -13,11 +13,14 @@ FULL = "full"
 SCAN = "scan"
 CONTROL = "scan_random"
 """SCAN's schedule with random samples."""
+ORACLE = "clean_oracle"
+"""It sees planted truth: no method."""
 
 DYNAMIC = frozenset(
     ("scan", "scan_random", "random_dynamic", "infobatch", "seta", "dissect", "small_loss", "big_loss")
 )
-"""Methods that choose anew while the model trains; a test holds this to what ``baselines/`` says."""
+"""Methods that choose anew while the model trains, for records from before a record told its ``family``; a test
+holds this to what ``baselines/`` says."""
 
 PUBLISHED_SHARE = {"clip": 0.30, "moco": 0.35}
 SCAN_OPTIONS: dict[str, Any] = {
@@ -59,13 +62,23 @@ def is_shorter(method: str) -> bool:
     return method.startswith(f"{FULL}, ")
 
 
+def is_planted(run: Run) -> bool:
+    """Whether faults were put into the run's pool on purpose: a question of its own, no claim's setting."""
+    pool = run.record["config"].get("pool")
+    options = pool.get("options") if isinstance(pool, Mapping) else None
+    return isinstance(options, Mapping) and bool(options.get("plant"))
+
+
 def counted(runs: Iterable[Run]) -> tuple[Run, ...]:
     """Of a seed that was run twice, the run that counts: the last, as in ``analysis.rows``."""
     return tuple({run.record["seed"]: run for run in runs}.values())
 
 
-def is_static(name: str) -> bool:
-    return name != FULL and name not in DYNAMIC
+def is_static(run: Run) -> bool:
+    """By its record, or by name for one from before records told; a control that sees the truth counts as none."""
+    name = pruner_of(run)[0]
+    family = run.record.get("family") or ("dynamic" if name in DYNAMIC else "static")
+    return family == "static" and name not in (FULL, ORACLE)
 
 
 def changed_options(run: Run) -> dict[str, Any]:

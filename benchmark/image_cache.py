@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from benchmark.pool import Pool, Sample
+from benchmark.pool import Pool, PoolView, Sample
 
 ENTRY_BYTES = 400
 """What a sample takes besides pixels and caption: its place in a dict that has just grown, id, tuples."""
@@ -77,3 +77,11 @@ class CachedPool(Pool):
 
     def source_of(self, sample_id: int) -> str:
         return self.pool.source_of(sample_id)
+
+    def view(
+        self,
+        needs: Sequence[str] = (),
+        computed: Mapping[str, np.ndarray] | None = None,
+        with_truth: bool = False,
+    ) -> PoolView:
+        return self.pool.view(needs, computed, with_truth)

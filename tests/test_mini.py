@@ -105,9 +105,9 @@ def test_the_plan_is_the_papers_sixteen_configurations_with_three_seeds_and_more
 
 def test_full_data_of_equal_compute_differs_from_the_main_sweeps_in_its_length_alone(tmp_path: Path) -> None:
     def told(run: Any) -> tuple[Any, ...]:
-        return run.config.model, run.config.pool, dataclasses.replace(run.config.train, epochs=0)
+        return run.config.model, run.config.pool, dataclasses.replace(run.config.train, epochs=1)
 
-    main = [told(run) for run in make_plan(MAIN, tmp_path) if run.config.method == "full"]
+    main = [told(run) for run in make_plan(MAIN, tmp_path) if "-full-" in run.config.name]
     runs = make_plan(read_sweep(SWEEPS / "mini_equal_compute.yaml"), tmp_path)
     assert len(runs) == 15
     assert {(run.config.method, run.config.train.epochs) for run in runs} == {("full", 12)}

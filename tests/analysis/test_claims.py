@@ -229,6 +229,15 @@ def at_paper(name: str, values: list[float], **told: Any) -> list[dict[str, Any]
     return found
 
 
+def test_a_pool_with_planted_faults_takes_no_part(results: Path) -> None:
+    plain = [*FULL, *runs("scan", [0.60, 0.60, 0.60], pruned=0.3)]
+    noisy = [*runs("full", [0.2] * 3, pool="noisy"), *runs("scan", [0.4] * 3, pool="noisy", pruned=0.3)]
+    for one in noisy:
+        one["config"]["pool"] = {"name": "emoji", "options": {"plant": {"swapped_captions": 0.3}}}
+    found = here(results, "small-loss", *plain, *noisy)
+    assert (found.verdict, len(found.covered)) == (SUPPORTED, 1)
+
+
 def test_some_of_the_papers_configurations_settle_nothing(results: Path) -> None:
     full, scan = at_paper("full", [0.2, 0.2, 0.2]), at_paper("scan", [0.2, 0.2005, 0.1995], pruned=0.32)
     found = judged(results, *full, *scan)

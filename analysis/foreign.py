@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.load import Foreign
-from analysis.shown import code_version, percent, whole
+from analysis.shown import code_version, nats, percent, whole
+from benchmark.record import NATS
 
 NOTE = (
     "Models evaluated as they are, with published weights or with those of a file. They were not trained here, on"
@@ -43,9 +44,10 @@ def foreign_rows(foreign: Iterable[Foreign]) -> list[ForeignRow]:
         told = one.evaluation
         name = (f"{told['model']} ({told['pretrained']})", told["weights"].removeprefix("sha256:")[:12])
         for metric in told["metrics"]:
+            number, unit = (nats, " nats") if metric["metric"] in NATS else (percent, "")
             low, high = metric["ci95"]
-            what = (metric["task"], metric["dataset"], metric["metric"], percent(metric["value"]))
-            measured = (f"[{percent(low)}, {percent(high)}]", whole(metric["n"]), metric["protocol"])
+            what = (metric["task"], metric["dataset"], metric["metric"], number(metric["value"]) + unit)
+            measured = (f"[{number(low)}, {number(high)}]", whole(metric["n"]), metric["protocol"])
             rows.append(ForeignRow((*name, *what, *measured, code_version(told["code"]))))
         for skipped in told["evaluation_skipped"]:
             cells = (*name, skipped["task"], "", "", f"skipped: {skipped['reason']}", "", "", "", "")
@@ -54,7 +56,7 @@ def foreign_rows(foreign: Iterable[Foreign]) -> list[ForeignRow]:
 
 
 def foreign_frame(foreign: Iterable[Foreign]) -> pd.DataFrame:
-    """A row a metric, fractions raw."""
+    """A row a metric, fractions and nats raw."""
     keys = ("model", "pretrained", "weights", "device", "finished")
     rows = []
     for one in foreign:

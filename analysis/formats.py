@@ -1,4 +1,4 @@
-"""Tables as Markdown, LaTeX (booktabs) and CSV. Markdown and LaTeX show percent, CSV holds raw fractions."""
+"""Tables as Markdown, LaTeX (booktabs) and CSV. Markdown and LaTeX show percent (or nats), CSV raw fractions."""
 
 from __future__ import annotations
 

@@ -65,9 +65,9 @@ def paper_tables(blocks: Sequence[Block], runs: Sequence[Run], energy: Energy) -
 
 
 def headline_columns(block: Block) -> list[Column]:
-    """The columns of a block that a paper's table shows."""
+    """The columns of a block that a paper's table shows: all in percent."""
     alike: dict[tuple[object, ...], list[Column]] = {}
-    for column in block.columns:
+    for column in [column for column in block.columns if not column.is_nats]:
         alike.setdefault((column.task, column.dataset, column.protocol, column.items, column.options), []).append(
             column
         )

@@ -53,9 +53,9 @@ class Effect:
 
 
 def headlines(block: Block) -> list[Column]:
-    """The first metric of each task, data set and protocol."""
+    """The first metric of each task, data set and protocol. Nats have no place on an axis of percent."""
     first: dict[tuple[object, ...], Column] = {}
-    for column in block.columns:
+    for column in [column for column in block.columns if not column.is_nats]:
         first.setdefault((column.task, column.dataset, column.protocol, column.items, column.options), column)
     return list(first.values())
 

@@ -10,7 +10,7 @@ from typing import Any
 from analysis.load import Missing, Run
 from analysis.setting import differing, evaluation_of, is_of
 from analysis.statistics import Difference, Interval, Spread, best_of, paired, spread
-from benchmark.record import TASKS
+from benchmark.record import NATS, TASKS
 
 BASELINE = "full"
 QUANTITIES = ("pruning_rate", "samples_seen", "seconds")
@@ -37,6 +37,11 @@ class Column:
     @property
     def name(self) -> str:
         return f"{self.task} {self.dataset} {self.metric} ({self.protocol})"
+
+    @property
+    def is_nats(self) -> bool:
+        """Nats, less is better; every other metric is a fraction, more is better."""
+        return self.metric in NATS
 
 
 @dataclass(frozen=True)
@@ -215,11 +220,12 @@ def _is_why(skipped: Mapping[str, Any], column: Column) -> bool:
 
 
 def _mark_best(rows: Sequence[Row]) -> list[Row]:
-    """Among the methods other than full, the one a paired test puts above each other."""
-    best = {
-        column: best_of({row.method: row.values[column] for row in rows if row.method != BASELINE})
-        for column in columns_of(rows)
-    }
+    """Among the methods other than full, the one a paired test puts above each other; of nats, below."""
+    best = {}
+    for column in columns_of(rows):
+        sign = -1 if column.is_nats else 1
+        values = {row.method: row.values[column] for row in rows if row.method != BASELINE}
+        best[column] = best_of({name: {s: sign * v for s, v in own.items()} for name, own in values.items()})
     marked = []
     for row in rows:
         cells = {c: replace(cell, is_best=best[c] == row.method) for c, cell in row.cells.items()}

@@ -48,6 +48,16 @@ def points(value: float) -> str:
     return "0.0" if text[1:] == "0.0" else text
 
 
+def nats(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def signed_nats(value: float) -> str:
+    """A signed difference in nats, without a sign at 0.000."""
+    text = f"{value:+.3f}".replace("-", "−")
+    return "0.000" if text[1:] == "0.000" else text
+
+
 def whole(value: float) -> str:
     return f"{value:,.0f}"
 
@@ -67,14 +77,15 @@ def shown(
     return Shown(number(value.mean), sd + count, lines, sort=value.mean)
 
 
-def metric_cell(cell: Cell) -> Shown:
+def metric_cell(cell: Cell, is_nats: bool) -> Shown:
+    number, signed = (nats, signed_nats) if is_nats else (percent, points)
     lines = []
     if cell.items95 is not None:
-        lines.append(f"over test items {_interval(cell.items95, percent)}")
+        lines.append(f"over test items {_interval(cell.items95, number)}")
     if cell.difference is not None:
-        interval = f" {_interval(cell.difference.ci95, points)}" if cell.difference.ci95 else ""
-        lines.append(f"Δ {points(cell.difference.mean)}{interval} (n = {cell.difference.n})")
-    text = shown(cell.spread, percent, (*lines, *_absent(cell)), cell.asked)
+        interval = f" {_interval(cell.difference.ci95, signed)}" if cell.difference.ci95 else ""
+        lines.append(f"Δ {signed(cell.difference.mean)}{interval} (n = {cell.difference.n})")
+    text = shown(cell.spread, number, (*lines, *_absent(cell)), cell.asked)
     return Shown(text.value, text.note, text.lines, text.sort, cell.is_best)
 
 
@@ -94,7 +105,7 @@ def row_cells(row: Row, block: Block) -> list[Shown]:
         quantity_cell(row.quantities["pruning_rate"], percent),
         quantity_cell(row.quantities["samples_seen"], whole),
         quantity_cell(row.quantities["seconds"], seconds),
-        *(metric_cell(row.cells[column]) for column in block.columns),
+        *(metric_cell(row.cells[column], column.is_nats) for column in block.columns),
     ]
 
 
@@ -110,7 +121,8 @@ def heads(block: Block) -> list[tuple[str, ...]]:
 
 def column_head(column: Column, note: str) -> tuple[str, ...]:
     told = f"{column.protocol}, {whole(column.items)} items" + (f", {note}" if note else "")
-    return f"{column.task} {column.dataset}", f"{column.metric}, %", told
+    unit = "nats, also Δ; less is better" if column.is_nats else "%"
+    return f"{column.task} {column.dataset}", f"{column.metric}, {unit}", told
 
 
 def facts(block: Block) -> list[str]:

@@ -36,6 +36,7 @@ from benchmark.provenance import facts, now
 from benchmark.record import (
     CONFIG_FILE,
     EVALUATION_FILE,
+    NATS,
     RECORD_FILE,
     SCHEMA_VERSION,
     RecordError,
@@ -245,7 +246,10 @@ def _tell(found: Outcome, place: Path, console: Console) -> None:
         table.add_column(heading, overflow="fold", justify="right" if heading in ("%", "n") else "left")
     for row in found.rows:
         low, high = row["ci95"]
-        told = (f"{100 * row['value']:.1f}", f"[{100 * low:.1f}, {100 * high:.1f}]", f"{row['n']:,}")
+        if row["metric"] in NATS:
+            told = (f"{row['value']:.3f} nats", f"[{low:.3f}, {high:.3f}]", f"{row['n']:,}")
+        else:
+            told = (f"{100 * row['value']:.1f}", f"[{100 * low:.1f}, {100 * high:.1f}]", f"{row['n']:,}")
         table.add_row(
             row["task"], row["dataset"], row["metric"], *(t.replace("[", r"\[") for t in told), row["protocol"]
         )

@@ -22,7 +22,8 @@ from benchmark.sweepfile import Grid, read_sweep
 SWEEPS = Path("sweeps")
 MAIN = read_sweep(SWEEPS / "mini_main.yaml")
 TUNED = [read_record(path) for path in sorted(Path("results/mini_tuning").glob("*/record.json"))]
-RATES = {"clip": {5e-4, 1e-3, 2e-3}, "moco": {5e-4, 1e-3, 2e-3, 4e-3, 8e-3}}
+FIRST = {5e-4, 1e-3, 2e-3}
+RATES = {"clip": FIRST, "moco": FIRST | {4e-3, 8e-3}}
 TIE = 1.01
 """Losses this close to the lowest are equal; the smallest rate is taken."""
 
@@ -31,10 +32,17 @@ def grids(framework: str) -> list[Grid]:
     return [grid for grid in MAIN.grids if grid.framework == framework]
 
 
-def chosen(framework: str) -> dict[str, Any]:
+def rates_of(grid: Grid) -> set[float]:
+    """What had been tried when the grid ran: seeds 0 to 2 of the small MoCo model came before the larger rates."""
+    is_first = grid.models[0].name == "mini-vit_small" and list(grid.seeds) == [0, 1, 2]
+    return FIRST if is_first else RATES[grid.framework]
+
+
+def chosen(framework: str, rates: set[float]) -> dict[str, Any]:
     """The record that the rule in mini_tuning.yaml takes."""
-    tried = [record for record in TUNED if record["framework"] == framework]
-    assert {record["config"]["train"]["lr"] for record in tried} == RATES[framework]
+    of_framework = [record for record in TUNED if record["framework"] == framework]
+    assert {record["config"]["train"]["lr"] for record in of_framework} == RATES[framework]
+    tried = [record for record in of_framework if record["config"]["train"]["lr"] in rates]
     assert {(record["method"], record["seed"]) for record in tried} == {("full", 1000)}
     lowest = min(record["training"]["final_loss"] for record in tried)
     equal = [record for record in tried if record["training"]["final_loss"] <= TIE * lowest]
@@ -43,8 +51,8 @@ def chosen(framework: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("framework", ["clip", "moco"])
 def test_every_run_trains_as_the_rule_chose_on_full_data(framework: str) -> None:
-    record = chosen(framework)
     for grid in grids(framework):
+        record = chosen(framework, rates_of(grid))
         trained = dataclasses.asdict(grid.train)
         told = {key: trained[key] for key in ("epochs", "batch_size", "lr", "warmup_epochs", "weight_decay")}
         assert told == {key: record["config"]["train"][key] for key in told}
@@ -54,7 +62,7 @@ def test_every_run_trains_as_the_rule_chose_on_full_data(framework: str) -> None
 def test_static_methods_keep_what_scan_would_see_by_the_losses_of_full_data(framework: str, keep: float) -> None:
     """SCAN's schedule on the full-data losses, every candidate share taken as published."""
     (options,) = [p.options for grid in grids(framework) for p in grid.pruners if p.name == "scan"][:1]
-    assert scan_sees(Scan(**options), chosen(framework)) == pytest.approx(keep, abs=0.01)
+    assert scan_sees(Scan(**options), chosen(framework, RATES[framework])) == pytest.approx(keep, abs=0.01)
     fixed = [p for grid in grids(framework) for p in grid.pruners if "keep_fraction" in p.options]
     assert {p.name for p in fixed} == {"random_subset", "random_dynamic", "semdedup", "density"}
     assert {p.options["keep_fraction"] for p in fixed} == {keep}

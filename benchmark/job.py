@@ -257,11 +257,14 @@ def _leave_coreset(folder: Path, config: RunConfig, trainer: Trainer, training: 
 
 
 def _leave_pruned(folder: Path, config: RunConfig, trainer: Trainer) -> None:
-    if not trainer.visits.is_whole:
+    visits = trainer.trackers.visits
+    if not visits.is_whole:
         logger.warning("the run began before visits were counted: it leaves no %s", PRUNED_FILE)
         return
     epochs, pool, pruner = config.train.epochs, trainer.pool, trainer.pruner
-    write_pruned(folder / PRUNED_FILE, summarise(folder, epochs, config.seed, pool, pruner, trainer.visits))
+    write_pruned(
+        folder / PRUNED_FILE, summarise(folder, epochs, config.seed, pool, pruner, trainer.trackers.visits)
+    )
 
 
 def _record(config: RunConfig, started: str, trainer: Trainer, training: dict[str, Any]) -> dict[str, Any]:
@@ -286,7 +289,7 @@ def _record(config: RunConfig, started: str, trainer: Trainer, training: dict[st
             "skipped": trainer.faults.counts(),
         },
         "training": training,
-        "pruning_truth": trainer.truth.rows(trainer.pruner.candidates()),
+        "pruning_truth": trainer.trackers.truth.rows(trainer.pruner.candidates()),
     }
 
 

@@ -33,8 +33,7 @@ from benchmark.progress import Progress
 from benchmark.pruner import EpochPlan, Pruner, StaticPruner
 from benchmark.record import finite
 from benchmark.seeds import seed_of
-from benchmark.truth import TruthTracker
-from benchmark.visits import VisitTracker, save_candidates, save_losses
+from benchmark.trackers import Trackers
 
 logger = logging.getLogger(__name__)
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -70,8 +69,7 @@ class Trainer:
         view = pool.view(pruner.needs, features or {}, pruner.uses_truth)
         pruner.setup(view, num_epochs=config.epochs, seed=seed, num_ranks=dist.world())
         super_batch_size(config.batch_size, pruner.super_batch, dist.world())  # fail before the first epoch
-        self.truth = TruthTracker(pool.truth, pool.num_samples)
-        self.visits = VisitTracker(pool.num_samples)
+        self.trackers = Trackers(pool)
         self.faults = FaultList(pool, config.max_skipped)
         self.now = Progress()
         self.log = RunLog(folder)
@@ -180,10 +178,8 @@ class Trainer:
         now.pruning_seconds += time.perf_counter() - started
         # before ranks exchange samples: else each would wait for others, or take in what is none
         dist.assert_same(zlib.crc32(positions.tobytes()), f"what epoch {now.epoch}, step {now.step} chooses")
-        self.truth.observe(scores.ids.numpy(), scores.losses.numpy())
-        self.truth.pass_over(np.delete(scores.ids.numpy(), positions))
-        self.visits.observe(scores.ids.numpy(), scores.losses.numpy())
-        self.visits.pass_over(len(scores.ids) - len(positions))
+        self.trackers.observe(scores.ids.numpy(), scores.losses.numpy())
+        self.trackers.pass_over(np.delete(scores.ids.numpy(), positions))
         now.samples_scored += len(scores.ids)
         mine = np.split(positions, dist.world())[dist.rank()]
         return scores.ids[torch.from_numpy(mine)], super_batch.dealt(tensors, positions)
@@ -204,13 +200,12 @@ class Trainer:
             loss = float(self.objective.reduce(step_losses.double(), factors))
             self.now.epoch_loss += loss
             self.now.samples_seen += len(step_ids)
-            self.visits.visit(step_ids.numpy())
+            self.trackers.visit(step_ids.numpy())
             started = time.perf_counter()
             if plan.observe:
                 self.pruner.observe(step_ids.numpy(), step_losses.numpy())
                 self.now.pruning_seconds += time.perf_counter() - started
-                self.truth.observe(step_ids.numpy(), step_losses.numpy())
-                self.visits.observe(step_ids.numpy(), step_losses.numpy())
+                self.trackers.observe(step_ids.numpy(), step_losses.numpy())
             self._log_step(first + i, loss, steps)
 
     def _end_epoch(self, plan: EpochPlan, steps: int) -> None:
@@ -220,12 +215,8 @@ class Trainer:
         if marks is not None and dist.rank() == 0:
             save_marks(self.folder, now.epoch, marks)
         now.pruning_seconds += time.perf_counter() - started
-        self.truth.end_epoch(plan.keep)
-        losses = self.visits.end_epoch(plan.keep)
-        if losses is not None and dist.rank() == 0:
-            save_losses(self.folder, now.epoch, losses)
-            if marks is not None and (found := self.pruner.candidates()):
-                save_candidates(self.folder, now.epoch, found)
+        folder = self.folder if dist.rank() == 0 else None
+        self.trackers.end_epoch(now.epoch, plan.keep, self.pruner, marks is not None, folder)
         self.faults.share()
         self._tick()
         lr = learning_rate(self.config, epoch=now.epoch, step=steps - 1, steps=steps, full_steps=self.full_steps)
@@ -268,8 +259,7 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(),
                 "pruner": self.pruner.state_dict(),
-                "truth": self.truth.state_dict(),
-                "visits": self.visits.state_dict(),
+                **self.trackers.state_dict(),
                 "faults": self.faults.state_dict(),
             }
             checkpoint.save(self.folder / "checkpoint", state, self.now.total_steps)
@@ -292,8 +282,7 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             self.pruner.load_state_dict(checkpoint.to_arrays(state["pruner"]))
-            self.truth.load_state_dict(checkpoint.to_arrays(state["truth"]))
-            self.visits.load_state_dict(checkpoint.to_arrays(state.get("visits")))
+            self.trackers.load_state_dict({name: checkpoint.to_arrays(state.get(name)) for name in Trackers.NAMES})
             self.faults.load_state_dict(state["faults"])
             logger.info("going on from epoch %d, step %d", self.now.epoch, self.now.step)
         dist.assert_same(self.now.total_steps, "the step to go on from")

@@ -61,6 +61,7 @@ ORDER = [
     "log",
     "truth",
     "visits",
+    "trackers",
     "gallery",
     "summaries",
     "progress",

@@ -44,7 +44,7 @@ class Trackers:
     def end_epoch(
         self, epoch: int, keep: np.ndarray, pruner: Pruner, has_marked: bool, folder: Path | None
     ) -> None:
-        """``keep``: the epoch's mask, bool [N]. ``folder``: where it leaves what it found; None on all ranks but 0.
+        """``keep``: the epoch's mask, bool [N]. ``folder``: where it leaves what it found; None but on rank 0.
 
         ``has_marked``: the method found its candidates anew in this epoch.
         """

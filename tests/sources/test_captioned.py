@@ -170,6 +170,8 @@ def test_retrieval_takes_one_of_the_five_captions_of_an_image_for_a_hit(tmp_path
         "image_to_text_r5": (pytest.approx(2 / 3), 3),
         "image_to_text_r10": (1.0, 3),
         "text_to_image_r1": (pytest.approx(6 / 15), 15),
+        "image_to_text_mrr": (pytest.approx((1 + 1 / 2 + 1 / 10) / 3), 3),
+        "text_to_image_mrr": (pytest.approx((1 + 4 / 3 + 5 + 5 / 3) / 15), 15),
     }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from analysis.load import Results, load
+from analysis.read.results import Results, load
 from benchmark.options import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,17 +62,17 @@ def make(results: Results, out: Path, command: str, energy: Path | None = None) 
     """Write everything under ``out``; returns the path of the page. ``energy``: a file of watts by device."""
     from pandas import DataFrame
 
-    from analysis.departures import departures  # here: a wrong folder is told before plotting is loaded
-    from analysis.families import families
-    from analysis.figures import draw_blocks
-    from analysis.foreign import foreign_frame
-    from analysis.formats import latex, main_frame, markdown, truth_frame, truth_markdown, values_frame
-    from analysis.page import Page
-    from analysis.pruned_section import build
-    from analysis.reading import read
-    from analysis.rows import BASELINE
-    from analysis.style import looks
-    from analysis.tables import build_blocks
+    from analysis.blocks.block import build_blocks
+    from analysis.blocks.rows import BASELINE
+    from analysis.figures.sections import draw_blocks
+    from analysis.figures.style import looks
+    from analysis.page.answers import read
+    from analysis.page.departures import departures  # here: a wrong folder is told before plotting is loaded
+    from analysis.page.page import Page
+    from analysis.pruned.section import build
+    from analysis.read.methods import families
+    from analysis.tables.foreign import foreign_frame
+    from analysis.tables.main import latex, main_frame, markdown, truth_frame, truth_markdown, values_frame
     from benchmark.files import write_atomic, write_text
 
     blocks = build_blocks(results)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -74,28 +73,6 @@ def _literal(value: Any) -> Any:
     return value
 
 
-def label_of(name: str, built: Any, shown_as: Mapping[str, str] | None = None) -> str:
-    """The name with the options that differ from their defaults: ``scan(mode=redundant)``.
-
-    ``shown_as`` gives words for options whose value is none for people.
-    """
-    shown = []
-    for f in dataclasses.fields(built):
-        if not f.init or f.metadata.get("identity", True) is False:
-            continue
-        value = getattr(built, f.name)
-        default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-        if value != default:
-            shown.append(f"{f.name}={(shown_as or {}).get(f.name, value)}")
-    return f"{name}({', '.join(shown)})" if shown else name
-
-
-def identity_of(parts: Mapping[str, Any]) -> str:
-    """Six hexadecimal digits over built dataclasses and plain values, without fields marked NOT_IDENTITY."""
-    text = json.dumps({key: _identity(value) for key, value in parts.items()}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:6]
-
-
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?``, or nothing when no known name is near."""
     near = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.6)
@@ -152,21 +129,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     return [plain(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _identity(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kept = [f for f in dataclasses.fields(value) if f.init and _counts(f, getattr(value, f.name))]
-        return {f.name: _identity(getattr(value, f.name)) for f in kept}
-    return plain(value)
-
-
-def _counts(f: dataclasses.Field[Any], value: Any) -> bool:
-    """Whether an option enters the identity with this value."""
-    rule = f.metadata.get("identity", True)
-    return not is_later_default(f, value) if rule == LATER_OPTION["identity"] else bool(rule)
-
-
-def is_later_default(f: dataclasses.Field[Any], value: Any) -> bool:
-    """Whether a field is a ``LATER_OPTION`` that stands at its default."""
-    return f.metadata.get("identity") == LATER_OPTION["identity"] and value == f.default

@@ -1,4 +1,5 @@
-"""A plug-in is a file in ``baselines/``, ``benchmark/sources/`` or ``benchmark/evaluate/``, found by its name.
+"""A plug-in is a file in ``baselines/``, ``benchmark/pool/sources/`` or
+``benchmark/evaluate/tasks/``, found by its name.
 
 The file holds one frozen dataclass that derives from the package's base class; its fields are the options.
 """

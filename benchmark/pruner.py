@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmark import plugins
-from benchmark.config import Choice
+from benchmark.config.run import Choice
 from benchmark.options import build
-from benchmark.pool import PoolView
+from benchmark.pool.samples import PoolView
 from benchmark.seeds import generator
 
 State = dict[str, Any]

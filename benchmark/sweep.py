@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import logging
 import shlex
 import shutil
@@ -13,23 +12,24 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark import clusters, doctor, evaluation
-from benchmark.cancel import at_work, cancel, local_sweeps
-from benchmark.config import RunConfig
-from benchmark.estimate import estimate
-from benchmark.launch import LocalQueue, run_inline
-from benchmark.lease import HeldError, lease
-from benchmark.listing import listing
+from benchmark.catalogue import listing
+from benchmark.config import profiles
+from benchmark.config.sweepfile import read_sweep
+from benchmark.doctor import doctor
+from benchmark.launch.cancel import at_work, cancel, local_sweeps
+from benchmark.launch.local import LocalQueue, run_inline
+from benchmark.launch.slots import Slots
+from benchmark.launch.submit import Sent, recover, submit_slurm
+from benchmark.launch.todo import choose, to_do
 from benchmark.options import ConfigError
-from benchmark.plan import PlannedRun, counts_of, make_plan, plan_table, write_plan
-from benchmark.queued import look
-from benchmark.slots import Slots
-from benchmark.slurm import Sent, recover, submit_slurm
-from benchmark.slurmcall import call, unused_options
-from benchmark.snapshot import SnapshotError
-from benchmark.standing import is_refused, with_states
-from benchmark.status import status_table, watch
-from benchmark.sweepfile import read_sweep
+from benchmark.plan.estimate import estimate
+from benchmark.plan.plan import PlannedRun, make_plan, write_plan
+from benchmark.runs.lease import HeldError, lease
+from benchmark.runs.snapshot import SnapshotError
+from benchmark.slurm.commands import call, unused_options
+from benchmark.status.queue import look
+from benchmark.status.standing import with_states
+from benchmark.status.table import counts_of, plan_table, status_table, watch
 
 WIDTH = 500
 """Columns of what is printed to no terminal: a run stays on one line, for grep."""
@@ -57,10 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sweep(options: argparse.Namespace, console: Console) -> int:
-    profile = [f"launch.{clusters.KEY}={options.profile}"] if options.profile else []
+    profile = [f"launch.{profiles.KEY}={options.profile}"] if options.profile else []
     sweep = read_sweep(options.sweep, [*options.overrides, *profile])
     plan = make_plan(sweep, options.results)
-    chosen = _chosen(plan, options.only)
+    chosen = choose(plan, options.only)
     folder = options.results / sweep.name
     if options.dry_run or options.status or options.watch or options.cancel:
         return _look(options, plan, chosen, folder)
@@ -72,7 +72,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
                 console.print(line, markup=False, soft_wrap=True)
         queue = look(plan)
         runs = with_states(plan, queue)
-        todo = _to_do(runs, options.retry, chosen)
+        todo = to_do(runs, options.retry, chosen)
         if cluster == "local":
             slots.check(todo)
         write_plan(runs, sweep, options.results, _command(options))
@@ -122,7 +122,7 @@ def _look(options: argparse.Namespace, plan: Sequence[PlannedRun], chosen: set[s
         out.print(status_table(runs, queue, _title(runs)))
     else:
         out.print(plan_table(runs, _title(runs)))
-        _print_estimate(_to_do(everything, options.retry, chosen), options.results, out)
+        _print_estimate(to_do(everything, options.retry, chosen), options.results, out)
     return 0
 
 
@@ -140,50 +140,6 @@ def _default_cluster() -> str:
             "SLURM is installed here but does not answer (sinfo); choose with --cluster slurm or local"
         )
     return "slurm"
-
-
-def _chosen(plan: Sequence[PlannedRun], patterns: Sequence[str] | None) -> set[str]:
-    """Names of the runs that fit one of the patterns and of all they wait for; without patterns, of all.
-
-    Raises ConfigError for a pattern that no run fits.
-    """
-    waits_for = {run.config.name: run.config.waits_for for run in plan}
-    if not patterns:
-        return set(waits_for)
-    names: list[str] = []
-    for pattern in patterns:
-        fits = fnmatch.filter(waits_for, pattern)
-        if not fits:
-            raise ConfigError(f"--only '{pattern}' fits no run of this sweep, such as {plan[0].config.name}")
-        names += fits
-    chosen: set[str] = set()
-    while names:
-        chosen.add(name := names.pop())
-        names += [other for other in waits_for[name] if other not in chosen]
-    return chosen
-
-
-def _to_do(runs: Sequence[PlannedRun], retry: bool, chosen: set[str]) -> list[PlannedRun]:
-    """What to start of the chosen, in an order in which every run comes after those it waits for."""
-    startable = ("absent", "partial", "stopped", "waiting", "blocked") + (("failed",) if retry else ())
-    coming = {run.config.name for run in runs if run.state.name in ("done", "queued", "running")}
-    todo = []
-    opened: dict[str, bool] = {}
-    for run in runs:
-        if run.config.name not in chosen:
-            continue
-        can_start = run.state.name in startable or _lacks_only_data_that_came(run, opened)
-        if can_start and not is_refused(run) and coming.issuperset(run.config.waits_for):
-            coming.add(run.config.name)
-            todo.append(run)
-    return todo
-
-
-def _lacks_only_data_that_came(run: PlannedRun, opened: dict[str, bool]) -> bool:
-    """Whether a run that is done can be evaluated on what was missing when it was."""
-    if not run.state.is_incomplete or not isinstance(run.config, RunConfig):
-        return False
-    return bool(evaluation.pending(run.folder, run.config, opened))
 
 
 def _conclude(plan: Sequence[PlannedRun], console: Console) -> int:

@@ -77,8 +77,8 @@ def embeddings(path: Path, samples: int, seed: int, images: np.ndarray | None = 
 
 
 def ours(name: str, folder: Path) -> np.ndarray:
-    from benchmark.config import Choice
-    from benchmark.pool import PoolView
+    from benchmark.config.run import Choice
+    from benchmark.pool.samples import PoolView
     from benchmark.pruner import make_pruner
 
     features = {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in ARRAYS}

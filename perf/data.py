@@ -34,11 +34,11 @@ import open_clip
 import torch
 from PIL import Image
 
-from benchmark.clip import ClipTransform, normalised
-from benchmark.data import Loader
-from benchmark.order import epoch_batches
+from benchmark.models.clip.transform import ClipTransform, normalised
+from benchmark.pool.storage.shards import ShardPool
 from benchmark.seeds import generator
-from benchmark.storage.shards import ShardPool
+from benchmark.training.loader import Loader
+from benchmark.training.order import epoch_batches
 
 WEBDATASET = "0.2.86"
 INSTALL = f"pip install --no-deps --target wds webdataset=={WEBDATASET} braceexpand, then PYTHONPATH=wds"

@@ -41,8 +41,9 @@ def clusters(count: int, classes: int, seed: int, spread: float) -> tuple[np.nda
 
 def probes(scale: float) -> Iterator[tuple[str, Callable[[], float]]]:
     """Ways to fit; each gives the accuracy on 5,000 x scale other features."""
-    from benchmark.evaluate import _adamw_probe, unit
-    from benchmark.evaluate.linear_probe import fit
+    from benchmark.evaluate.probes import adamw as _adamw_probe
+    from benchmark.evaluate.scores import unit
+    from benchmark.evaluate.tasks.linear_probe import fit
 
     features, labels = clusters(int(10_000 * scale), CLASSES, 1, 5.0)
     fresh, truth = clusters(int(5_000 * scale), CLASSES, 2, 5.0)
@@ -68,7 +69,7 @@ def plain_search(features: np.ndarray, labels: np.ndarray, fresh: np.ndarray, tr
     """The search of CLIP's appendix with scikit-learn alone, on the same validation images."""
     from sklearn.linear_model import LogisticRegression
 
-    from benchmark.evaluate._logistic import validation_split
+    from benchmark.evaluate.probes.logistic import validation_split
 
     grid, held = np.logspace(-6, 6, 97), validation_split(labels)
 
@@ -120,7 +121,8 @@ def published_probe(
 
 def zero_shot(scale: float) -> Iterator[tuple[str, Callable[[], float]]]:
     """top-1 and top-5 of 50,000 x scale images among 1,000 classes; gives top-5."""
-    from benchmark.evaluate import unit, zero_shot
+    from benchmark.evaluate.scores import unit
+    from benchmark.evaluate.tasks import zero_shot
 
     images, labels = clusters(int(50_000 * scale), 1000, 3, 5.0)
     weights = unit(np.random.default_rng(0).standard_normal((1000, WIDTH)))
@@ -147,8 +149,8 @@ def zero_shot(scale: float) -> Iterator[tuple[str, Callable[[], float]]]:
 
 def retrieval(scale: float) -> Iterator[tuple[str, Callable[[], float]]]:
     """Both directions at 1, 5 and 10, 10,000 x scale images with five texts each; gives recall@5 of the texts."""
-    from benchmark.evaluate import retrieval as task
-    from benchmark.evaluate import unit
+    from benchmark.evaluate.scores import unit
+    from benchmark.evaluate.tasks import retrieval as task
 
     count = int(10_000 * scale)
     rng = np.random.default_rng(4)
@@ -189,8 +191,8 @@ def retrieval(scale: float) -> Iterator[tuple[str, Callable[[], float]]]:
 
 def knn(scale: float) -> Iterator[tuple[str, Callable[[], float]]]:
     """20 neighbours of 5,000 x scale among 100,000 x scale, 1,000 classes."""
-    from benchmark.evaluate import knn as task
-    from benchmark.evaluate import unit
+    from benchmark.evaluate.scores import unit
+    from benchmark.evaluate.tasks import knn as task
 
     bank, labels = clusters(int(100_000 * scale), 1000, 5, 5.0)
     queries, truth = clusters(int(5_000 * scale), 1000, 6, 5.0)

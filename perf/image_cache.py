@@ -24,12 +24,13 @@ import torch
 ROOT = Path(__file__).parent.parent
 sys.path[0] = str(ROOT)  # or this file would hide the package of its name
 from baselines.random_subset import RandomSubset  # noqa: E402 (found by the line above)
-from benchmark.config import TrainConfig  # noqa: E402
-from benchmark.frameworks import make_objective, resolve_model  # noqa: E402
-from benchmark.image_cache import CachedPool  # noqa: E402
-from benchmark.pool import Pool, make_source  # noqa: E402
-from benchmark.sweepfile import Grid, read_sweep  # noqa: E402
-from benchmark.train import Trainer  # noqa: E402
+from benchmark.config.run import TrainConfig  # noqa: E402
+from benchmark.config.sweepfile import Grid, read_sweep  # noqa: E402
+from benchmark.models.frameworks import make_objective, resolve_model  # noqa: E402
+from benchmark.pool.cache import CachedPool  # noqa: E402
+from benchmark.pool.samples import Pool  # noqa: E402
+from benchmark.pool.source import make_source  # noqa: E402
+from benchmark.training.trainer import Trainer  # noqa: E402
 from perf.data import machine  # noqa: E402
 
 SECONDS = ("whole run", "its wait for batches", "processor", "epochs after the first")

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms as tv
 
-from benchmark.moco import Moco
-from benchmark.moco_augment import GaussianBlur
-from benchmark.pool import Pool
+from benchmark.models.moco.objective import Moco
+from benchmark.models.moco.views import GaussianBlur
+from benchmark.pool.samples import Pool
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 WARMUP_EPOCHS = 1

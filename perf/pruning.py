@@ -21,8 +21,8 @@ import numpy as np
 
 sys.path[0] = str(Path(__file__).parent.parent)  # or baselines.py beside this file would hide the package
 from baselines.scan import BITS, Scan  # noqa: E402 (found by the line above)
-from benchmark.pool import PoolView  # noqa: E402
-from benchmark.record import read_record  # noqa: E402
+from benchmark.pool.samples import PoolView  # noqa: E402
+from benchmark.runs.record import read_record  # noqa: E402
 
 BATCH = 800
 """The global batch of the published CLIP run."""

@@ -1,6 +1,6 @@
 """Time to plan and submit a sweep on a real SLURM: ``python perf/submit.py [--runs 1000] [--repeats 3]``.
 
-Starts the test cluster of ``tests/slurm/cluster.py`` (root and Debian's SLURM packages), submits the runs held,
+Starts the test cluster of ``tests/cluster.py`` (root and Debian's SLURM packages), submits the runs held,
 calls the same command once more, asks for the status and cancels them. Prints a table of seconds of a whole
 command, Python's start and torch's import among them.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "slurm"))
+sys.path.insert(0, str(ROOT / "tests"))
 
 from cluster import cluster, why_not  # noqa: E402 (the test cluster's own script)
 

@@ -27,12 +27,12 @@ import torch
 sys.path[0] = str(Path(__file__).parent.parent)  # or this file would hide the package of its name
 from baselines.full import Full  # noqa: E402 (found by the line above)
 from baselines.scan import Scan  # noqa: E402
-from benchmark.config import Choice, TrainConfig  # noqa: E402
-from benchmark.frameworks import make_objective, resolve_model  # noqa: E402
-from benchmark.optim import make_optimizer  # noqa: E402
+from benchmark.config.run import Choice, TrainConfig  # noqa: E402
+from benchmark.models.frameworks import make_objective, resolve_model  # noqa: E402
+from benchmark.pool.storage.shards import ShardPool  # noqa: E402
 from benchmark.pruner import Pruner  # noqa: E402
-from benchmark.storage.shards import ShardPool  # noqa: E402
-from benchmark.train import AUTOCAST, Trainer  # noqa: E402
+from benchmark.training.optim import make_optimizer  # noqa: E402
+from benchmark.training.trainer import AUTOCAST, Trainer  # noqa: E402
 from perf import open_clip_trainer, plain_moco  # noqa: E402
 from perf.data import INSTALL, WEBDATASET, machine, webdataset_version, write_shards  # noqa: E402
 

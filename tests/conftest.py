@@ -13,8 +13,8 @@ import pytest
 import torch
 import yaml
 
-from benchmark.plan import PlannedRun, make_plan, write_plan
-from benchmark.sweepfile import read_sweep
+from benchmark.config.sweepfile import read_sweep
+from benchmark.plan.plan import PlannedRun, make_plan, write_plan
 
 
 @pytest.fixture(autouse=True)

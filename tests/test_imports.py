@@ -1,144 +1,132 @@
-"""A file imports only from what stands above it: the order of the rooms, held by a test."""
+"""The rooms of the house: what a room may import, by layer. CONTRIBUTING.md has the same as a table."""
 
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
+from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
-
-ORDER = [
-    "files",
-    "seeds",
-    "options",
-    "config",
-    "schema",
-    "record",
-    "predictions",
-    "pruned",
-    "slurmjob",
-    "signals",
-    "attempts",
-    "featureconfig",
-    "plugins",
-    "clusters",
-    "sweepfile",
-    "lease",
-    "dist",
-    "snapshot",
-    "provenance",
-    "syncbn",
-    "pool",
-    "image_cache",
-    "storage",
-    "sources",
-    "preparing",
-    "prepare",
-    "poolinspect",
-    "poolcli",
-    "pruner",
-    "coreset",
-    "coresetcli",
-    "tower",
-    "evaluate",
-    "objective",
-    "order",
-    "data",
-    "faults",
-    "weights",
-    "clip_encoder",
-    "small_towers",
-    "clip",
-    "moco_options",
-    "moco_vit",
-    "moco_augment",
-    "moco",
-    "frameworks",
-    "optim",
-    "checkpoint",
-    "log",
-    "truth",
-    "visits",
-    "trackers",
-    "gallery",
-    "summaries",
-    "progress",
-    "super_batch",
-    "train",
-    "state",
-    "peers",
-    "requeue",
-    "features",
-    "evaluation",
-    "job",
-    "references",
-    "featureplan",
-    "plan",
-    "slurmcall",
-    "submissions",
-    "queued",
-    "standing",
-    "status",
-    "estimate",
-    "cancel",
-    "slots",
-    "launch",
-    "clusterfacts",
-    "sbatch",
-    "slurm",
-    "task",
-    "probe",
-    "doctor",
-    "listing",
-    "sweep",
-    "evaluatecli",
-    "resolution",
-]
-"""Rooms of ``benchmark/``, lowest first."""
-
-BASELINES_MAY = {"benchmark.pruner", "benchmark.pool", "benchmark.options", "benchmark.coreset"}
-"""The interface, what it hands to a method, checks of options, and what other runs leave."""
-
-ANALYSIS_MAY = {f"benchmark.{name}" for name in ("config", "record", "predictions", "pruned", "files", "options")}
+GROUND = "files seeds options dist signals states"
+MAY = {
+    **dict.fromkeys(GROUND.split(), ""),
+    "plugins": "options",
+    "slurm": "",
+    "config": f"plugins {GROUND}",
+    "runs": f"config slurm {GROUND}",
+    "pool": f"config plugins {GROUND}",
+    "pruner": f"pool config plugins {GROUND}",
+    "coreset": f"pruner pool config runs {GROUND}",
+    "models": f"pool config runs.folder {GROUND}",
+    "evaluate": f"models pool config runs plugins {GROUND}",
+    "tracking": f"pruner pool coreset runs {GROUND}",
+    "training": f"tracking models pruner pool config runs coreset {GROUND}",
+    "job": f"training tracking evaluate coreset models pruner pool runs config slurm plugins {GROUND}",
+    "plan": f"training.order evaluate models pruner pool runs config plugins {GROUND}",
+    "status": f"plan runs slurm config {GROUND}",
+    "launch": f"status plan job evaluate runs slurm config {GROUND}",
+    "doctor": f"launch.script launch.slots slurm config runs {GROUND}",
+    "catalogue": "plugins pruner pool evaluate",
+    "sweep": "catalogue doctor launch status plan config runs slurm options",
+}
+"""What each room of ``benchmark/`` may import of the others, in the order in which data goes through them; of some
+rooms one file alone."""
+ANALYSIS = ["read", "blocks", "tables", "claims", "figures", "page", "pruned", "report"]
+"""Rooms of ``analysis/``: each imports to its left alone."""
+PEERS = [{"claims", "figures"}, {"page", "pruned"}]
+"""Rooms side by side."""
+OTHERS = {
+    "baselines": {"benchmark.pruner", "benchmark.pool", "benchmark.options", "benchmark.coreset", "baselines"},
+    "analysis": {"benchmark.runs", "benchmark.config", "benchmark.options", "benchmark.files", "analysis"},
+}
+BY_NAME = re.compile(r"\bimport_module\(|\b__import__\(")
 
 
-def imported(path: Path) -> set[str]:
-    """Modules of this project that a file imports."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            whole = node.module == "benchmark"
-            found |= {f"benchmark.{alias.name}" for alias in node.names} if whole else {node.module}
-    return {name for name in found if name.split(".")[0] in ("benchmark", "baselines", "analysis")}
+class Import(NamedTuple):
+    path: Path
+    line: int
+    module: str
+
+    def __str__(self) -> str:
+        return f"{self.path.relative_to(ROOT)}:{self.line} imports {self.module}"
 
 
-def room(path: Path) -> str:
-    return path.relative_to(ROOT / "benchmark").parts[0].removesuffix(".py")
+def imports(folder: str) -> Iterator[Import]:
+    """Every import of our own below a folder, also those inside functions; names of a package are told in full."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{path}: a relative import"
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (
+                Import(path, node.lineno, name)
+                for name in names
+                if name.split(".")[0] in ("benchmark", "baselines", "analysis", "perf", "tests")
+            )
 
 
-BENCHMARK = [p for p in sorted((ROOT / "benchmark").rglob("*.py")) if p != ROOT / "benchmark" / "__init__.py"]
+def room(module: str) -> str:
+    return f"{module}.".split(".")[1]
 
 
-@pytest.mark.parametrize("path", BENCHMARK, ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_room_imports_only_from_rooms_below(path: Path) -> None:
-    here = ORDER.index(room(path))
-    for name in imported(path):
-        parts = name.split(".")
-        assert parts[0] == "benchmark", f"{path} imports {name}"
-        if len(parts) > 1:
-            there = ORDER.index(parts[1])
-            assert there < here or parts[1] == room(path), f"{path} imports {name}, which stands above it"
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT).with_suffix("").parts[1]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "baselines").glob("*.py")), ids=lambda p: p.name)
-def test_methods_import_the_pruning_interface_alone(path: Path) -> None:
-    assert {n for n in imported(path) if not n.startswith("baselines")} <= BASELINES_MAY
+def test_a_room_of_benchmark_imports_only_what_stands_before_it() -> None:
+    wrong = []
+    for one in imports("benchmark"):
+        own = room_of(one.path)
+        if own == "__init__":
+            continue
+        allowed = {own, *MAY[own].split()}
+        parts = (one.module + "..").split(".")
+        if parts[0] != "benchmark" or not {parts[1], f"{parts[1]}.{parts[2]}"} & allowed:
+            wrong.append(f"{one}; {own} may import {', '.join(sorted(allowed - {own})) or 'nothing of ours'}")
+    assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "analysis").glob("*.py")), ids=lambda p: p.name)
-def test_the_report_reads_records_and_knows_no_training(path: Path) -> None:
-    assert {n for n in imported(path) if not n.startswith("analysis")} <= ANALYSIS_MAY
+def test_every_room_has_its_line_and_the_lines_have_no_circle() -> None:
+    found = {room_of(path) for path in (ROOT / "benchmark").rglob("*.py")} - {"__init__"}
+    assert found == set(MAY)
+    known: set[str] = set()
+    for name, others in MAY.items():
+        assert {other.split(".")[0] for other in others.split()} <= known, name
+        known.add(name)
+
+
+def test_analysis_reads_records_and_its_rooms_import_to_the_left() -> None:
+    wrong = []
+    for one in imports("analysis"):
+        if one.module.startswith("analysis"):
+            own, other = room_of(one.path), room(one.module)
+            apart = any({own, other} == pair for pair in PEERS)
+            if own != "__init__" and (apart or ANALYSIS.index(other) > ANALYSIS.index(own)):
+                wrong.append(f"{one}; rooms stand in the order {', '.join(ANALYSIS)}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_methods_and_the_report_import_their_interface_alone() -> None:
+    wrong = [
+        str(one)
+        for folder, allowed in OTHERS.items()
+        for one in imports(folder)
+        if ".".join(one.module.split(".")[: 1 if one.module.startswith(folder) else 2]) not in allowed
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_nothing_is_imported_by_name_outside_of_plugins() -> None:
+    """An import by name hides a circle from the tests above."""
+    wrong = [
+        f"{path.relative_to(ROOT)}: an import by name"
+        for folder in ("benchmark", "baselines", "analysis")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path.name != "plugins.py" and BY_NAME.search(path.read_text(encoding="utf-8"))
+    ]
+    assert not wrong, "\n".join(wrong)

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from baselines.scan import Scan
-from benchmark import clip
-from benchmark.config import Choice
-from benchmark.plan import make_plan
-from benchmark.pool import PoolView
-from benchmark.record import read_record
-from benchmark.sweepfile import Grid, read_sweep
+from benchmark.config.run import Choice
+from benchmark.config.sweepfile import Grid, read_sweep
+from benchmark.models.clip import objective as clip
+from benchmark.plan.plan import make_plan
+from benchmark.pool.samples import PoolView
+from benchmark.runs.record import read_record
 
 SWEEPS = Path("sweeps")
 MAIN = read_sweep(SWEEPS / "mini_main.yaml")

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from benchmark.config import RunConfig
-from benchmark.plan import make_plan
-from benchmark.record import read_record
-from benchmark.sweepfile import read_sweep
+from benchmark.config.run import RunConfig
+from benchmark.config.sweepfile import read_sweep
+from benchmark.plan.plan import make_plan
+from benchmark.runs.record import read_record
 
 PROTOCOL = Path("docs/mini_protocol.md")
 ROW = re.compile(r"\| `(mini_\w+)` \| (\d+) \| (\d+)–(\d+) \|")

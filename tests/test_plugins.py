@@ -12,9 +12,9 @@ from tiny import clip_grid
 
 import baselines
 from analysis import report
-from analysis.departures import departures
+from analysis.page.departures import departures
 from benchmark import sweep
-from benchmark.record import read_record
+from benchmark.runs.record import read_record
 
 GOOD = '''"""Odd samples in odd epochs, even ones in even epochs."""
 

@@ -9,7 +9,7 @@ import pytest
 
 from analysis import report
 from benchmark import sweep
-from benchmark.record import read_record
+from benchmark.runs.record import read_record
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "quickstart.md"

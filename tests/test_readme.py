@@ -11,7 +11,7 @@ import pytest
 from tiny import clip_grid
 
 from benchmark import plugins, sweep
-from benchmark.record import read_record
+from benchmark.runs.record import read_record
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

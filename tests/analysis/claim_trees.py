@@ -8,8 +8,8 @@ from typing import Any
 
 from report_trees import metric, put, record
 
-from analysis.load import Results, load
-from analysis.tables import Block, build_blocks
+from analysis.blocks.block import Block, build_blocks
+from analysis.read.results import Results, load
 
 NOISE = (0.0, 0.01, -0.01, 0.005, -0.005, 0.008)
 """What seeds share, so that only paired differences are exact."""

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmark.record import EVALUATION_FILE, PLAN_FILE, RECORD_FILE, Metric, write_evaluation, write_record
+from benchmark.runs.folder import EVALUATION_FILE, PLAN_FILE, RECORD_FILE
+from benchmark.runs.record import Metric, write_evaluation, write_record
 
 COMMAND = "python -m benchmark.sweep sweeps/tiny.yaml"
 

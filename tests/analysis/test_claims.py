@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_trees import COMMAND, plan
 
-from analysis.claimfile import CLAIMS_FILE, Registry, read_claims, read_published
-from analysis.claims import judge
-from analysis.findings import Finding, Judged
-from analysis.statistics import Difference
-from analysis.verdicts import (
+from analysis.blocks.statistics import Difference
+from analysis.claims.finding import Finding, Judged
+from analysis.claims.judge import judge
+from analysis.claims.registry import CLAIMS_FILE, Registry, read_claims, read_published
+from analysis.claims.verdicts import (
     DIRECTION,
     INCONCLUSIVE,
     NOT_SUPPORTED,

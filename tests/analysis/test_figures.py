@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from report_trees import epochs, metric, put, record
 
-from analysis import points
-from analysis.families import family_of
-from analysis.load import load
+from analysis.blocks.block import Block, build_blocks
+from analysis.figures import data
+from analysis.read.methods import family_of
+from analysis.read.results import load
 from analysis.report import main
-from analysis.tables import Block, build_blocks
 
 T_975_1 = 12.706204736
 BOTH = {"redundant_share": 1, "ill_matched_share": 1}
@@ -92,16 +92,16 @@ def test_the_page_says_which_methods_are_on_the_front(results: Path) -> None:
 def test_two_equal_points_are_both_on_the_front(tmp_path: Path) -> None:
     put(tmp_path, run("full", 0, 0.6, 4000), run("a", 0, 0.6, 4000), run("b", 0, 0.5, 4000))
     block = block_of(tmp_path)
-    found = points.points(block, block.columns[0], "samples_seen")
+    found = data.points(block, block.columns[0], "samples_seen")
     assert {p.method: p.on_front for p in found} == {"full": True, "a": True, "b": False}
 
 
 def test_seconds_of_another_device_are_left_out_and_told(tmp_path: Path) -> None:
     put(tmp_path, run("full", 0, 0.6, 4000), run("a", 0, 0.6, 3000), run("b", 0, 0.6, 3000, device="faster"))
     block = block_of(tmp_path)
-    assert {p.method for p in points.points(block, block.columns[0], "seconds")} == {"full", "a"}
-    assert {p.method for p in points.points(block, block.columns[0], "samples_seen")} == {"full", "a", "b"}
-    assert "1 on other devices are left out" in points.left_out_devices(block)
+    assert {p.method for p in data.points(block, block.columns[0], "seconds")} == {"full", "a"}
+    assert {p.method for p in data.points(block, block.columns[0], "samples_seen")} == {"full", "a", "b"}
+    assert "1 on other devices are left out" in data.left_out_devices(block)
 
 
 def test_a_family_is_a_line_over_its_measured_pruning_rates(results: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_family_is_a_line_over_its_measured_pruning_rates(results: Path) -> No
         (pytest.approx(70.0), pytest.approx(40.0), "2"),
     ]
     block = block_of(results)
-    assert list(points.lines(points.points(block, block.columns[0], "pruning_rate"))) == ["random"]
+    assert list(data.lines(data.points(block, block.columns[0], "pruning_rate"))) == ["random"]
 
 
 def test_one_budget_makes_no_figure_over_budgets(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_the_average_over_configurations_is_taken_seed_by_seed(tmp_path: Path) -
             put(tmp_path, run("full", seed, 0.5, 4000, **named))
             put(tmp_path, run("scan", seed, 0.5 + gain, 2800, **{**named, "run": f"{model}-scan-{seed}"}))
     blocks = build_blocks(load(tmp_path))
-    (effect,) = points.average_effects(blocks, blocks[0].columns[0])
+    (effect,) = data.average_effects(blocks, blocks[0].columns[0])
     assert (effect.method, effect.configurations, effect.difference.n) == ("scan", 2, 2)
     assert effect.difference.mean == pytest.approx(3.0)  # seed 0: 2 points, seed 1: 4
     assert effect.difference.ci95 == (pytest.approx(3 - T_975_1 * 1.0), pytest.approx(3 + T_975_1 * 1.0))

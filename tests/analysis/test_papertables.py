@@ -17,15 +17,15 @@ import pytest
 from claim_trees import read, run, runs
 from report_trees import metric, put
 
-from analysis import methods
-from analysis.checklist import Item
-from analysis.costs import Energy, hours, read_energy
-from analysis.load import Run
-from analysis.papercells import best_by_budget, budgets
-from analysis.papertable import PaperCell, PaperTable
-from analysis.papertables import paper_tables
-from analysis.reading import read as make_reading
+from analysis.page.answers import read as make_reading
+from analysis.page.checklist import Item
+from analysis.read import methods
+from analysis.read.results import Run
 from analysis.report import main
+from analysis.tables.cells import best_by_budget, budgets
+from analysis.tables.costs import Energy, hours, read_energy
+from analysis.tables.paper import paper_tables
+from analysis.tables.render import PaperCell, PaperTable
 from baselines.scan import Scan
 from benchmark.options import ConfigError
 from benchmark.pruner import Pruner, StaticPruner
@@ -41,7 +41,7 @@ def results(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.figures.draw_blocks", lambda *_: [])
+    monkeypatch.setattr("analysis.figures.sections.draw_blocks", lambda *_: [])
 
 
 def tables(results: Path, kind: str, *records: dict[str, Any], energy: Energy = ENERGY) -> list[PaperTable]:
@@ -168,7 +168,7 @@ def test_published_options_and_families_are_those_of_the_code() -> None:
     assert defaults == {**methods.SCAN_OPTIONS, **share}
     assert {k for options in methods.ABOUT.values() for k in options} == set(defaults)
     dynamic = set()
-    for path in (Path(methods.__file__).parents[1] / "baselines").glob("[a-z]*.py"):
+    for path in (Path(methods.__file__).parents[2] / "baselines").glob("[a-z]*.py"):
         module = importlib.import_module(f"baselines.{path.stem}")
         own = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
         if any(issubclass(c, Pruner) and not issubclass(c, StaticPruner) for c in own):
@@ -297,8 +297,8 @@ def test_the_checklist_is_filled_from_records_and_leaves_the_rest_open(results: 
 
 
 def test_ten_thousand_records_take_a_few_seconds(tmp_path: Path) -> None:
-    from analysis.load import Results
-    from analysis.tables import build_blocks
+    from analysis.blocks.block import build_blocks
+    from analysis.read.results import Results
 
     found = []
     for model in range(50):

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from report_trees import plan, put, record
 
-from analysis.load import load
-from analysis.overlap import agreement, overlaps
-from analysis.pruned import class_table, cycles_at_random, jaccard_at_random, read_pruning, shown_galleries
+from analysis.blocks.block import build_blocks
+from analysis.pruned.overlap import agreement, overlaps
+from analysis.pruned.read import class_table, cycles_at_random, jaccard_at_random, read_pruning, shown_galleries
+from analysis.read.results import load
 from analysis.report import main
-from analysis.tables import build_blocks
-from benchmark.pruned import PRUNED_FILE, ClassCount, Preparation, Pruned, Shown, write_pruned
-from benchmark.record import CORESET_FILE
+from benchmark.runs.folder import CORESET_FILE, PRUNED_FILE
+from benchmark.runs.pruned import ClassCount, Preparation, Pruned, Shown, write_pruned
 
 N, EPOCHS = 1000, 4
 HOSTILE = '<script>alert("x")</script>'

@@ -51,7 +51,7 @@ def drawn() -> None:
 @pytest.fixture(autouse=True)
 def _draw_only_where_asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("analysis.figures.draw_blocks", lambda *_: [])
+        monkeypatch.setattr("analysis.figures.sections.draw_blocks", lambda *_: [])
 
 
 @pytest.fixture
@@ -509,12 +509,13 @@ def test_seeds_that_are_missing_for_one_reason_are_one_line(
 
 
 def test_the_report_never_loads_torch() -> None:
-    code = "import sys, analysis.report, analysis.page, analysis.figures; sys.exit('torch' in sys.modules)"
+    modules = "analysis.report, analysis.page.page, analysis.figures.sections"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_departures_are_collected_from_comments(tmp_path: Path) -> None:
-    from analysis.departures import departures
+    from analysis.page.departures import departures
 
     folder = tmp_path / "baselines"
     folder.mkdir()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from report_trees import plan, put, put_foreign, record
 
-from analysis import page
+from analysis.page import page
 from analysis.report import main
 
 ROOT = Path(__file__).parent.parent.parent
@@ -41,7 +41,7 @@ def test_many_records_have_a_page_of_their_own_that_links_lead_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "MOST_RECORDS_INLINE", 3)
-    monkeypatch.setattr("analysis.figures.draw_blocks", lambda *_: [])
+    monkeypatch.setattr("analysis.figures.sections.draw_blocks", lambda *_: [])
     put(tmp_path / "results", *(record(method, seed) for method in ("full", "scan") for seed in range(12)))
     text = report(tmp_path)
     rows = (tmp_path / "report/provenance.html").read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def test_many_records_have_a_page_of_their_own_that_links_lead_to(
 def test_a_mix_of_unreadable_foreign_and_older_records_is_reported_and_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.figures.draw_blocks", lambda *_: [])
+    monkeypatch.setattr("analysis.figures.sections.draw_blocks", lambda *_: [])
     results = tmp_path / "results"
     good, older = record("full", 0), record("scan", 0)
     del older["training"]["pruning_seconds"]  # before that was counted

@@ -12,13 +12,13 @@ import pytest
 from claim_trees import NOISE, read, run
 from report_trees import plan, put
 
-from analysis.claimfile import read_claims
-from analysis.claims import judge
-from analysis.findings import Judged
-from analysis.load import Results, load
+from analysis.blocks.block import Block, build_blocks
+from analysis.blocks.rows import Row
+from analysis.claims.finding import Judged
+from analysis.claims.judge import judge
+from analysis.claims.registry import read_claims
+from analysis.read.results import Results, load
 from analysis.report import main
-from analysis.rows import Row
-from analysis.tables import Block, build_blocks
 
 SHORT = "full, 12 epochs"
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.statistics import averaged, best_of, interval, paired, spread, t_interval
+from analysis.blocks.statistics import averaged, best_of, interval, paired, spread, t_interval
 
 T_975 = {1: 12.706204736, 2: 4.302652730}
 """Student's t at 0.975 by degrees of freedom, from printed tables."""

@@ -6,9 +6,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from benchmark.evaluate import Encoder, Task
-from benchmark.pool import Source
-from benchmark.record import METRIC, NATS, Metric
+from benchmark.evaluate.task import Task
+from benchmark.models.encoder import Encoder
+from benchmark.pool.source import Source
+from benchmark.runs.record import METRIC, NATS, Metric
 
 Evaluate = Callable[..., dict[str, Metric]]
 

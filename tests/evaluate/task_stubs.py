@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from PIL import Image
 
-from benchmark.pool import LabelledSet, PairSet, Pool, Source
-from benchmark.sources.digits import Digits
+from benchmark.pool.samples import Pool
+from benchmark.pool.source import LabelledSet, PairSet, Source
+from benchmark.pool.sources.digits import Digits
 
 
 def image_of(index: int) -> Image.Image:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from benchmark.evaluate import unit
-from benchmark.evaluate._adamw_probe import DECAYS, LinearLayer, fit, search, train
+from benchmark.evaluate.probes.adamw import DECAYS, LinearLayer, fit, search, train
+from benchmark.evaluate.scores import unit
 
 
 @lru_cache

@@ -18,14 +18,13 @@ from task_stubs import FixedSource
 from tiny import TINY_CLIP
 from torch.utils.data import DataLoader, Dataset
 
-from benchmark.clip_encoder import ClipEncoder
-from benchmark.evaluate import unit
-from benchmark.evaluate._ranks import ranks
-from benchmark.evaluate._scores import DECIMALS
-from benchmark.evaluate.retrieval import KS, Retrieval
-from benchmark.evaluate.zero_shot import ZeroShot, class_weights
-from benchmark.pool import LabelledSet, PairSet
-from benchmark.sources import _published as published
+from benchmark.evaluate.ranks import ranks
+from benchmark.evaluate.scores import DECIMALS, unit
+from benchmark.evaluate.tasks.retrieval import KS, Retrieval
+from benchmark.evaluate.tasks.zero_shot import ZeroShot, class_weights
+from benchmark.models.clip.encoder import ClipEncoder
+from benchmark.pool.source import LabelledSet, PairSet
+from benchmark.pool.sources import _published as published
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ from PIL import Image
 from task_stubs import TableEncoder, image_of
 from tiny import TINY_CLIP, TINY_MOCO
 
-from benchmark.clip import make as make_clip
-from benchmark.config import Choice
-from benchmark.evaluate import _cache
-from benchmark.evaluate._cache import CachedEncoder, cache_of
-from benchmark.moco import make as make_moco
-from benchmark.storage.imagefolder import LazyImages
-from benchmark.weights import weights_hash
+from benchmark.config.run import Choice
+from benchmark.evaluate import cache
+from benchmark.evaluate.cache import CachedEncoder, cache_of
+from benchmark.models.clip.objective import make as make_clip
+from benchmark.models.fingerprints import weights_hash
+from benchmark.models.moco.objective import make as make_moco
+from benchmark.pool.storage.imagefolder import LazyImages
 
 
 class Counting:
@@ -61,7 +61,7 @@ def test_a_second_task_and_a_later_evaluation_share_what_was_computed(tmp_path: 
 
 @pytest.mark.parametrize("chunk", [1, 3, 10, 100])
 def test_chunks_do_not_change_the_rows(chunk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cache, "CHUNK", chunk)
+    monkeypatch.setattr(cache, "CHUNK", chunk)
     told: list[tuple[int, int, str]] = []
     encoder = CachedEncoder(Counting(), tmp_path, lambda *words: told.append(words))
     np.testing.assert_array_equal(encoder.encode_images(IMAGES), Counting().encode_images(IMAGES))

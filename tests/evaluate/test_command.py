@@ -14,14 +14,17 @@ import pytest
 import torch
 from tiny import clip_grid, moco_grid
 
-from benchmark import evaluatecli, evaluation, job
-from benchmark.evaluate import Task
-from benchmark.lease import lease
-from benchmark.plan import PlannedRun
-from benchmark.predictions import read_predictions
-from benchmark.record import read_evaluation, read_record
-from benchmark.state import LEASE_FILE, state_of
-from benchmark.train import Trainer
+from benchmark.evaluate import command
+from benchmark.evaluate import run as evaluation
+from benchmark.evaluate.task import Task
+from benchmark.job import process, work
+from benchmark.plan.plan import PlannedRun
+from benchmark.runs.folder import LEASE_FILE
+from benchmark.runs.lease import lease
+from benchmark.runs.predictions import read_predictions
+from benchmark.runs.record import read_evaluation, read_record
+from benchmark.runs.state import state_of
+from benchmark.training.trainer import Trainer
 
 Plan = Callable[..., list[PlannedRun]]
 KNN = {"knn": {"dataset": {"shapes": {"image_size": 16}}}}
@@ -31,7 +34,7 @@ KNN = {"knn": {"dataset": {"shapes": {"image_size": 16}}}}
 def run(planned: Plan) -> PlannedRun:
     """A finished run of CLIP with one evaluation."""
     (made,) = planned(clip_grid(train={"epochs": 1}, evaluate=[KNN]))
-    assert job.run(made.folder) == "done"
+    assert process.run(made.folder) == "done"
     return made
 
 
@@ -42,7 +45,7 @@ def told(folder: Path) -> dict[str, float]:
 
 def test_a_run_gets_the_rows_of_new_tasks_and_keeps_the_others(run: PlannedRun) -> None:
     before = read_record(run.folder / "record.json")
-    assert evaluatecli.main([str(run.folder), "--tasks", "zero_shot:shapes", "knn:digits"]) == 0
+    assert command.main([str(run.folder), "--tasks", "zero_shot:shapes", "knn:digits"]) == 0
     after = read_record(run.folder / "record.json")
     assert after["metrics"][: len(before["metrics"])] == before["metrics"]
     assert {"knn digits top1", "zero_shot shapes top1", "knn shapes-16px top1"} <= told(run.folder).keys()
@@ -61,9 +64,9 @@ def test_asked_again_a_task_replaces_its_rows_and_reads_its_features(
 ) -> None:
     values = told(run.folder)
     monkeypatch.setattr(
-        "benchmark.clip_encoder.ClipEncoder.embed_images", lambda *_: pytest.fail("features computed twice")
+        "benchmark.models.clip.encoder.ClipEncoder.embed_images", lambda *_: pytest.fail("features computed twice")
     )
-    assert evaluatecli.main([str(run.folder)]) == 0  # by default the tasks of its sweep
+    assert command.main([str(run.folder)]) == 0  # by default the tasks of its sweep
     assert told(run.folder) == values
     assert len(read_record(run.folder / "record.json")["metrics"]) == len(values)
 
@@ -71,9 +74,9 @@ def test_asked_again_a_task_replaces_its_rows_and_reads_its_features(
 def test_features_are_kept_only_where_they_are_wanted(run: PlannedRun, tmp_path: Path) -> None:
     kept = set((run.folder / "features").iterdir())
     assert len(kept) == 2  # train and test split
-    assert evaluatecli.main([str(run.folder), "--tasks", "knn:digits", "--features", "off"]) == 0
+    assert command.main([str(run.folder), "--tasks", "knn:digits", "--features", "off"]) == 0
     assert set((run.folder / "features").iterdir()) == kept
-    evaluatecli.main([str(run.folder), "--tasks", "knn:digits", "--features", str(tmp_path / "f")])
+    command.main([str(run.folder), "--tasks", "knn:digits", "--features", str(tmp_path / "f")])
     assert len(list((tmp_path / "f").iterdir())) == 2
 
 
@@ -82,7 +85,7 @@ def test_an_evaluation_that_fails_leaves_the_record_as_it_was(
 ) -> None:
     before = (run.folder / "record.json").read_bytes()
     monkeypatch.setattr(evaluation, "write_record", lambda *_: (_ for _ in ()).throw(ValueError("disk full")))
-    assert evaluatecli.main([str(run.folder), "--tasks", "knn:digits"]) == 2
+    assert command.main([str(run.folder), "--tasks", "knn:digits"]) == 2
     assert "disk full" in capsys.readouterr().err
     assert (run.folder / "record.json").read_bytes() == before
 
@@ -91,31 +94,31 @@ def test_weights_of_another_run_are_refused(
     run: PlannedRun, planned: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (other,) = planned(clip_grid(train={"epochs": 1}, seed=1))
-    job.run(other.folder)
+    process.run(other.folder)
     weights = "checkpoint/final.safetensors"
     (run.folder / weights).write_bytes((other.folder / weights).read_bytes())
     before = (run.folder / "record.json").read_bytes()
-    assert evaluatecli.main([str(run.folder)]) == 2
+    assert command.main([str(run.folder)]) == 2
     assert "one of the two comes from another run" in capsys.readouterr().err
     (run.folder / weights).write_bytes(b"no weights")
-    assert evaluatecli.main([str(run.folder)]) == 2
+    assert command.main([str(run.folder)]) == 2
     assert "final.safetensors: cannot be loaded" in capsys.readouterr().err
     (run.folder / weights).unlink()
-    assert evaluatecli.main([str(run.folder)]) == 2
+    assert command.main([str(run.folder)]) == 2
     assert "no final weights" in capsys.readouterr().err
     assert (run.folder / "record.json").read_bytes() == before
 
 
 def test_a_run_that_is_worked_on_is_left_alone(run: PlannedRun, capsys: pytest.CaptureFixture[str]) -> None:
     with lease(run.folder / LEASE_FILE):
-        assert evaluatecli.main([str(run.folder)]) == 2
+        assert command.main([str(run.folder)]) == 2
     assert "is being worked on by" in capsys.readouterr().err
 
 
 def test_out_leaves_the_record_alone(run: PlannedRun, tmp_path: Path) -> None:
     before = (run.folder / "record.json").read_bytes()
     out = tmp_path / "elsewhere" / "evaluation.json"
-    assert evaluatecli.main([str(run.folder), "--tasks", "knn:digits", "--out", str(out)]) == 0
+    assert command.main([str(run.folder), "--tasks", "knn:digits", "--out", str(out)]) == 0
     assert (run.folder / "record.json").read_bytes() == before
     found = read_evaluation(out)
     assert found["weights"] == read_record(run.folder / "record.json")["weights"]
@@ -141,12 +144,12 @@ def small_open_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_foreign_model_gets_a_file_of_its_own_that_grows(small_open_clip: str, tmp_path: Path) -> None:
-    assert evaluatecli.main([small_open_clip, "--tasks", "zero_shot:shapes", "retrieval:shapes"]) == 0
+    assert command.main([small_open_clip, "--tasks", "zero_shot:shapes", "retrieval:shapes"]) == 0
     (path,) = tmp_path.glob("results/evaluations/*/evaluation.json")
     first = read_evaluation(path)
     assert (first["model"], first["weights"][:7]) == ("mini", "sha256:")
     assert {row["task"] for row in first["metrics"]} == {"zero_shot", "retrieval"}
-    assert evaluatecli.main([small_open_clip, "--tasks", "knn:{dataset: digits}"]) == 0
+    assert command.main([small_open_clip, "--tasks", "knn:{dataset: digits}"]) == 0
     both = read_evaluation(path)
     assert both["metrics"][: len(first["metrics"])] == first["metrics"]
     assert both["metrics"][-1]["task"] == "knn"
@@ -157,12 +160,12 @@ def test_a_file_of_another_model_is_not_written_over(
     small_open_clip: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "evaluation.json"
-    assert evaluatecli.main([small_open_clip, "--tasks", "knn:digits", "--out", str(out)]) == 0
+    assert command.main([small_open_clip, "--tasks", "knn:digits", "--out", str(out)]) == 0
     before = out.read_bytes()
     torch.manual_seed(1)
     other: Any = open_clip.create_model("mini")
     torch.save(other.state_dict(), tmp_path / "weights.pt")
-    assert evaluatecli.main([small_open_clip, "--tasks", "knn:digits", "--out", str(out)]) == 2
+    assert command.main([small_open_clip, "--tasks", "knn:digits", "--out", str(out)]) == 2
     assert "with other weights; choose another file" in capsys.readouterr().err
     assert out.read_bytes() == before
 
@@ -188,7 +191,7 @@ def test_a_file_of_another_model_is_not_written_over(
 def test_a_mistake_is_one_error_before_any_work(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert evaluatecli.main(words) == 2
+    assert command.main(words) == 2
     told = capsys.readouterr().err
     assert message in told
     assert told.count("error:") == 1
@@ -198,11 +201,11 @@ def test_text_tasks_are_refused_for_a_model_without_text(
     planned: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (moco,) = planned(moco_grid(train={"epochs": 1}))
-    assert evaluatecli.main([str(moco.folder), "--tasks", "zero_shot:shapes"]) == 2
+    assert command.main([str(moco.folder), "--tasks", "zero_shot:shapes"]) == 2
     assert "zero_shot: needs captions, which moco does not read" in capsys.readouterr().err
-    assert evaluatecli.main([str(moco.folder)]) == 2
+    assert command.main([str(moco.folder)]) == 2
     assert "its sweep asks for no evaluation" in capsys.readouterr().err
-    assert evaluatecli.main([str(moco.folder), "--tasks", "knn:digits"]) == 2
+    assert command.main([str(moco.folder), "--tasks", "knn:digits"]) == 2
     assert "no record.json to put the results into" in capsys.readouterr().err
 
 
@@ -222,7 +225,7 @@ def test_a_task_without_data_is_skipped_and_made_up_for_when_the_data_comes(
     planned: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run,) = planned(clip_grid(train={"epochs": 1}, evaluate=[KNN, MISSING]))
-    job.run(run.folder)
+    process.run(run.folder)
     record = read_record(run.folder / "record.json")
     (skipped,) = record["evaluation_skipped"]
     assert "emoji is not in nowhere" in skipped["reason"]
@@ -232,7 +235,7 @@ def test_a_task_without_data_is_skipped_and_made_up_for_when_the_data_comes(
 
     before = (run.folder / "record.json").read_bytes()
     monkeypatch.setattr(evaluation, "evaluate", lambda *_: pytest.fail("evaluated while the data is missing"))
-    assert job.run(run.folder) == "done"
+    assert process.run(run.folder) == "done"
     assert (run.folder / "record.json").read_bytes() == before
     monkeypatch.undo()
 
@@ -241,14 +244,14 @@ def test_a_task_without_data_is_skipped_and_made_up_for_when_the_data_comes(
 
     def now_there(self: Task) -> Any:
         ran.append(str(self.dataset))
-        from benchmark.config import Choice
-        from benchmark.pool import make_source
+        from benchmark.config.run import Choice
+        from benchmark.pool.source import make_source
 
         return make_source(Choice(name="digits"), "") if "emoji" in str(self.dataset) else original(self)
 
     monkeypatch.setattr(Task, "source", now_there)
     monkeypatch.setattr(Trainer, "fit", lambda *_: pytest.fail("trained again"))
-    assert job.run(run.folder) == "done"
+    assert process.run(run.folder) == "done"
     after = read_record(run.folder / "record.json")
     assert after["evaluation_skipped"] == []
     assert after["metrics"][:-1] == record["metrics"]
@@ -260,7 +263,7 @@ def test_a_task_without_data_is_skipped_and_made_up_for_when_the_data_comes(
 def test_an_older_record_that_names_its_skipped_tasks_without_options_loses_none(planned: Plan) -> None:
     absent = {"knn": {"dataset": {"clipart": {"root": "nowhere"}}}}
     (run,) = planned(clip_grid(train={"epochs": 1}, evaluate=[MISSING, KNN, absent]))
-    job.run(run.folder)
+    process.run(run.folder)
     path = run.folder / "record.json"
     record = read_record(path)
     reasons = [entry["reason"] for entry in record["evaluation_skipped"]]
@@ -268,7 +271,7 @@ def test_an_older_record_that_names_its_skipped_tasks_without_options_loses_none
     path.write_text(json.dumps({**record, "evaluation_skipped": old}))
     assert state_of(run.folder, run.config).detail == "incomplete: 2 tasks skipped"
     assert evaluation.pending(run.folder, run.config) == []
-    assert evaluatecli.main([str(run.folder), "--tasks", "knn:{dataset: {shapes: {image_size: 16}}}"]) == 0
+    assert command.main([str(run.folder), "--tasks", "knn:{dataset: {shapes: {image_size: 16}}}"]) == 0
     after = read_record(path)["evaluation_skipped"]
     assert [entry["reason"] for entry in after] == reasons
     assert [next(iter(entry["options"]["dataset"])) for entry in after] == ["emoji", "clipart"]
@@ -278,11 +281,11 @@ def test_without_final_weights_an_incomplete_run_is_not_trained_again(
     planned: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (run,) = planned(clip_grid(train={"epochs": 1}, evaluate=[MISSING]))
-    job.run(run.folder)
+    process.run(run.folder)
     (run.folder / "checkpoint" / "final.safetensors").unlink()
     monkeypatch.setattr(Task, "check_data", lambda self: None)
-    monkeypatch.setattr(job, "_train", lambda *_: pytest.fail("trained again"))
-    assert job.run(run.folder) == "done"
+    monkeypatch.setattr(work, "_train", lambda *_: pytest.fail("trained again"))
+    assert process.run(run.folder) == "done"
 
 
 def test_a_task_that_fails_on_data_that_is_there_is_not_tried_for_ever(
@@ -290,8 +293,8 @@ def test_a_task_that_fails_on_data_that_is_there_is_not_tried_for_ever(
 ) -> None:
     (run,) = planned(clip_grid(train={"epochs": 1}, evaluate=[MISSING]))
     monkeypatch.setattr(Task, "check_data", lambda self: None)  # it opens, and then an image is damaged
-    job.run(run.folder)
+    process.run(run.folder)
     (skipped,) = read_record(run.folder / "record.json")["evaluation_skipped"]
     assert skipped["data_found"] is True
     monkeypatch.setattr(evaluation, "evaluate", lambda *_: pytest.fail("tried again by itself"))
-    assert job.run(run.folder) == "done"
+    assert process.run(run.folder) == "done"

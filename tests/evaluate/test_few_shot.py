@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from task_stubs import FixedSource, TableEncoder
 
-from benchmark.evaluate import few_shot
-from benchmark.evaluate._logistic import Probe
-from benchmark.evaluate.few_shot import FewShot, draw
+from benchmark.evaluate.probes.logistic import Probe
+from benchmark.evaluate.tasks import few_shot
+from benchmark.evaluate.tasks.few_shot import FewShot, draw
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(4), 30))
 NAMES = ["a", "b", "c", "d"]

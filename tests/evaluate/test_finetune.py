@@ -12,13 +12,14 @@ from task_stubs import FewDigits
 from timm.scheduler import CosineLRScheduler
 from tiny import TINY_CLIP, TINY_MOCO
 
-from benchmark import clip, moco
-from benchmark.config import Choice
-from benchmark.evaluate import make_task
-from benchmark.evaluate._recipes import DEIT_TRANSFER, FIRST_LR, LAST_LR, RECIPES, WISE_FT, rate_at
-from benchmark.evaluate._training import Batches, predictions, seeded
-from benchmark.evaluate.finetune import Classifier, Finetune, _groups, set_drop_path
-from benchmark.evaluate.zero_shot import ZeroShot
+from benchmark.config.run import Choice
+from benchmark.evaluate.probes.batches import Batches, predictions, seeded
+from benchmark.evaluate.probes.recipes import DEIT_TRANSFER, FIRST_LR, LAST_LR, RECIPES, WISE_FT, rate_at
+from benchmark.evaluate.task import make_task
+from benchmark.evaluate.tasks.finetune import Classifier, Finetune, _groups, set_drop_path
+from benchmark.evaluate.tasks.zero_shot import ZeroShot
+from benchmark.models.clip import objective as clip
+from benchmark.models.moco import objective as moco
 from benchmark.options import ConfigError
 
 SOURCE = FewDigits()

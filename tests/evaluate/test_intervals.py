@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from benchmark.evaluate._intervals import mean_of_proportions, mean_per_class, proportion, wilson
+from benchmark.evaluate.intervals import mean_of_proportions, mean_per_class, proportion, wilson
 
 
 @pytest.mark.parametrize(("successes", "count"), [(0, 1), (1, 1), (0, 50), (50, 50), (1, 3), (7, 20), (999, 1152)])

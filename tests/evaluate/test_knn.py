@@ -5,8 +5,9 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 from task_stubs import FixedSource, TableEncoder
 
-from benchmark.evaluate import knn, unit
-from benchmark.evaluate.knn import TEMPERATURE, Knn, predict
+from benchmark.evaluate.scores import unit
+from benchmark.evaluate.tasks import knn
+from benchmark.evaluate.tasks.knn import TEMPERATURE, Knn, predict
 
 
 def naive(queries: np.ndarray, bank: np.ndarray, labels: np.ndarray, k: int) -> list[int]:

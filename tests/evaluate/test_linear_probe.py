@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from task_stubs import FixedSource, TableEncoder
 
-from benchmark.evaluate.linear_probe import LinearProbe, fit
+from benchmark.evaluate.tasks.linear_probe import LinearProbe, fit
 
 
 def blobs(seed: int, count: int, num_classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +45,7 @@ def test_the_fit_is_over_before_a_test_image_is_encoded(evaluate, monkeypatch: p
         seen.append(sorted(encoder.images_seen))
         return fit(features, labels, **options)
 
-    monkeypatch.setattr("benchmark.evaluate.linear_probe.fit", watched)
+    monkeypatch.setattr("benchmark.evaluate.tasks.linear_probe.fit", watched)
     found = evaluate(LinearProbe, source, encoder)
     assert seen == [list(range(60))]
     assert sorted(encoder.images_seen) == list(range(90))

@@ -10,8 +10,8 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from benchmark.evaluate._logistic import STRENGTHS, TorchFit, best_strength, fitter, search, validation_split
-from benchmark.evaluate.linear_probe import fit
+from benchmark.evaluate.probes.logistic import STRENGTHS, TorchFit, best_strength, fitter, search, validation_split
+from benchmark.evaluate.tasks.linear_probe import fit
 
 
 @lru_cache

@@ -12,11 +12,15 @@ from task_stubs import FewDigits
 from tiny import TINY_CLIP, TINY_MOCO
 from torch.nn import functional
 
-from benchmark import clip, moco
-from benchmark.config import Choice, resolved
-from benchmark.evaluate import _sgd_probe, linear_probe, make_task, unit
-from benchmark.evaluate._training import Batches
-from benchmark.evaluate.linear_probe import LinearProbe, fit
+from benchmark.config.run import Choice, resolved
+from benchmark.evaluate.probes import sgd
+from benchmark.evaluate.probes.batches import Batches
+from benchmark.evaluate.scores import unit
+from benchmark.evaluate.task import make_task
+from benchmark.evaluate.tasks import linear_probe
+from benchmark.evaluate.tasks.linear_probe import LinearProbe, fit
+from benchmark.models.clip import objective as clip
+from benchmark.models.moco import objective as moco
 from benchmark.options import ConfigError
 
 SOURCE = FewDigits()
@@ -57,7 +61,7 @@ def test_clip_benchmark_probes_joint_features_of_length_1(evaluate, monkeypatch:
         seen.append((features, rest[2]))
         return whole(features, *rest, **options)
 
-    monkeypatch.setattr(linear_probe._adamw_probe, "fit", watched)
+    monkeypatch.setattr(linear_probe.adamw, "fit", watched)
     evaluate(LinearProbe, SOURCE, encoder, recipe="clip_benchmark")
     found = evaluate(LinearProbe, SOURCE, encoder, recipe="clip_benchmark", validation_share=0.2)
     (features, none), (_, held) = seen
@@ -85,7 +89,7 @@ def test_mocos_head_is_that_of_a_plain_loop() -> None:
     train = SOURCE.labelled("train")
     tower = moco_encoder().trainable()
     batches = Batches(train.images, train.labels, tower.eval_transform, 128, 7, "linear_probe")
-    ours = _sgd_probe.fit(tower, batches, 10, epochs=3, base_rate=None)
+    ours = sgd.fit(tower, batches, 10, epochs=3, base_rate=None)
     backbone = moco_encoder().backbone.eval()
     weight = torch.empty(10, 16).normal_(0, 0.01, generator=torch.Generator().manual_seed(7)).requires_grad_()
     bias = torch.zeros(10, requires_grad=True)
@@ -107,7 +111,7 @@ def test_batch_statistics_of_a_frozen_resnet_do_not_move() -> None:
     before = tower.module.bn1.running_mean.clone()  # type: ignore[union-attr, operator]
     train = SOURCE.labelled("train")
     batches = Batches(train.images[:8], train.labels[:8], tower.eval_transform, 4, 0, "linear_probe")
-    _sgd_probe.fit(tower, batches, 10, epochs=1, base_rate=None)
+    sgd.fit(tower, batches, 10, epochs=1, base_rate=None)
     assert torch.equal(tower.module.bn1.running_mean, before)  # type: ignore[union-attr, arg-type]
 
 

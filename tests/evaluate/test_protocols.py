@@ -25,11 +25,11 @@ import pytest
 from task_stubs import FixedSource, TableEncoder
 
 from benchmark import plugins
-from benchmark.evaluate import Task
-from benchmark.evaluate.retrieval import Retrieval
+from benchmark.evaluate.task import Task
+from benchmark.evaluate.tasks.retrieval import Retrieval
 
 GOLDEN = Path(__file__).parent / "golden" / "protocols.json"
-TASKS = plugins.names("benchmark.evaluate")
+TASKS = plugins.names("benchmark.evaluate.tasks")
 NO_RESULT = {
     "BLOCK_ELEMENTS",
     "QUERIES",
@@ -47,7 +47,7 @@ NO_RESULT |= {"RECIPES", "LOGISTIC", "SOLVERS", "USED_BY", "CHANGEABLE", "LATER_
 VARIANTS = [
     (name, number)
     for name in TASKS
-    for number in range(len(plugins.load("benchmark.evaluate", name, Task, name).published()))  # type: ignore[type-abstract]
+    for number in range(len(plugins.load("benchmark.evaluate.tasks", name, Task, name).published()))  # type: ignore[type-abstract]
 ]
 """Tasks, each with its recipes."""
 
@@ -64,26 +64,30 @@ def told(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 
+NO_PART = ("benchmark.evaluate.task", "benchmark.evaluate.probes.__init__")
+"""The interface and the tasks: a task is made of what else it imports of its package."""
+
+
 def made_of(name: str) -> dict[str, ModuleType]:
     """A task's module and the hidden ones of its package that it imports, directly or not."""
     found = {name: importlib.import_module(name)}
     for node in ast.walk(ast.parse(inspect.getsource(found[name]))):
         if not isinstance(node, ast.ImportFrom):
             continue
-        whole = node.module == "benchmark.evaluate"
+        whole = node.module in ("benchmark.evaluate", "benchmark.evaluate.probes")
         modules = [f"{node.module}.{alias.name}" for alias in node.names] if whole else [str(node.module)]
         for module in modules:
-            if module.startswith("benchmark.evaluate._"):
+            if module.startswith("benchmark.evaluate.") and not module.startswith(NO_PART):
                 found |= made_of(module)
     return found
 
 
 def constants_of(name: str, protocol: str) -> dict[str, Any]:
-    """Those of a recipe's own, ``_sgd_probe`` or ``WISE_FT``, count only in a protocol that names it."""
+    """Those of a recipe's own, ``probes.sgd`` or ``WISE_FT``, count only in a protocol that names it."""
     found = {}
-    for path, module in made_of(f"benchmark.evaluate.{name}").items():
-        own = path.rsplit("._", 1)[-1].removesuffix("_probe")
-        if path.endswith("_probe") and "._" in path and own not in protocol:
+    for path, module in made_of(f"benchmark.evaluate.tasks.{name}").items():
+        own = path.rpartition(".probes.")[2]
+        if own in ("adamw", "sgd") and own not in protocol:
             continue
         for key, value in vars(module).items():
             if dataclasses.is_dataclass(value) and key.lower() not in protocol:
@@ -137,7 +141,7 @@ def small_problem(task: Task, protocol: str) -> list[Any] | None:
 
 
 def described(name: str, number: int = 0, which: int = 0) -> tuple[str, dict[str, Any]]:
-    cls = plugins.load("benchmark.evaluate", name, Task, name)  # type: ignore[type-abstract]
+    cls = plugins.load("benchmark.evaluate.tasks", name, Task, name)  # type: ignore[type-abstract]
     task = cls.published()[number]
     protocol = protocols_of(task)[which]
     found = {
@@ -169,13 +173,14 @@ def test_whoever_changes_a_task_changes_its_protocol(name: str, number: int, whi
 
 
 def test_a_changed_constant_default_or_rule_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmark.evaluate import _scores, knn
+    from benchmark.evaluate import scores
+    from benchmark.evaluate.tasks import knn
 
     before = described("knn")
     monkeypatch.setattr(knn, "TEMPERATURE", 0.1)
     assert described("knn") != before
     monkeypatch.undo()
-    monkeypatch.setattr(_scores, "DECIMALS", 3)
+    monkeypatch.setattr(scores, "DECIMALS", 3)
     assert described("knn")[1]["constants"] != before[1]["constants"]
     monkeypatch.undo()
     original = knn.predict
@@ -185,7 +190,7 @@ def test_a_changed_constant_default_or_rule_is_noticed(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(("name", "number"), VARIANTS)
 def test_a_protocol_has_the_tasks_name_and_a_version(name: str, number: int) -> None:
-    cls = plugins.load("benchmark.evaluate", name, Task, name)  # type: ignore[type-abstract]
+    cls = plugins.load("benchmark.evaluate.tasks", name, Task, name)  # type: ignore[type-abstract]
     first, *_, last = cls.published()[number].protocol.split(".")
     assert first == name
     assert last.startswith("v")

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmark.evaluate import _ranks, unit
-from benchmark.evaluate._ranks import ranks
-from benchmark.evaluate._scores import DECIMALS
+from benchmark.evaluate import ranks as _ranks
+from benchmark.evaluate.ranks import ranks
+from benchmark.evaluate.scores import DECIMALS, unit
 
 CPU = torch.device("cpu")
 

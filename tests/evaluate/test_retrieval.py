@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from task_stubs import FixedSource, TableEncoder
 
-from benchmark.evaluate import _ranks
-from benchmark.evaluate._infonce import infonce
-from benchmark.evaluate.retrieval import KS, Retrieval
-from benchmark.pool import PairSet
+from benchmark.evaluate import ranks
+from benchmark.evaluate.infonce import infonce
+from benchmark.evaluate.tasks.retrieval import KS, Retrieval
+from benchmark.pool.source import PairSet
 
 
 def unit_at(degrees: float) -> list[float]:
@@ -196,7 +196,7 @@ def test_blocks_do_not_change_infonce(seed: int, most: int, columns: int) -> Non
     sides = queries.astype(np.float32), candidates.astype(np.float32), rng.integers(0, 9, 13), np.arange(29) % 9
     whole = infonce(*sides, 100.0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_ranks, "COLUMNS_AT_ONCE", columns)
+        patch.setattr(ranks, "COLUMNS_AT_ONCE", columns)
         assert infonce(*sides, 100.0, most) == pytest.approx(whole, rel=1e-12, abs=1e-12)
 
 

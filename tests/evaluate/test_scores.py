@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from task_stubs import TableEncoder, image_of
 
-from benchmark.evaluate._scores import cosine_blocks, image_features, text_features
+from benchmark.evaluate.scores import cosine_blocks, image_features, text_features
 
 
 def test_no_block_is_larger_than_asked() -> None:

@@ -14,9 +14,10 @@ from PIL import Image
 from task_stubs import FixedSource, TableEncoder, image_of
 
 from benchmark import plugins
-from benchmark.config import Choice
-from benchmark.evaluate._scores import TrainFeatures, test_features, train_features
-from benchmark.pool import LabelledSet, PairSet, PoolError, Source, TestSet, TrainSet, fingerprint_of, make_source
+from benchmark.config.run import Choice
+from benchmark.evaluate.scores import TrainFeatures, test_features, train_features
+from benchmark.pool.samples import PoolError, fingerprint_of
+from benchmark.pool.source import LabelledSet, PairSet, Source, TestSet, TrainSet, make_source
 
 SOURCE = FixedSource(train_labels=[0, 1], test_labels=[1, 0, 1], class_names="ab")  # type: ignore[arg-type]
 
@@ -46,9 +47,9 @@ def test_a_source_that_gives_the_wrong_split_is_found_out(monkeypatch: pytest.Mo
         SOURCE.train_set()
 
 
-@pytest.mark.parametrize("name", plugins.names("benchmark.evaluate"))
+@pytest.mark.parametrize("name", plugins.names("benchmark.evaluate.tasks"))
 def test_whatever_fits_takes_the_type_that_only_a_train_split_has(name: str) -> None:
-    module = importlib.import_module(f"benchmark.evaluate.{name}")
+    module = importlib.import_module(f"benchmark.evaluate.tasks.{name}")
     for function, found in inspect.getmembers(module, inspect.isfunction):
         if found.__module__ != module.__name__ or not (function == "fit" or function.startswith("fit_")):
             continue
@@ -60,9 +61,9 @@ def test_mypy_refuses_to_fit_on_a_test_split(tmp_path: typing.Any) -> None:
     api = pytest.importorskip("mypy.api")
     path = tmp_path / "leak.py"
     path.write_text(
-        "from benchmark.evaluate._scores import test_features, train_features\n"
-        "from benchmark.evaluate.knn import predict\n"
-        "from benchmark.evaluate.linear_probe import fit\n"
+        "from benchmark.evaluate.scores import test_features, train_features\n"
+        "from benchmark.evaluate.tasks.knn import predict\n"
+        "from benchmark.evaluate.tasks.linear_probe import fit\n"
         "def run(encoder, source):  # type: ignore\n"
         "    pass\n"
         "def leak(encoder: 'Encoder', source: 'Source') -> None:\n"
@@ -85,7 +86,7 @@ MADE_HERE = ["shapes", "digits"]
 NOT_OURS = ["webdataset", "image_folder", "cifar10", "cifar100"]
 """What is given, and published splits that are known to hold copies of one another's images."""
 SOURCES: list[Choice] = [
-    *(Choice(name=name) for name in plugins.names("benchmark.sources") if name not in ("shapes", *NOT_OURS)),
+    *(Choice(name=name) for name in plugins.names("benchmark.pool.sources") if name not in ("shapes", *NOT_OURS)),
     Choice(name="shapes", options={"num_samples": 512}),
     Choice(name="emoji", options={"split": "images"}),
     Choice(name="emoji", options={"vendors": "both"}),

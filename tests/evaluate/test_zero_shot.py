@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from task_stubs import FixedSource, TableEncoder
 
-from benchmark.evaluate import unit
-from benchmark.evaluate.zero_shot import CLASSES_AT_ONCE, ZeroShot, class_weights
+from benchmark.evaluate.scores import unit
+from benchmark.evaluate.tasks.zero_shot import CLASSES_AT_ONCE, ZeroShot, class_weights
 
 
 def test_prompts_are_scaled_before_and_after_their_mean() -> None:

@@ -1,0 +1,1 @@
+"""Records put side by side: blocks of rows and columns, with their statistics and words."""

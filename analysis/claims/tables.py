@@ -1,0 +1,88 @@
+"""Verdicts and the paper's own numbers -> tables for Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from analysis.claims.finding import Finding, Judged
+from analysis.claims.registry import Published
+from analysis.tables.render import PaperCell, PaperRow, PaperTable
+
+TOLD = (
+    "A claim is tested twice: on records of the paper's configurations, and on all other records, where it is a"
+    " scaled-down form of the claim that says nothing about the paper's numbers.",
+    "supported: the interval over seeds settles it by the rule; not supported: it settles the opposite;"
+    " direction only: the point is on the claimed side; inconclusive: the point is on the other side, but the"
+    " interval does not rule the claim out; not testable at this scale: no record of what it needs.",
+    "Fewer than 3 common seeds settle nothing. Rules, margins and scopes stand in analysis/claims.yaml.",
+    "reproduction: a claim of the paper's; extension: one of ours.",
+)
+"""How to read the verdicts."""
+
+PUBLISHED_TOLD = (
+    "Published numbers, none of ours: they enter no mean, difference or test.",
+    "primary: stated by the paper itself; secondary: told by a text about it, not checked.",
+)
+
+
+def claims_table(judged: Sequence[Judged], is_brief: bool = False) -> PaperTable:
+    """A row a claim: what the paper says, and both verdicts with what they rest on; in brief, the first figure."""
+    rows = [
+        PaperRow(
+            one.claim.claim,
+            (
+                PaperCell((one.claim.paper, one.claim.where)),
+                _cell(one.at_paper, is_brief),
+                _cell(one.here, is_brief),
+            ),
+            (f"{one.claim.id}, {one.claim.kind}",),
+        )
+        for one in judged
+    ]
+    heads = (("the paper",), ("at the paper's scale",), ("at the scale of these records", "a scaled-down form"))
+    return PaperTable("claims", "Claims and verdicts", "claim", heads, tuple(rows), is_text=True)
+
+
+def coverage(found: Finding) -> str:
+    return f"{len(found.covered)} of {found.of} configurations"
+
+
+def _cell(found: Finding, is_brief: bool) -> PaperCell:
+    if is_brief:
+        seeds = f", n = {found.n}" if found.n else ""
+        return PaperCell((found.verdict, *found.told[:1], coverage(found) + seeds), runs=found.runs)
+    gaps = [f"missing: {gap.what}" for gap in found.gaps]
+    return PaperCell((found.verdict, *found.told, coverage(found), *gaps), runs=found.runs)
+
+
+def published_table(paper: str, numbers: Iterable[Published]) -> PaperTable:
+    rows = [
+        PaperRow(one.what, tuple(PaperCell((text,)) for text in (one.value, one.setting, one.place, one.source)))
+        for one in numbers
+    ]
+    heads = (("published",), ("setting",), ("place",), ("source",))
+    return PaperTable(
+        "published", f"Published numbers: {paper}", "what", heads, tuple(rows), PUBLISHED_TOLD, True, True
+    )
+
+
+def claims_frame(judged: Iterable[Judged]) -> pd.DataFrame:
+    """A row a claim and scale, fractions raw."""
+    rows = []
+    for one in judged:
+        for scale, found in (("paper", one.at_paper), ("records", one.here)):
+            low, high = found.interval or (None, None)
+            rows.append(
+                {
+                    "id": one.claim.id, "kind": one.claim.kind, "claim": one.claim.claim, "where": one.claim.where,
+                    "paper": one.claim.paper, "rule": one.claim.rule, "scale": scale, "verdict": found.verdict,
+                    "mean": found.mean, "interval_low": low, "interval_high": high, "n": found.n,
+                    "configurations": len(found.covered), "configurations_of": found.of,
+                    "told": "; ".join(found.told), "missing": "; ".join(gap.what for gap in found.gaps),
+                    "commands": "; ".join(dict.fromkeys(gap.command for gap in found.gaps)),
+                    "runs": " ".join(run.record["run"] for run in found.runs),
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows).astype({"n": "Int64"}) if rows else pd.DataFrame()

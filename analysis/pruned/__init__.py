@@ -1,0 +1,1 @@
+"""What was pruned: samples, classes and how far runs agree on them."""

@@ -1,0 +1,1 @@
+"""A tree of results, read: records, settings and what a run's method is."""

@@ -1,0 +1,66 @@
+"""What two runs must share to stand in one table: the training and model options that change numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from benchmark.config.run import TrainConfig
+from benchmark.options import plain
+
+_MACHINE_ONLY = {f.name for f in dataclasses.fields(TrainConfig) if not f.metadata.get("identity", True)}
+
+
+def training_of(config: Mapping[str, Any]) -> str:
+    """Canonical JSON of a run's model and training options, without those that cannot change a number."""
+    train = {f"train.{k}": v for k, v in _mapping(config, "train").items() if k not in _MACHINE_ONLY}
+    model = {f"model.{k}": v for k, v in _mapping(_mapping(config, "model"), "options").items()}
+    return json.dumps(plain({**train, **model}), sort_keys=True, default=str)
+
+
+@functools.cache
+def length_of(training: str) -> tuple[int, str]:
+    """The epochs that ``training_of`` tells, 0 where it tells none, and all other options."""
+    options = json.loads(training)
+    epochs = options.pop("train.epochs", 0)
+    return epochs if isinstance(epochs, int) else 0, json.dumps(options, sort_keys=True)
+
+
+@functools.cache
+def evaluation_of(evaluate: str, task: str, dataset: str) -> str:
+    """Canonical JSON of the options of the one evaluation that made a metric; ``{}`` where it cannot be told.
+
+    ``evaluate`` is the JSON of a configuration's ``evaluate``: thousands of runs share a few.
+    """
+    entries = [e for e in json.loads(evaluate) or [] if isinstance(e, Mapping) and e.get("name") == task]
+    if len(entries) > 1:
+        entries = [e for e in entries if is_of(_mapping(e, "options").get("dataset"), dataset)]
+    if len(entries) != 1:
+        return "{}"
+    options = {key: value for key, value in _mapping(entries[0], "options").items() if key != "dataset"}
+    return json.dumps(options, sort_keys=True)
+
+
+def is_of(asked: Any, dataset: str) -> bool:
+    """Whether a metric's data set is the one asked for: ``emoji-category`` is of ``{emoji: {…}}``."""
+    return any(dataset == name or dataset.startswith(f"{name}-") for name in _names(asked))
+
+
+def differing(settings: Sequence[str]) -> list[str]:
+    """For each of several JSON mappings, the options in which it differs from any other: ``train.epochs = 2``."""
+    read = [json.loads(text) for text in settings]
+    keys = sorted({key for one in read for key in one})
+    told = [key for key in keys if len({json.dumps(one.get(key), sort_keys=True) for one in read}) > 1]
+    return [", ".join(f"{key} = {one.get(key, 'absent')}" for key in told) for one in read]
+
+
+def _mapping(node: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = node.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _names(dataset: Any) -> Sequence[str]:
+    return list(dataset) if isinstance(dataset, Mapping) else [str(dataset)]

@@ -1,0 +1,181 @@
+"""Blocks -> the paper's tables: rows are methods, columns architectures, a table a pool, task and protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.blocks.block import Block
+from analysis.blocks.rows import Column, Row
+from analysis.blocks.statistics import averaged, paired_differences
+from analysis.blocks.words import percent, whole
+from analysis.read.methods import FULL, counted, is_variant
+from analysis.read.results import Run
+from analysis.tables.ablations import ablation_tables
+from analysis.tables.cells import (
+    HEADLINES,
+    TASK_WORDS,
+    best_by_budget,
+    budgets,
+    delta_text,
+    difference_facts,
+    pruned_share,
+    value_cell,
+)
+from analysis.tables.coresets import coreset_tables
+from analysis.tables.costs import Energy, cost_tables
+from analysis.tables.render import PaperCell, PaperRow, PaperTable
+
+TOLD = (
+    "Means over seeds in percent; sd over seeds (ddof 1); n is the number of seeds.",
+    "Δ is the paired difference to full data over common seeds, in percentage points, with its 95 % interval over"
+    " seeds: none for one seed, t for 2 to 4, a bootstrap (expanded percentiles) from 5 on.",
+    "The average over configurations takes the differences seed by seed, over the seeds that all of them have;"
+    " its bootstrap draws seeds in each configuration for itself.",
+    '"pruned" is measured: 1 − samples seen / samples a full run sees. Where a column holds methods of several'
+    " budgets (shares more than 2.5 points apart), every value carries its own.",
+    "Best (bold, ★) is marked within one budget only, where a paired t test (at least 3 common seeds, Bonferroni)"
+    " puts a method above every other; full data takes no part.",
+    '"full, 12 epochs" is full data trained for less than the other runs; its "pruned" is what that saves of the'
+    " samples of full data at their length, which stays the reference.",
+    "SCAN with other options than the published ones stands in the ablations alone.",
+)
+"""How to read the tables."""
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """What one table compares."""
+
+    framework: str
+    pool: str
+    column: Column
+
+
+def paper_tables(blocks: Sequence[Block], runs: Sequence[Run], energy: Energy) -> list[PaperTable]:
+    """All of them: main, coresets, ablations, cost."""
+    by_name = {run.record["run"]: run for run in runs}
+    headed = [(block, headline_columns(block)) for block in blocks]
+    return [
+        *main_tables(headed, [method for block in blocks for method in _methods(block)]),
+        *coreset_tables(headed, by_name),
+        *ablation_tables(headed),
+        *cost_tables(blocks, energy),
+    ]
+
+
+def headline_columns(block: Block) -> list[Column]:
+    """The columns of a block that a paper's table shows: all in percent."""
+    alike: dict[tuple[object, ...], list[Column]] = {}
+    for column in [column for column in block.columns if not column.is_nats]:
+        alike.setdefault((column.task, column.dataset, column.protocol, column.items, column.options), []).append(
+            column
+        )
+    shown = []
+    for columns in alike.values():
+        named = [column for column in columns if column.metric in HEADLINES[column.task]]
+        shown += named or columns[:1]
+    return shown
+
+
+def main_tables(headed: Sequence[tuple[Block, list[Column]]], order: Sequence[str]) -> list[PaperTable]:
+    """A table a framework, pool and headline; by framework, pool and task in the order of the blocks."""
+    panels: dict[_Panel, list[Block]] = {}
+    for block, columns in headed:
+        framework, _, pool = block.key[:3]
+        for column in columns:
+            panels.setdefault(_Panel(framework, pool, column), []).append(block)
+    places = {method: i for i, method in reversed(list(enumerate(order)))}
+    return [table for panel, found in panels.items() if (table := _main_table(panel, found, places)) is not None]
+
+
+def _main_table(panel: _Panel, blocks: Sequence[Block], places: dict[str, int]) -> PaperTable | None:
+    by_block = [{row.method: row for row in block.rows if _takes_part(row)} for block in blocks]
+    methods = {m for rows in by_block for m, row in rows.items() if row.values.get(panel.column)}
+    if not methods:
+        return None
+    pruned = {
+        m: _mean([pruned_share(rows[m].runs) for rows in by_block if m in rows and rows[m].runs]) for m in methods
+    }
+    classes = budgets({m: share for m, share in pruned.items() if m != FULL})
+    order = sorted(methods, key=lambda m: (m != FULL, classes.get(m, -1), places[m]))
+    columns = [_column(panel.column, rows, order) for rows in by_block]
+    rows = []
+    for i, method in enumerate(order):
+        cells = [column[i] for column in columns]
+        if len(blocks) > 1:
+            cells.append(_average(panel.column, by_block, method))
+        is_told = method == FULL or any("pruned" in line for cell in cells for line in cell.lines)
+        rows.append(PaperRow(method, tuple(cells), () if is_told else (f"pruned {percent(pruned[method])} %",)))
+    heads: list[tuple[str, ...]] = [(b.key[1], *([b.note] if b.note else [])) for b in blocks]
+    heads += [("average", f"over {len(blocks)} configurations")] * (len(blocks) > 1)
+    column = panel.column
+    title = f"{panel.framework} · {panel.pool} · {TASK_WORDS[column.task]} on {column.dataset}, {column.metric}"
+    waiting = sorted({row.method for rows in by_block for row in rows.values()} - methods)
+    notes = [f"protocol {column.protocol}, {whole(column.items)} test items{_options_note(column)}"]
+    if waiting:
+        notes.append(f"no value yet: {', '.join(waiting[:6])}{', …' if len(waiting) > 6 else ''}")
+    return PaperTable("main", title, "method", tuple(heads), tuple(rows), tuple(notes))
+
+
+def _options_note(column: Column) -> str:
+    return "" if column.options == "{}" else f", options {column.options}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _methods(block: Block) -> list[str]:
+    return [row.method for row in block.rows]
+
+
+def _takes_part(row: Row) -> bool:
+    return not (row.runs and is_variant(row.runs[0]))
+
+
+def _column(column: Column, rows: dict[str, Row], order: Sequence[str]) -> list[PaperCell]:
+    """The cells of one architecture, by method in ``order``."""
+    measured = {m: rows[m] for m in order if m in rows and rows[m].values.get(column)}
+    pruned = {m: pruned_share(row.runs) for m, row in measured.items() if m != FULL}
+    classes = budgets(pruned)
+    best = best_by_budget({m: measured[m].values[column] for m in pruned}, classes)
+    is_mixed = len(set(classes.values())) > 1
+    full = measured.get(FULL)
+    cells = []
+    for method in order:
+        row = measured.get(method)
+        if row is None:
+            cells.append(PaperCell(("missing", *_reasons(rows.get(method), column)), is_missing=True))
+            continue
+        base = full.values[column] if full and method != FULL else None
+        mark = [f"pruned {percent(pruned[method])} %"] if is_mixed and method in pruned else []
+        asked = row.cells[column].asked
+        cell = value_cell(row.values[column], base, row.runs, asked=asked, more=mark, is_best=method in best)
+        cell.facts["pruned"] = pruned.get(method, 0.0)
+        cells.append(cell)
+    return cells
+
+
+def _reasons(row: Row | None, column: Column) -> tuple[str, ...]:
+    if row is None or column not in row.cells:
+        return ("not asked for",)
+    return (*row.cells[column].unmeasured, *row.cells[column].absent)
+
+
+def _average(column: Column, by_block: Sequence[dict[str, Row]], method: str) -> PaperCell:
+    if method == FULL:
+        return PaperCell(("reference",))
+    strata, runs = [], []
+    for rows in by_block:
+        if method in rows and FULL in rows:
+            found = paired_differences(rows[method].values.get(column, {}), rows[FULL].values.get(column, {}))
+            if found:
+                strata.append(found)
+                runs += [run for run in counted(rows[method].runs) if run.record["seed"] in found]
+    told = f"{len(strata)} of {len(by_block)} configurations"
+    mean = averaged(strata)
+    if mean is None:
+        return PaperCell(("missing", f"no seed in common: {told}" if strata else told), is_missing=True)
+    facts = {**difference_facts(mean), "configurations": len(strata), "configurations_of": len(by_block)}
+    return PaperCell((delta_text(mean), told), runs=tuple(runs), facts=facts)

@@ -1,0 +1,97 @@
+"""What a grid says of features, and one pass of an encoder over a pool as a frozen dataclass, with its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmark.config.launch import LaunchConfig
+from benchmark.config.run import DUMPER, Choice, RunConfig
+from benchmark.options import NOT_IDENTITY, build, check_keys, load_yaml, plain, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions:
+    """What a grid says of the features its methods need: one encoder, and how to run it."""
+
+    run: Any = None
+    """The run of this sweep whose final weights encode, ``{pruner: full}``; where not said, its model, pool and
+    seed are those of the run that needs the features."""
+    open_clip: str | None = None
+    """Or a model of open_clip's, with ``pretrained``: a tag, or a file where there is no access to a hub."""
+    pretrained: str | None = None
+    target: Any = None
+    """Data set whose labelled training images give ``target_embedding``, for methods that use target data."""
+    batch_size: int = field(default=256, metadata=NOT_IDENTITY)
+    num_workers: int = field(default=0, metadata=NOT_IDENTITY)
+
+    def __post_init__(self) -> None:
+        if bool(self.run) == bool(self.open_clip):
+            raise ValueError(
+                "give either run, such as {pruner: full}, or open_clip: a model with pretrained weights"
+            )
+        if bool(self.open_clip) != bool(self.pretrained):
+            raise ValueError("open_clip and pretrained belong together")
+        require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """One encoder's pass over one pool; what it leaves serves all methods that need features of it."""
+
+    sweep: str
+    framework: str
+    encoder: Choice
+    """``run: {name: …}`` or ``open_clip: {model: …, pretrained: …}``."""
+    encoder_label: str
+    pool: Choice
+    pool_label: str
+    target: Choice | None
+    with_text: bool
+    seed: int
+    batch_size: int
+    num_workers: int
+    device: str
+    launch: LaunchConfig
+    identity: str
+    waits_for: tuple[str, ...] = ()
+    evaluate: tuple[Choice, ...] = ()
+
+    @property
+    def method(self) -> str:
+        return f"features of {self.encoder_label}"
+
+    @property
+    def name(self) -> str:
+        """Readable and unique: ``features-ViT-B-32-cc12m_plus-s0-3f9a1c``."""
+        parts = ["features", self.encoder_label, self.pool_label, f"s{self.seed}", self.identity]
+        return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(parts))
+
+    def to_yaml(self) -> str:
+        return yaml.dump({"kind": "features", **plain(dataclasses.asdict(self))}, Dumper=DUMPER, sort_keys=True)
+
+    @staticmethod
+    def read(node: dict[str, Any], path: Path) -> FeatureConfig:
+        """From the mapping a ``config.yaml`` holds. Raises ConfigError that names the file and key."""
+        node = {key: value for key, value in node.items() if key != "kind"}
+        for key in ("encoder", "pool"):
+            node[key] = build(Choice, node.get(key, {}), f"{path}: {key}")
+        node["target"] = None if node.get("target") is None else build(Choice, node["target"], f"{path}: target")
+        node["launch"] = build(LaunchConfig, node.get("launch", {}), f"{path}: launch")
+        node["waits_for"], node["evaluate"] = tuple(node.get("waits_for", ())), ()
+        check_keys(node, [f.name for f in dataclasses.fields(FeatureConfig)], str(path), all_required=True)
+        return FeatureConfig(**node)
+
+
+JobConfig = RunConfig | FeatureConfig
+
+
+def load_config(path: Path) -> JobConfig:
+    """Read the ``config.yaml`` of a run or of a pass over features. Raises ConfigError."""
+    node = load_yaml(path)
+    return FeatureConfig.read(node, path) if node.get("kind") == "features" else RunConfig.load(path)

@@ -1,0 +1,98 @@
+"""What a run asks of the machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmark.options import require
+
+SAID_ELSEWHERE = {
+    "nodes": "launch.nodes",
+    "ntasks-per-node": "launch.ranks",
+    "cpus-per-task": "launch.cpus",
+    "gpus-per-node": "launch.gpus",
+    "time": "launch.minutes",
+    "partition": "launch.partition",
+    "account": "launch.account",
+    "qos": "launch.qos",
+    "constraint": "launch.constraint",
+    "array": "launch.at_once",
+    "job-name": "the sweep's name",
+}
+"""Options of sbatch that have a name of their own here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchConfig:
+    """What a run asks of the machine; none of it changes a result."""
+
+    nodes: int = 1
+    gpus: int = 0
+    """GPUs a node."""
+    ranks: int | None = None
+    """Ranks a node; None means one a GPU, or one without GPUs."""
+    cpus: int = 1
+    """Cores a rank; on the CPU also its threads."""
+    memory_gb: int | None = None
+    minutes: int = 60
+    signal_seconds: int = 90
+    """How long before the time limit SLURM tells a run to save and go back into the queue; SLURM may be a minute
+    early. It must suffice for a step and a checkpoint, and is at most half the limit."""
+    at_once: int | None = None
+    """Most runs of one shape that SLURM runs at a time; None leaves it to the cluster."""
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    setup: list[str] = field(default_factory=list)
+    """Shell lines before the job, such as ``module load cuda``."""
+    sbatch: dict[str, Any] = field(default_factory=dict)
+    """Any other sbatch option, ``{mail-type: END}``; true stands for an option without a value."""
+    srun: dict[str, Any] = field(default_factory=dict)
+    """Any option of the srun that starts the ranks, ``{cpu-bind: none}``."""
+
+    def __post_init__(self) -> None:
+        for name in ("nodes", "cpus", "minutes"):
+            require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
+        require(self.signal_seconds >= 0, "signal_seconds", "at least 0", self.signal_seconds)
+        require(self.gpus >= 0, "gpus", "at least 0", self.gpus)
+        for name in ("ranks", "at_once"):
+            require(
+                getattr(self, name) is None or getattr(self, name) >= 1, name, "at least 1", getattr(self, name)
+            )
+        for name in ("sbatch", "srun"):
+            for key, value in getattr(self, name).items():
+                _check_slurm_option(name, str(key), value)
+
+    @property
+    def ranks_per_node(self) -> int:
+        return self.ranks or max(self.gpus, 1)
+
+    @property
+    def num_ranks(self) -> int:
+        return self.nodes * self.ranks_per_node
+
+    @property
+    def warning_seconds(self) -> int:
+        """``signal_seconds``, but never so long that a short job is told to stop as it starts."""
+        return min(self.signal_seconds, self.minutes * 30)
+
+    @property
+    def srun_words(self) -> list[str]:
+        """``srun`` as it stands on a command line, after what every run needs.
+
+        srun does not take the job's cores by itself (since SLURM 22.05), and lets ranks wait for one that failed.
+        """
+        words = {"kill-on-bad-exit": 1, "cpus-per-task": self.cpus, **self.srun}
+        return [f"--{k}" if v is True else f"--{k}={v}" for k, v in words.items() if v is not False]
+
+
+def _check_slurm_option(kind: str, key: str, value: Any) -> None:
+    """Raise ValueError for an option that sbatch or srun would be given twice, or could not be given."""
+    if key.startswith("-"):
+        raise ValueError(f"{kind}.{key}: write it without its dashes, '{key.lstrip('-')}'")
+    if kind == "sbatch" and key.replace("_", "-") in SAID_ELSEWHERE:
+        raise ValueError(f"{kind}.{key}: say {SAID_ELSEWHERE[key.replace('_', '-')]} instead")
+    if not isinstance(value, str | int | float):
+        raise ValueError(f"{kind}.{key}: expected one value, got {value!r}")

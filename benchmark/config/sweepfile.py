@@ -1,0 +1,149 @@
+"""A sweep file, read strictly through OmegaConf: a list of grids, each the product of its lists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from benchmark.config import profiles
+from benchmark.config.feature_pass import FeatureOptions
+from benchmark.config.launch import LaunchConfig
+from benchmark.config.run import Choice, TrainConfig, as_choice
+from benchmark.options import ConfigError, build, check_keys, did_you_mean, load_yaml, must_be_mapping
+
+GRID_KEYS = ("framework", "model", "pool", "pruner", "seed", "train", "features", "evaluate", "launch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """One entry of a sweep file's ``grid``: the product of models, pools, pruners and seeds."""
+
+    where: str
+    framework: str
+    models: tuple[Choice, ...]
+    pools: tuple[Choice, ...]
+    pruners: tuple[Choice, ...]
+    seeds: tuple[int, ...]
+    train: TrainConfig
+    features: FeatureOptions | None
+    evaluate: tuple[Choice, ...]
+    launch: LaunchConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """A sweep file, read: its name and grids."""
+
+    name: str
+    grids: tuple[Grid, ...]
+    compare: bool = True
+    """Whether a report of all sweeps takes it in; searches for settings and quickstarts say ``compare: false``."""
+
+
+def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """Read a sweep file with ``key=value`` overrides.
+
+    An override whose key does not open with ``grid``, ``name`` or ``defaults`` holds for every grid:
+    ``train.epochs=2``; ``grid[0].train.epochs=2`` holds for one. Raises ConfigError with the path of the
+    mistake: ``sweeps/x.yaml: grid[0].train.epochz: unknown option; did you mean 'epochs'?``
+    """
+    content = load_yaml(path, _parse)
+    check_keys(content, ("name", "defaults", "grid", "compare"), f"{path}:")
+    compare = content.get("compare", True)
+    if not isinstance(compare, bool):
+        raise ConfigError(f"{path}: compare: true or false, not '{compare}'")
+    grids = content.get("grid")
+    if not isinstance(grids, list) or not grids:
+        raise ConfigError(f"{path}: grid: must be a list with at least one entry")
+    defaults = content.get("defaults") or {}
+    must_be_mapping(defaults, f"{path}: defaults")
+    check_keys(defaults, GRID_KEYS, f"{path}: defaults")
+    merged = []
+    for i, grid in enumerate(grids):
+        must_be_mapping(grid, f"{path}: grid[{i}]")
+        merged.append({**defaults, **grid})
+        for key in ("train", "launch"):
+            for source, where in ((defaults, "defaults"), (grid, f"grid[{i}]")):
+                must_be_mapping(source.get(key) or {}, f"{path}: {where}.{key}")
+            merged[i][key] = {**(defaults.get(key) or {}), **(grid.get(key) or {})}
+    name = str(content.get("name") or path.stem)
+    tree = _apply_overrides({"name": name, "grid": merged}, overrides, path)
+    name = str(tree["name"])
+    if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name.startswith("."):
+        raise ConfigError(f"{path}: name: '{name}' names a folder: use letters, digits, '_', '-' and '.'")
+    read = tuple(_read_grid(grid, f"{path}: grid[{i}]", path.parent) for i, grid in enumerate(tree["grid"]))
+    return Sweep(name=name, grids=read, compare=compare)
+
+
+def _parse(text: str) -> Any:
+    node = OmegaConf.create(text)
+    return OmegaConf.to_container(node, resolve=True)
+
+
+def _apply_overrides(tree: dict[str, Any], overrides: Sequence[str], path: Path) -> dict[str, Any]:
+    node = OmegaConf.create(tree)
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"'{override}': expected key=value, for example train.epochs=2")
+        first = re.split(r"[.\[]", key, maxsplit=1)[0]
+        targets = [key] if first in ("grid", "name") else [f"grid[{i}].{key}" for i in range(len(tree["grid"]))]
+        if first not in ("grid", "name", *GRID_KEYS):
+            raise ConfigError(f"'{override}': unknown key{did_you_mean(first, (*GRID_KEYS, 'grid', 'name'))}")
+        try:
+            value = OmegaConf.from_dotlist([f"value={override[len(key) + 1 :]}"])["value"]
+            for target in targets:
+                OmegaConf.update(node, target, value, merge=False, force_add=True)
+        except (OmegaConfBaseException, yaml.YAMLError, IndexError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"'{override}': cannot be applied to {path}: {str(error).splitlines()[0]}"
+            ) from error
+    changed = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(changed, dict)
+    return {str(key): value for key, value in changed.items()}
+
+
+def _read_grid(grid: Any, where: str, beside: Path) -> Grid:
+    must_be_mapping(grid, where)
+    check_keys(grid, GRID_KEYS, where)
+    for key in ("framework", "model", "pool", "pruner", "train"):
+        if not grid.get(key):
+            raise ConfigError(f"{where}.{key}: missing")
+    if not isinstance(grid["framework"], str):
+        raise ConfigError(f"{where}.framework: expected one name, got {grid['framework']!r}; use a grid for each")
+    seeds = _as_list(grid.get("seed", 0))
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ConfigError(f"{where}.seed: expected whole numbers from 0, got {seed!r}")
+    launch = grid.get("launch") or {}
+    must_be_mapping(launch, f"{where}.launch")
+    return Grid(
+        where=where,
+        framework=grid["framework"],
+        models=_as_choices(grid["model"], f"{where}.model"),
+        pools=_as_choices(grid["pool"], f"{where}.pool"),
+        pruners=_as_choices(grid["pruner"], f"{where}.pruner"),
+        seeds=tuple(seeds),
+        train=build(TrainConfig, grid["train"], f"{where}.train"),
+        features=build(FeatureOptions, grid["features"], f"{where}.features") if grid.get("features") else None,
+        evaluate=_as_choices(grid.get("evaluate") or [], f"{where}.evaluate"),
+        launch=build(LaunchConfig, profiles.with_profile(launch, beside, f"{where}.launch"), f"{where}.launch"),
+    )
+
+
+def _as_list(node: Any) -> list[Any]:
+    return node if isinstance(node, list) else [node]
+
+
+def _as_choices(node: Any, where: str) -> tuple[Choice, ...]:
+    return tuple(
+        as_choice(item, f"{where}[{i}]" if isinstance(node, list) else where)
+        for i, item in enumerate(_as_list(node))
+    )

@@ -1,0 +1,1 @@
+"""What a cluster or machine supports, found out by a probe."""

@@ -1,0 +1,126 @@
+"""Features computed once: an encoder that looks in a folder of arrays before it encodes.
+
+An entry's name is a hash of everything its rows follow from: weights, preprocessing, layer, device and items. So
+several tasks of one evaluation, and evaluations to come, share it, and no changed model or data finds a stale one.
+Letters in shapes: n items, d feature width.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from benchmark.files import write_atomic
+from benchmark.models.encoder import Encoder, fingerprint_of_encoder
+from benchmark.pool.samples import digest_of, fingerprint_of
+from benchmark.pool.storage import arrayfile
+from benchmark.pool.storage.arrayfile import ArrayFileError
+
+logger = logging.getLogger("benchmark.evaluate._cache")  # its name in logs is older than its place
+
+VERSION = 1
+"""Goes up with anything in the code that changes features."""
+CHUNK = 4096
+"""Items encoded, and held besides the mapped file, at once."""
+FOLDER = "features"
+"""In a run's folder, unless ``SCAN_BENCH_FEATURES`` names another place or says ``off``."""
+
+
+def cache_of(run: Path) -> Path | None:
+    """Where features of a run's model are kept; None if they are not to be kept."""
+    said = os.environ.get("SCAN_BENCH_FEATURES", "")
+    return None if said == "off" else Path(said) if said else run / FOLDER
+
+
+class CachedEncoder:
+    """An encoder in front of another one. What comes from the cache is read-only and mapped."""
+
+    def __init__(
+        self, inner: Encoder, folder: Path | None, report: Callable[[int, int, str], None] = lambda *_: None
+    ) -> None:
+        """``folder`` None keeps nothing. ``report`` gets items done, items in all, and their kind."""
+        self.inner, self.folder, self.report = inner, folder, report
+        self.has_text = inner.has_text
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def encode_images(self, images: Sequence[Image.Image], layer: str = "joint") -> np.ndarray:
+        """float32 [n, d]; lists in memory are known by their pixels, others by their ``fingerprint``."""
+        options = {} if layer == "joint" else {"layer": layer}
+
+        def encode(some: Any) -> np.ndarray:
+            return self.inner.encode_images(some, **options)
+
+        content = fingerprint_of(images) if self.folder is not None else ""
+        return self._features(content, f"images {layer}", images, encode)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """float32 [n, d]; texts are known by their letters."""
+        content = digest_of(texts) if self.folder is not None else ""
+        return self._features(content, "texts", texts, self.inner.encode_texts)
+
+    def _features(
+        self, content: str, kind: str, items: Sequence[Any], encode: Callable[[Any], np.ndarray]
+    ) -> np.ndarray:
+        model = fingerprint_of_encoder(self.inner) if content else ""
+        chunks = self._chunks(items, kind, encode)
+        if self.folder is None or not model:
+            return np.concatenate(list(chunks))
+        told = {"version": VERSION, "model": model, "kind": kind, "content": content, "n": len(items)}
+        path = self.folder / f"{digest_of([json.dumps(told, sort_keys=True)])}.npz"
+        found = _load(path, told)
+        if found is None:
+            try:
+                write_atomic(path, lambda file: _write(file, told, chunks))
+                found = _load(path, told)
+            except OSError as error:
+                logger.warning("%s: features cannot be kept (%s); computing them without", path, error)
+        self.report(len(items), len(items), kind)
+        return found if found is not None else np.concatenate(list(self._chunks(items, kind, encode)))
+
+    def _chunks(
+        self, items: Sequence[Any], kind: str, encode: Callable[[Any], np.ndarray]
+    ) -> Iterator[np.ndarray]:
+        """At least one, so that an empty sequence fails as the encoder fails on it."""
+        for start in range(0, max(len(items), 1), CHUNK):
+            self.report(start, len(items), kind)
+            yield np.asarray(encode(items[start : start + CHUNK]), dtype="<f4")
+
+
+def _load(path: Path, told: dict[str, Any]) -> np.ndarray | None:
+    """The mapped rows of an entry, float32 [n, d]; None, with a warning for a damaged one, if it is not there."""
+    try:
+        header, arrays = arrayfile.load(path, verify=True)
+        if {key: header.get(key) for key in told} != told:
+            raise ArrayFileError(f"it holds {header}")
+        return arrays["rows"].view("<f4").reshape(told["n"], header["d"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("%s: a damaged entry of the cache (%s); computing the features again", path, error)
+        return None
+
+
+def _write(file: BinaryIO, told: dict[str, Any], chunks: Iterator[np.ndarray]) -> None:
+    """An uncompressed ``.npz`` as ``arrayfile`` reads it, one chunk in memory at a time."""
+    first = next(chunks)
+    d = first.shape[1]
+    header = np.frombuffer(json.dumps({**told, "d": d}).encode(), dtype=np.uint8)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        with archive.open(f"{arrayfile.HEADER}.npy", "w") as entry:
+            np.lib.format.write_array(entry, header, allow_pickle=False)
+        with archive.open("rows.npy", "w", force_zip64=True) as entry:
+            shape = {"descr": "<f4", "fortran_order": False, "shape": (told["n"] * d,)}
+            np.lib.format.write_array_header_1_0(entry, shape)
+            entry.write(np.ascontiguousarray(first).data)
+            for chunk in chunks:
+                entry.write(np.ascontiguousarray(chunk).data)

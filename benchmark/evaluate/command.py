@@ -1,0 +1,276 @@
+"""``python -m benchmark.evaluate CHECKPOINT --tasks TASK:DATASET ...``: a model goes in, rows of metrics come out.
+
+CHECKPOINT is a run's folder, whose record gets the rows, or ``open_clip:MODEL:PRETRAINED``, which gets a file of
+its own that the report shows apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from benchmark import dist, plugins
+from benchmark.config.feature_pass import load_config
+from benchmark.config.run import Choice, RunConfig, as_choice, resolved
+from benchmark.evaluate import run as evaluation
+from benchmark.evaluate.cache import FOLDER, cache_of
+from benchmark.evaluate.run import Outcome
+from benchmark.evaluate.task import Task, make_task
+from benchmark.models.clip.published import check_open_clip, open_clip_encoder
+from benchmark.models.encoder import Encoder
+from benchmark.models.fingerprints import weights_hash
+from benchmark.models.frameworks import has_text
+from benchmark.options import ConfigError, plain
+from benchmark.pool.source import Source
+from benchmark.runs.folder import CONFIG_FILE, EVALUATION_FILE, LEASE_FILE, RECORD_FILE
+from benchmark.runs.lease import HeldError, lease
+from benchmark.runs.provenance import facts, now
+from benchmark.runs.record import NATS, SCHEMA_VERSION, RecordError, read_evaluation, read_record, write_evaluation
+
+OPEN_CLIP = "open_clip:"
+WIDTH = 500
+"""Columns of what is printed to no terminal: a row stays on one line, for grep."""
+EXIT_SKIPPED, EXIT_USAGE = 1, 2
+Report = Callable[[float, str], None]
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0, 1 if a task was skipped, 2 for a mistake in the input."""
+    console, out = Console(stderr=True), Console(width=None if sys.stdout.isatty() else WIDTH)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    options = _parser().parse_args(words)
+    if options.list:
+        _list(out)
+        return 0
+    try:
+        if options.checkpoint is None:
+            raise ConfigError("CHECKPOINT: missing; name a run's folder or open_clip:MODEL:PRETRAINED (or --list)")
+        asked = parse_tasks(options.tasks)
+        work = _foreign if options.checkpoint.startswith(OPEN_CLIP) else _own
+        found, place = work(options, asked, console)
+    except (ConfigError, RecordError, HeldError) as error:
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        return EXIT_USAGE
+    except ValueError as error:  # a model that has diverged, a set of images that a probe cannot be fitted on
+        console.print(f"error: {options.checkpoint}: {error}", style="red", markup=False, soft_wrap=True)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        console.print("stopped; nothing was written, features that were computed are kept")
+        return 130
+    _tell(found, place, out)
+    return EXIT_SKIPPED if found.skipped else 0
+
+
+def parse_tasks(texts: Sequence[str]) -> list[Choice]:
+    """``TASK:DATASET`` or ``TASK:{option: value}`` -> choices with every option written out.
+
+    Raises ConfigError that opens with the text.
+    """
+    choices = []
+    for text in texts:
+        name, colon, rest = text.partition(":")
+        where = f"--tasks {text}"
+        if not colon or not rest.strip():
+            raise ConfigError(f"{where}: expected TASK:DATASET or 'TASK:{{option: value}}'; --list shows both")
+        try:
+            node = yaml.safe_load(rest)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{where}: cannot be read as YAML: {str(error).splitlines()[0]}") from error
+        options = node if isinstance(node, Mapping) else {"dataset": rest.strip()}
+        choice = as_choice({name: dict(options)}, where)
+        choices.append(resolved(name, make_task(choice, where), as_before=True))
+    return choices
+
+
+def _lock(out: Path) -> AbstractContextManager[None]:
+    """One writer a file: of two commands at once none loses the other's rows."""
+    return lease(out.with_name(f"{out.stem}.lock"))
+
+
+def _own(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> tuple[Outcome, Path]:
+    """Evaluate a run of this suite and extend its record; with ``--out`` the record stays as it is."""
+    folder = Path(options.checkpoint)
+    config = load_config(folder / CONFIG_FILE)
+    if not isinstance(config, RunConfig):
+        raise ConfigError(f"{folder}: a pass over features, which has no model of its own")
+    choices = asked or list(config.evaluate)
+    if not choices:
+        raise ConfigError(f"{folder}: its sweep asks for no evaluation; say --tasks TASK:DATASET (see --list)")
+    _check_text(choices, has_text(config.framework), config.framework)
+    device, started = _device(options), now()
+    if not options.out and not (folder / RECORD_FILE).exists():
+        raise ConfigError(
+            f"{folder}: no {RECORD_FILE} to put the results into; finish the run, or give --out FILE"
+        )
+    model = evaluation.load_model(folder, config).to(device)
+    encoder = model.encoder(options.batch_size)
+    if options.out:
+        out = Path(options.out)
+        names = {"model": config.name, "pretrained": f"run {folder}", "weights": weights_hash(model)}
+        with _lock(out):
+            _read(out, names["weights"])  # before the work: a file that holds another model is told at once
+            found = _evaluate(choices, encoder, _cache(options, folder), console)
+            return found, _write(out, names, found, started, device)
+    with lease(folder / LEASE_FILE):
+        evaluation.check_weights(read_record(folder / RECORD_FILE), folder / RECORD_FILE, model)
+        found = _evaluate(choices, encoder, _cache(options, folder), console)
+        evaluation.extend_record(folder, config, found, model, facts(started, device))
+    return found, folder / RECORD_FILE
+
+
+def _foreign(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> tuple[Outcome, Path]:
+    """Evaluate a model of open_clip's, with published weights or those of a file."""
+    model, colon, pretrained = options.checkpoint.removeprefix(OPEN_CLIP).partition(":")
+    if not colon or not pretrained:
+        raise ConfigError(f"{options.checkpoint}: expected open_clip:MODEL:PRETRAINED, a tag or a file of weights")
+    check_open_clip(model, pretrained, options.checkpoint)
+    if not asked:
+        raise ConfigError(f"{options.checkpoint}: say --tasks TASK:DATASET (see --list)")
+    device, started = _device(options), now()
+    encoder = open_clip_encoder(model, pretrained, device, options.batch_size)
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{model}-{Path(pretrained).name}")
+    weights = weights_hash(encoder.model)
+    default = Path("results") / "evaluations" / f"{name}-{weights.removeprefix('sha256:')[:6]}" / EVALUATION_FILE
+    out = Path(options.out) if options.out else default
+    names = {"model": model, "pretrained": pretrained, "weights": weights}
+    with _lock(out):
+        _read(out, weights)
+        found = _evaluate(asked, encoder, _cache(options, out.parent), console)
+        return found, _write(out, names, found, started, device)
+
+
+def _write(path: Path, names: Mapping[str, str], found: Outcome, started: str, device: torch.device) -> Path:
+    """Leave ``evaluation.json`` and the predictions beside it. What it held of the same weights stays.
+
+    Raises ConfigError if the file is of another model, or of another kind.
+    """
+    asked = [plain({"name": choice.name, "options": choice.options}) for choice in found.evaluated]
+    old = _read(path, names["weights"])
+    known = old.get("evaluate", [])
+    content = {
+        "schema": SCHEMA_VERSION,
+        "kind": "evaluation",
+        **names,
+        **facts(started, device),
+        "evaluate": known + [one for one in asked if one not in known],
+        "metrics": evaluation.merged_rows(old.get("metrics", []), found.rows),
+        "evaluation_skipped": evaluation.merged_skipped(old.get("evaluation_skipped", []), found),
+    }
+    evaluation.leave_predictions(path.parent, found)
+    write_evaluation(path, content)
+    return path
+
+
+def _read(path: Path, weights: str) -> dict[str, Any]:
+    """The evaluation that lies at ``path``, {} if none does."""
+    if not path.exists():
+        return {}
+    old = read_evaluation(path)
+    if old["weights"] != weights:
+        raise ConfigError(
+            f"--out {path}: holds an evaluation of {old['model']} with other weights; choose another file"
+        )
+    return old
+
+
+def _evaluate(choices: Sequence[Choice], encoder: Encoder, cache: Path | None, console: Console) -> Outcome:
+    with _progress(console) as report:
+        return evaluation.evaluate(choices, encoder, cache, report)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Report]:
+    columns = (BarColumn(bar_width=24), TimeElapsedColumn(), TextColumn("{task.fields[text]}"))
+    with Progress(*columns, console=console) as bars:
+        bar = bars.add_task("tasks", total=1.0, text="")
+        yield lambda share, text: bars.update(bar, completed=share, text=text)
+
+
+def _check_text(choices: Sequence[Choice], reads_text: bool, framework: str) -> None:
+    for choice in choices:
+        if make_task(choice, "--tasks").needs_text and not reads_text:
+            raise ConfigError(f"--tasks {choice.name}: needs captions, which {framework} does not read")
+
+
+def _device(options: argparse.Namespace) -> torch.device:
+    try:
+        return dist.pick_device(options.device)
+    except ValueError:
+        raise ConfigError(f"--device {options.device}: torch sees no GPU here") from None
+
+
+def _cache(options: argparse.Namespace, folder: Path) -> Path | None:
+    if options.features == "off":
+        return None
+    return Path(options.features) if options.features else cache_of(folder)
+
+
+def _list(console: Console) -> None:
+    """Tasks with their options, and data sets, each with its first line."""
+    for package, base, title in (
+        ("benchmark.evaluate.tasks", Task, "tasks"),
+        ("benchmark.pool.sources", Source, "data sets"),
+    ):
+        table = Table(title=title, title_justify="left", show_header=False, box=None)
+        for name in plugins.names(package):
+            cls = plugins.load(package, name, base, name)
+            told = ["\n".join(task.protocol for task in cls.published())] if issubclass(cls, Task) else []
+            first = (cls.__doc__ or "").strip().splitlines()[0]
+            table.add_row(f"  {name}", first.replace("``", ""), *told)
+        console.print(table)
+
+
+def _tell(found: Outcome, place: Path, console: Console) -> None:
+    table = Table(title_justify="left", box=None)
+    for heading in ("task", "data set", "metric", "%", "95 % over items", "n", "protocol"):
+        table.add_column(heading, overflow="fold", justify="right" if heading in ("%", "n") else "left")
+    for row in found.rows:
+        low, high = row["ci95"]
+        if row["metric"] in NATS:
+            told = (f"{row['value']:.3f} nats", f"[{low:.3f}, {high:.3f}]", f"{row['n']:,}")
+        else:
+            told = (f"{100 * row['value']:.1f}", f"[{100 * low:.1f}, {100 * high:.1f}]", f"{row['n']:,}")
+        table.add_row(
+            row["task"], row["dataset"], row["metric"], *(t.replace("[", r"\[") for t in told), row["protocol"]
+        )
+    console.print(table)
+    for entry in found.skipped:
+        console.print(f"skipped: {entry['task']}: {entry['reason']}", style="yellow", markup=False, soft_wrap=True)
+    console.print(f"written to {place}", markup=False, soft_wrap=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmark.evaluate",
+        description="Evaluate a finished run again, or a model that this suite did not train.",
+    )
+    parser.add_argument(
+        "checkpoint", nargs="?", metavar="CHECKPOINT", help="a run's folder, or open_clip:MODEL:PRETRAINED"
+    )
+    parser.add_argument(
+        "--tasks",
+        nargs="+",
+        default=[],
+        metavar="TASK:DATASET",
+        help="or 'TASK:{dataset: NAME, option: value}'; default: those of the run's sweep",
+    )
+    parser.add_argument("--out", help=f"write {EVALUATION_FILE} there; a run's record then stays as it is")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--batch-size", type=int, default=256, help="images encoded at once (default: 256)")
+    parser.add_argument(
+        "--features", help=f"folder where features are kept, or off (default: {FOLDER}/ beside the result)"
+    )
+    parser.add_argument("--list", action="store_true", help="show the tasks and the data sets")
+    return parser

@@ -1,0 +1,192 @@
+"""Evaluating a model: tasks -> rows, skipped tasks and predictions; and adding them to a run's record.
+
+A task whose data is absent is skipped with the reason; the run can be evaluated on it later, from its final
+weights, without training.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark import signals
+from benchmark.config.run import Choice, RunConfig
+from benchmark.evaluate.cache import CachedEncoder
+from benchmark.evaluate.task import Task, make_task
+from benchmark.models import weights_file
+from benchmark.models.encoder import Encoder
+from benchmark.models.fingerprints import weights_hash
+from benchmark.models.frameworks import make_objective
+from benchmark.models.objective import Objective
+from benchmark.options import ConfigError, plain
+from benchmark.pool.samples import PoolError
+from benchmark.runs import predictions
+from benchmark.runs.evaluations import left_out, skipped_entries, skipped_tasks
+from benchmark.runs.folder import FINAL_FILE, PREDICTIONS_FILE, RECORD_FILE
+from benchmark.runs.predictions import Predictions, PredictionsError
+from benchmark.runs.record import RecordError, read_record, write_record
+from benchmark.runs.state import has_weights
+
+logger = logging.getLogger("benchmark.evaluation")  # its name in logs is older than its place
+
+Report = Callable[[float, str], None]
+
+
+@dataclass
+class Outcome:
+    """What some evaluations of one model gave."""
+
+    evaluated: list[Choice] = field(default_factory=list)
+    """All that were asked for, the skipped ones too."""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
+    predictions: list[Predictions] = field(default_factory=list)
+
+
+def evaluate(choices: Sequence[Choice], encoder: Encoder, cache: Path | None, report: Report) -> Outcome:
+    """Run the tasks one after the other; features that tasks share are computed once.
+
+    ``cache`` is the folder where they are kept, None for nowhere. ``report`` gets the share of the tasks done.
+    Raises signals.Stopped between two tasks if a signal asked for it.
+    """
+    found = Outcome()
+    for done, choice in enumerate(choices):
+        signals.stop_if_asked()
+        task = make_task(choice, "evaluate")
+        name = f"{choice.name} on {named(task)}"
+
+        def told(items: int, count: int, kind: str, done: int = done, name: str = name) -> None:
+            share = items / max(count, 1)
+            report((done + 0.9 * share) / len(choices), f"{name}: {items:,} of {count:,} {kind}")
+
+        report(done / len(choices), name)
+        found.evaluated.append(choice)
+        has_data = False
+        try:
+            task.check_data()
+            has_data = True
+            metrics = task.run(CachedEncoder(encoder, cache, told))
+            found.predictions += predictions.of_metrics(metrics, task.items_fingerprint())
+            found.rows += [metric.row() for metric in metrics]
+        except PoolError as error:
+            logger.warning("%s skipped: %s", name, error)
+            told_of = {"task": choice.name, "reason": str(error), "options": plain(choice.options)}
+            found.skipped.append({**told_of, "data_found": has_data})
+    report(1.0, "evaluated")
+    return found
+
+
+def named(task: Task) -> str:
+    """The data set's name as it was asked for."""
+    return task.dataset if isinstance(task.dataset, str) else next(iter(task.dataset))
+
+
+def pending(folder: Path, config: RunConfig, opened: dict[str, bool] | None = None) -> list[Choice] | None:
+    """The evaluations to add to a run's record from its final weights, without training.
+
+    Those the record does not know of, and those it skipped whose data can be opened now. One that failed though
+    its data could be opened is not tried by itself again. None where there is no record, or no final weights.
+    ``opened`` remembers between runs which data could be. Raises RecordError for a record that cannot be read.
+    """
+    try:
+        record = read_record(folder / RECORD_FILE)
+    except FileNotFoundError:
+        return None
+    if not has_weights(folder):
+        return None
+    skipped = [task for task, entry in skipped_tasks(record, config) if not entry.get("data_found", False)]
+    opened = {} if opened is None else opened
+    return left_out(record, config) + [task for task in skipped if _is_data_there(task, opened)]
+
+
+def _is_data_there(choice: Choice, opened: dict[str, bool]) -> bool:
+    name = json.dumps(plain(asdict(choice)), sort_keys=True)
+    if name not in opened:
+        try:
+            make_task(choice, "evaluate").check_data()
+            opened[name] = True
+        except PoolError:
+            opened[name] = False
+    return opened[name]
+
+
+def load_model(folder: Path, config: RunConfig) -> Objective:
+    """The run's model with its final weights, on the CPU. Raises ConfigError if there are none that fit."""
+    objective = make_objective(config.framework, config.model, config.seed)
+    path = folder / "checkpoint" / FINAL_FILE
+    try:
+        weights_file.load_weights(folder / "checkpoint", objective)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no final weights; the run has not finished, or they were removed") from None
+    except Exception as error:  # safetensors and torch each raise their own for a damaged file
+        raise ConfigError(f"{path}: cannot be loaded ({str(error).splitlines()[0]})") from error
+    return objective
+
+
+def extend_record(
+    folder: Path, config: RunConfig, outcome: Outcome, model: Objective, facts: Mapping[str, Any]
+) -> None:
+    """Put the outcome into the run's record, atomically; ``facts`` are code, versions, device and times.
+
+    Raises RecordError, and leaves the record alone, if the weights are not those the record was written for.
+    """
+    path = folder / RECORD_FILE
+    record = read_record(path)
+    check_weights(record, path, model)
+    leave_predictions(folder, outcome)
+    asked = [plain(asdict(choice)) for choice in outcome.evaluated]
+    known = record["config"].get("evaluate", [])
+    record["config"] = {**record["config"], "evaluate": known + [one for one in asked if one not in known]}
+    record["metrics"] = merged_rows(record["metrics"], outcome.rows)
+    record["evaluation_skipped"] = merged_skipped(skipped_entries(record), outcome)
+    later = {"tasks": asked, **facts}
+    record["later_evaluations"] = [*record.get("later_evaluations", []), later]
+    write_record(path, record)
+
+
+def check_weights(record: Mapping[str, Any], path: Path, model: Objective) -> None:
+    """Raise RecordError if the record says that it is of other weights than the model's."""
+    found = weights_hash(model)
+    if record.get("weights", found) != found:
+        raise RecordError(
+            f"{path}: written for weights {record['weights']}, but checkpoint/{FINAL_FILE} holds"
+            f" {found}: one of the two comes from another run"
+        )
+
+
+def merged_rows(old: Iterable[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All rows; of an old and a new one of the same task, data set, metric and protocol the new one."""
+    replaced = {_key(row) for row in new}
+    return [row for row in old if _key(row) not in replaced] + list(new)
+
+
+def merged_skipped(old: Iterable[dict[str, Any]], outcome: Outcome) -> list[dict[str, Any]]:
+    """What is still skipped: the old entries of other evaluations, and the new ones."""
+    return [entry for entry in old if not _is_of(entry, outcome.evaluated)] + outcome.skipped
+
+
+def leave_predictions(folder: Path, outcome: Outcome) -> None:
+    """Add the outcome's predictions to those in the folder; a file that cannot be read is replaced."""
+    path = folder / PREDICTIONS_FILE
+    try:
+        old = predictions.read_predictions(path)
+    except FileNotFoundError:
+        old = []
+    except PredictionsError as error:
+        logger.warning("%s; writing it anew", error)
+        old = []
+    if outcome.predictions:
+        predictions.write_predictions(path, predictions.merged(old, outcome.predictions))
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return row["task"], row["dataset"], row["metric"], row["protocol"]
+
+
+def _is_of(entry: Mapping[str, Any], choices: Iterable[Choice]) -> bool:
+    """Whether a skipped entry belongs to one of the evaluations."""
+    return any(entry["task"] == c.name and entry.get("options") == plain(c.options) for c in choices)

@@ -1,0 +1,81 @@
+"""Evaluation tasks: each takes an encoder and yields rows for the record. One file a task, found by its name.
+
+``Task`` is the interface: a frozen dataclass whose fields are options. A task's ``protocol`` has a version
+that changes with anything that changes its numbers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar
+
+from benchmark import plugins
+from benchmark.config.run import Choice, as_choice
+from benchmark.models.encoder import Encoder
+from benchmark.options import build
+from benchmark.pool.source import LabelledSet, PairSet, Source, data_set
+from benchmark.runs.record import Metric
+
+
+class Task(ABC):
+    """One evaluation. Subclasses are frozen dataclasses with at least the field ``dataset``."""
+
+    needs_text: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ("train", "test")
+    """What ``run`` opens: labelled splits, or ``pairs``; the last is the one whose items it measures."""
+
+    dataset: Any
+
+    @property
+    @abstractmethod
+    def protocol(self) -> str:
+        """Name and version of exactly what is done, for example ``zero_shot.v1``; options that change a number
+        show in it. A class attribute where no option does."""
+
+    @classmethod
+    def published(cls) -> list[Task]:
+        """The task with its defaults, once for each of its recipes: for lists and tests."""
+        return [cls(dataset="")]  # type: ignore[call-arg]
+
+    @abstractmethod
+    def run(self, encoder: Encoder) -> list[Metric]:
+        """Evaluate. Raises PoolError if the data is absent."""
+
+    def source(self) -> Source:
+        """The task's data set; its options were checked when the sweep was planned."""
+        return self._source
+
+    @cached_property
+    def _source(self) -> Source:
+        source = data_set(as_choice(self.dataset, "dataset"), "dataset")
+        # a split is opened once a task: the check for data, the run and the fingerprint share it
+        for name in ("labelled", "pairs"):
+            object.__setattr__(source, name, lru_cache(maxsize=None)(getattr(source, name)))
+        return source
+
+    def check_data(self) -> None:
+        """Open all that ``run`` reads, without a model. Raises PoolError if the data is absent."""
+        for name in self.reads:
+            self._open(name)
+
+    def items_fingerprint(self) -> str:
+        """Of the set whose items are measured, "" if its content is not known. Raises PoolError."""
+        return self._open(self.reads[-1]).fingerprint
+
+    def _open(self, name: str) -> LabelledSet | PairSet:
+        return self.source().pairs() if name == "pairs" else self.source().labelled(name)
+
+
+def make_task(choice: Choice, where: str) -> Task:
+    """Build a task and its source from name and options. Raises ConfigError that opens with ``where``."""
+    cls = plugins.load("benchmark.evaluate.tasks", choice.name, Task, where)  # type: ignore[type-abstract]
+    task = build(cls, choice.options, f"{where}.{choice.name}")
+    data_set(as_choice(task.dataset, f"{where}.{choice.name}.dataset"), f"{where}.{choice.name}.dataset")
+    return task
+
+
+def logit_scale_of(encoder: Encoder) -> float | None:
+    """The encoder's ``logit_scale``; None for an encoder that does not tell."""
+    scale: float | None = getattr(encoder, "logit_scale", None)
+    return scale

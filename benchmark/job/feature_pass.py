@@ -1,0 +1,253 @@
+"""Image and text embeddings of a pool, computed once and read from mapped files by every method that needs them.
+
+The pass goes chunk by chunk; a chunk that lies on disk is never computed again, whatever the number of ranks.
+Letters in shapes: N samples of the pool, M of the target set, d embedding width.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from benchmark import dist, signals
+from benchmark.config.feature_pass import FeatureConfig
+from benchmark.config.run import RunConfig
+from benchmark.files import write_atomic, write_text
+from benchmark.models import weights_file
+from benchmark.models.clip.published import open_clip_encoder
+from benchmark.models.frameworks import make_objective
+from benchmark.options import plain
+from benchmark.pool.samples import Pool, PoolError, SampleError
+from benchmark.pool.source import make_source
+from benchmark.runs import snapshot
+from benchmark.runs.folder import CONFIG_FILE, FEATURES_FILE, FINAL_FILE
+from benchmark.runs.provenance import device_name, versions
+from benchmark.training.loader import start_worker
+
+CHUNK = 8192
+"""Samples in a file of the pass; it goes on after the last whole one."""
+CHUNKS_FOLDER = "chunks"
+NAMES = ("image_embedding", "text_embedding")
+TARGET = "target_embedding"
+
+
+class PoolItems(Dataset[tuple[Any, ...]]):
+    """Samples as an encoder's tensors; one that cannot be read has empty ones in its place."""
+
+    def __init__(self, pool: Pool, ids: Sequence[int], encoder: Any, with_text: bool) -> None:
+        self.pool, self.ids = pool, ids
+        self.image_transform = encoder.image_transform
+        self.text_transform = encoder.text_transform if with_text else None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        try:
+            sample = self.pool.read(self.ids[index])
+        except SampleError:
+            return None, None
+        return self.image_transform(sample.image), self.text_transform(
+            sample.caption
+        ) if self.text_transform else None
+
+
+class TargetItems(Dataset[tuple[Any, ...]]):
+    """Images of the target set as an encoder's tensors."""
+
+    def __init__(self, images: Sequence[Any], encoder: Any) -> None:
+        self.images, self.image_transform = images, encoder.image_transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, None]:
+        return self.image_transform(self.images[index]), None
+
+
+def compute(folder: Path, config: FeatureConfig, report: Callable[[float, str], None]) -> None:
+    """Fill ``folder`` with float16 arrays [N, d] and ``features.json``; all ranks share the chunks.
+
+    A sample that cannot be read gets a row of zeros and is counted. Raises PoolError and ConfigError, and
+    signals.Stopped between two chunks if a rank was asked to stop.
+    """
+    started = time.perf_counter()
+    with dist.rank_zero_first():
+        pool = make_source(config.pool, "pool").training_pool()
+        # opened before the pass: a data set that is not there is told now, not after hours
+        target = make_source(config.target, "target").labelled("train").images if config.target else None
+    encoder, weights = _encoder(folder, config)
+    arrays = NAMES[: 1 + config.with_text]
+    chunks = range(0, pool.num_samples, CHUNK)
+    missing = [start for start in chunks if not _chunk_file(folder, start).exists()]
+    missing = dist.gather_objects(missing)[0]  # ranks must share out one list, and one of them may already write
+    mine = missing[dist.rank() :: dist.world()]
+    for done, start in enumerate(mine):
+        if signals.asked():
+            break
+        report(done / len(mine), f"samples {start:,} of {pool.num_samples:,}")
+        ids = range(start, min(start + CHUNK, pool.num_samples))
+        content = _embed(PoolItems(pool, ids, encoder, config.with_text), encoder, config, arrays)
+        content["fingerprint"] = np.array(pool.fingerprint)
+        write_atomic(_chunk_file(folder, start), lambda file, content=content: np.savez(file, **content))  # type: ignore[misc]
+    if how := max(dist.gather_objects(signals.asked())):  # else every rank has written all of its chunks
+        raise signals.Stopped(how)
+    if dist.rank() != 0:
+        return
+    skipped = _join(folder, pool, arrays, chunks)
+    facts = {
+        "schema": 1,
+        "config": plain(dataclasses.asdict(config)),
+        "weights": weights,
+        "code": snapshot.facts(),
+        "versions": versions(),
+        "device": device_name(dist.pick_device(config.device)),
+        "num_ranks": dist.world(),
+        "fingerprint": pool.fingerprint,
+        "num_samples": pool.num_samples,
+        "skipped": skipped,
+        "seconds": round(time.perf_counter() - started, 3),
+        "arrays": {name: _sha256(folder / f"{name}.npy") for name in arrays},
+    }
+    if target is not None:
+        rows = _embed(TargetItems(target, encoder), encoder, config, NAMES[:1])[NAMES[0]]  # [M, d]
+        write_atomic(folder / f"{TARGET}.npy", lambda file: np.save(file, rows))
+        facts["arrays"][TARGET] = _sha256(folder / f"{TARGET}.npy")
+    write_text(folder / FEATURES_FILE, json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    for start in chunks:
+        _chunk_file(folder, start).unlink(missing_ok=True)
+
+
+def load(folder: Path, fingerprint: str) -> dict[str, np.ndarray]:
+    """The arrays of a finished pass by name, float16 [N, d], mapped. Raises PoolError that says what is wrong."""
+    path = folder / FEATURES_FILE
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        names, found = list(facts["arrays"]), facts["fingerprint"]
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
+    except FileNotFoundError as error:
+        raise PoolError(f"{error.filename}: no such file; the features have not been computed yet") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PoolError(
+            f"{path}: cannot be read ({error}); move {folder} away to have it computed again"
+        ) from error
+    if found != fingerprint:
+        raise PoolError(f"{folder}: features of pool {found}, but this pool is {fingerprint}")
+    return arrays
+
+
+def _encoder(folder: Path, config: FeatureConfig) -> tuple[Any, str]:
+    """The frozen encoder on its device, and what its weights are: a hash, or open_clip's tag."""
+    device = dist.pick_device(config.device)
+    options = config.encoder.options
+    if config.encoder.name == "open_clip":
+        encoder: Any = open_clip_encoder(options["model"], options["pretrained"], device, config.batch_size)
+        file = Path(options["pretrained"])
+        return encoder, f"sha256:{_sha256(file)}" if file.is_file() else f"open_clip:{options['pretrained']}"
+    source = folder.parent / options["run"]
+    run = RunConfig.load(source / CONFIG_FILE)
+    objective = make_objective(run.framework, run.model, run.seed)
+    weights = source / "checkpoint"
+    try:
+        weights_file.load_weights(weights, objective)
+    except FileNotFoundError as error:
+        raise PoolError(f"{weights}: holds no final weights; has {options['run']} finished?") from error
+    encoder = objective.to(device).encoder(config.batch_size)
+    return encoder, f"sha256:{_sha256(weights / FINAL_FILE)}"
+
+
+def _embed(
+    items: PoolItems | TargetItems, encoder: Any, config: FeatureConfig, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """float16 [n, d] by name for the items, a chunk of the pool or the target, and ``unreadable``, bool [n]."""
+    loader = DataLoader(
+        items,
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        collate_fn=list,
+        shuffle=False,
+        worker_init_fn=start_worker,
+    )
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    bad: list[bool] = []
+    for batch in loader:
+        bad += [image is None for image, _ in batch]
+        for position, embed in enumerate((encoder.embed_images, getattr(encoder, "embed_texts", None))):
+            if position < len(parts):
+                assert embed is not None
+                parts[names[position]].append(_rows([item[position] for item in batch], embed))
+    width = {name: max(part.shape[1] for part in found) for name, found in parts.items()}
+    joined = {
+        name: np.concatenate([p if p.shape[1] else np.zeros((len(p), width[name]), np.float16) for p in found])
+        for name, found in parts.items()
+    }
+    return {**joined, "unreadable": np.array(bad)}
+
+
+def _rows(tensors: Sequence[torch.Tensor | None], embed: Callable[[torch.Tensor], np.ndarray]) -> np.ndarray:
+    """float16 [n, d], zeros where there is no tensor; [n, 0] if there is none at all. Rows have length 1."""
+    there = [t for t in tensors if t is not None]
+    if not there:
+        return np.zeros((len(tensors), 0), dtype=np.float16)
+    found = embed(torch.stack(there))
+    if not np.isfinite(found).all():
+        raise ValueError(
+            "the encoder gives features that are not finite: its training diverged, or its weights are bad"
+        )
+    # of length 1, so that float16's range cannot be left; methods normalise anyway
+    found = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+    rows = np.zeros((len(tensors), found.shape[1]), dtype=np.float16)
+    rows[[t is not None for t in tensors]] = found
+    return rows
+
+
+def _join(folder: Path, pool: Pool, names: Sequence[str], chunks: Sequence[int]) -> int:
+    """Put the chunks into one array a name; returns how many samples could not be read."""
+    width: dict[str, int] = dict.fromkeys(names, 0)
+    skipped = 0
+    for content in _chunk_contents(folder, pool, chunks):
+        skipped += int(content["unreadable"].sum())
+        for name in names:
+            width[name] = max(width[name], content[name].shape[1])
+    for name in names:
+        temporary = folder / f"{name}.part.npy"
+        array = np.lib.format.open_memmap(temporary, "w+", np.float16, (pool.num_samples, width[name]))
+        for start, content in zip(chunks, _chunk_contents(folder, pool, chunks), strict=True):
+            if content[name].shape[1]:
+                array[start : start + len(content[name])] = content[name]
+        array.flush()
+        del array
+        temporary.rename(folder / f"{name}.npy")
+    return skipped
+
+
+def _chunk_contents(folder: Path, pool: Pool, chunks: Sequence[int]) -> Iterator[Mapping[str, np.ndarray]]:
+    for start in chunks:
+        path = _chunk_file(folder, start)
+        with np.load(path, allow_pickle=False) as content:
+            if str(content["fingerprint"]) != pool.fingerprint:
+                raise PoolError(
+                    f"{path}: of another pool; the data has changed: move {folder} away and start again"
+                )
+            yield {name: content[name] for name in content.files}
+
+
+def _chunk_file(folder: Path, start: int) -> Path:
+    return folder / CHUNKS_FOLDER / f"{start:012d}.npz"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,77 @@
+"""What a trained run leaves beside its weights: coreset, pruned samples, record."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+from benchmark import dist
+from benchmark.config.run import RunConfig
+from benchmark.coreset.coreset import Coreset, least, save_coreset
+from benchmark.models.fingerprints import weights_hash
+from benchmark.options import plain
+from benchmark.pool.samples import Pool
+from benchmark.pruner import StaticPruner
+from benchmark.runs.folder import CORESET_FILE, PRUNED_FILE
+from benchmark.runs.provenance import facts
+from benchmark.runs.pruned import write_pruned
+from benchmark.runs.record import SCHEMA_VERSION
+from benchmark.tracking.epoch_files import load_marks
+from benchmark.tracking.summary import summarise
+from benchmark.training.trainer import Trainer
+
+logger = logging.getLogger("benchmark.job")  # its name in logs is older than its place
+
+
+def leave_coreset(folder: Path, config: RunConfig, trainer: Trainer, training: dict[str, Any]) -> None:
+    """Of a static method its choice; of one that ranks, its order, cut to as many samples as the run saw."""
+    pruner, pool = trainer.pruner, trainer.pool
+    score = pruner.ranking(load_marks(folder, pool.num_samples))
+    if isinstance(pruner, StaticPruner):
+        keep = pruner.plan(0).keep
+    elif score is not None:
+        count = round(pool.num_samples * training["samples_seen"] / training["samples_full"])
+        keep = least(score, count, config.seed)
+    else:
+        return
+    coreset = Coreset(keep, pool.fingerprint, config.method, config.seed, made_by=config.name, score=score)
+    save_coreset(folder / CORESET_FILE, coreset)
+
+
+def leave_pruned(folder: Path, config: RunConfig, trainer: Trainer) -> None:
+    visits = trainer.trackers.visits
+    if not visits.is_whole:
+        logger.warning("the run began before visits were counted: it leaves no %s", PRUNED_FILE)
+        return
+    epochs, pool, pruner = config.train.epochs, trainer.pool, trainer.pruner
+    write_pruned(
+        folder / PRUNED_FILE, summarise(folder, epochs, config.seed, pool, pruner, trainer.trackers.visits)
+    )
+
+
+def record_of(config: RunConfig, started: str, trainer: Trainer, training: dict[str, Any]) -> dict[str, Any]:
+    pool: Pool = trainer.pool
+    return {
+        "schema": SCHEMA_VERSION,
+        "sweep": config.sweep,
+        "run": config.name,
+        "config": plain(dataclasses.asdict(config)),
+        "framework": config.framework,
+        "model": config.model.name,
+        "pool": config.pool_label,
+        "method": config.method,
+        "family": trainer.pruner.family,
+        "seed": config.seed,
+        **facts(started, trainer.device),
+        "num_ranks": dist.world(),
+        "weights": weights_hash(trainer.objective),
+        "pool_facts": {
+            "num_samples": pool.num_samples,
+            "fingerprint": pool.fingerprint,
+            "skipped": trainer.faults.counts(),
+        },
+        "training": training,
+        "pruning_truth": trainer.trackers.truth.rows(trainer.pruner.candidates()),
+    }

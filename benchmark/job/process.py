@@ -1,0 +1,150 @@
+"""A job: everything it needs it reads from its run's folder when it starts, everything it leaves lies there.
+
+``python -m benchmark.job FOLDER`` works on one run without submitit, also under ``torchrun``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark import dist, signals
+from benchmark.config.feature_pass import load_config
+from benchmark.config.run import RunConfig
+from benchmark.evaluate import run as evaluation
+from benchmark.files import write_text
+from benchmark.job import peers, requeue
+from benchmark.job.work import work
+from benchmark.runs.attempts import ATTEMPT_MARK, attempt, attempts_of
+from benchmark.runs.errors import has_new_error, write_error
+from benchmark.runs.folder import CONFIG_FILE, LEASE_FILE, STARTED_FILE
+from benchmark.runs.lease import HeldError, lease
+from benchmark.runs.provenance import now
+from benchmark.runs.record import RecordError
+from benchmark.runs.state import state_at_rest
+from benchmark.slurm import this_job
+from benchmark.training.trainer import NEVER
+
+logger = logging.getLogger("benchmark.job")  # its name in logs is older than its place
+
+
+@dataclass(frozen=True)
+class Job:
+    """What submitit pickles: a folder's name and nothing else."""
+
+    folder: str
+
+    def __call__(self) -> str:
+        """Work on the run in this process and its fellow ranks; ``done`` or ``held``.
+
+        Raises SystemExit if a signal stopped it, after its job has been queued again where that was asked for.
+        """
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+        folder = Path(self.folder)
+        with signals.listening() as sock:  # in place of submitit's handlers
+            is_first = False
+            try:
+                with dist.process_group(folder / "job"):
+                    is_first = dist.rank() == 0
+                    with requeue.last_resort(folder, sock if is_first else None, _patience_seconds(folder)):
+                        return run(folder)
+            except signals.Stopped as stopped:
+                # the others go without a word: rank 0's code is the job's, and a bad one would end rank 0 too soon
+                raise SystemExit(requeue.leave(folder, stopped.how) if is_first else 0) from None
+
+    def checkpoint(self) -> Any:
+        """For a signal that comes before ours are listened to; the run's own checkpoints say where to go on."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def run(folder: Path, report: Callable[[float, str], None] = NEVER) -> str:
+    """Bring the run in ``folder`` to its record, from wherever it stands; return what happened in a word.
+
+    ``done`` (also if it was before) or ``held`` (another process works on it). Any error is written to the
+    folder's ``error.json`` and raised. Raises signals.Stopped if a signal asked for it.
+    """
+    with ExitStack() as held:
+        started = now()
+        verdict = _verdict(folder, held) if dist.rank() == 0 else ""
+        if verdict == "go":  # before any rank works: a rank's error is then newer
+            write_text(folder / STARTED_FILE, json.dumps({"time": started, "pid": os.getpid()}) + "\n")
+        verdict = dist.broadcast(verdict)  # ranks start together or not at all
+        if verdict != "go":
+            return verdict
+        try:
+            with peers.watched(folder), _attempt(folder):
+                work(folder, report, started)
+        except signals.Stopped:
+            raise
+        except Exception as error:
+            if dist.world() == 1:
+                write_error(folder, error)
+            elif not has_new_error(folder):  # else another rank failed first, and this one for want of it
+                write_error(folder, error, f"rank {dist.rank()} of {dist.world()}: ")
+            raise
+        return "done"
+
+
+def _attempt(folder: Path) -> AbstractContextManager[Any]:
+    """Rank 0 notes the attempt in the run's folder, and marks in the log where its words begin."""
+    if dist.rank() != 0:
+        return nullcontext()
+    config = load_config(folder / CONFIG_FILE)
+    logger.info(
+        "%s %d of %s, job %s on %s: %d ranks, this one with %d CPUs",
+        ATTEMPT_MARK,
+        len(attempts_of(folder)) + 1,
+        config.name,
+        this_job.job_id(),
+        this_job.node(),
+        dist.world(),
+        len(os.sched_getaffinity(0)),
+    )
+    return attempt(folder, config.launch.memory_gb)
+
+
+def _patience_seconds(folder: Path) -> float:
+    """Half of what SLURM leaves between its signal and the end, but time for a step."""
+    try:
+        return max(10.0, load_config(folder / CONFIG_FILE).launch.warning_seconds / 2)
+    except ValueError:  # the run itself says what is wrong
+        return 0.0
+
+
+def _verdict(folder: Path, held: ExitStack) -> str:
+    """``go`` with the lease held, or why there is nothing to do."""
+    try:
+        held.enter_context(lease(folder / LEASE_FILE, beats=True))
+        state = state_at_rest(folder, load_config(folder / CONFIG_FILE))
+    except HeldError as error:
+        logger.warning("%s; leaving it alone", error)
+        return "held"
+    except ValueError as error:
+        write_error(folder, error)
+        raise
+    if state.name == "unreadable":  # somebody's result: never written over
+        raise RecordError(state.detail)
+    return "done" if state.name == "done" and not (state.is_incomplete and _can_go_on(folder)) else "go"
+
+
+def _can_go_on(folder: Path) -> bool:
+    """Whether an evaluation that was skipped for want of data can be made up for now."""
+    config = load_config(folder / CONFIG_FILE)
+    return isinstance(config, RunConfig) and bool(evaluation.pending(folder, config))
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """0 if the run is done, 1 if another process holds it; exits with requeue.STOPPED if a signal stopped it."""
+    parser = argparse.ArgumentParser(prog="python -m benchmark.job", description="Work on one planned run.")
+    parser.add_argument("folder", help="the run's folder, which holds its config.yaml")
+    verdict = Job(parser.parse_args(words).folder)()
+    return 0 if verdict == "done" else 1

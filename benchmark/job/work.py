@@ -1,0 +1,109 @@
+"""What a run does, from wherever it stands: train, evaluate, leave a record; or compute features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark import dist, signals
+from benchmark.config.feature_pass import FeatureConfig, JobConfig, load_config
+from benchmark.config.run import Choice, RunConfig
+from benchmark.evaluate import run as evaluation
+from benchmark.evaluate.cache import cache_of
+from benchmark.evaluate.run import Outcome
+from benchmark.job import feature_pass
+from benchmark.job.leave import leave_coreset, leave_pruned, record_of
+from benchmark.models import weights_file
+from benchmark.models.frameworks import make_objective
+from benchmark.models.objective import Objective
+from benchmark.pool.cache import CachedPool
+from benchmark.pool.source import make_source
+from benchmark.pruner import make_pruner
+from benchmark.runs.folder import CONFIG_FILE, RECORD_FILE
+from benchmark.runs.provenance import facts
+from benchmark.runs.record import read_record, write_record
+from benchmark.slurm import this_job
+from benchmark.training.trainer import Trainer
+
+
+def work(folder: Path, report: Callable[[float, str], None], started: str) -> None:
+    """Train to the end, evaluate and leave the record (or compute features); only rank 0 writes a record."""
+    config = load_config(folder / CONFIG_FILE)
+    if isinstance(config, FeatureConfig):
+        _set_threads(config)
+        feature_pass.compute(folder, config, report)
+        return
+    more = evaluation.pending(folder, config)
+    if more is not None:
+        if more and dist.rank() == 0:
+            _set_threads(config)
+            _evaluate_more(folder, config, more, report, started)
+        return
+    trainer, training = _train(folder, config, report)
+    if dist.rank() != 0:
+        return
+    leave_coreset(folder, config, trainer, training)
+    leave_pruned(folder, config, trainer)
+    trainer.faults.write(folder)
+    signals.stop_if_asked()
+    report(1.0, "evaluating")
+    weights_file.save_weights(folder / "checkpoint", trainer.objective)
+    found = _evaluate(folder, config.evaluate, trainer.objective, report)
+    evaluation.leave_predictions(folder, found)
+    record = record_of(config, started, trainer, training)
+    write_record(folder / RECORD_FILE, {**record, "metrics": found.rows, "evaluation_skipped": found.skipped})
+
+
+def _evaluate_more(
+    folder: Path, config: RunConfig, choices: Sequence[Choice], report: Callable[[float, str], None], started: str
+) -> None:
+    """Add evaluations to the record of a run whose final weights are there."""
+    device = dist.pick_device(config.train.device)
+    objective = evaluation.load_model(folder, config).to(device)
+    evaluation.check_weights(read_record(folder / RECORD_FILE), folder / RECORD_FILE, objective)
+    found = _evaluate(folder, choices, objective, report)
+    evaluation.extend_record(folder, config, found, objective, facts(started, device))
+
+
+def _evaluate(
+    folder: Path, choices: Sequence[Choice], objective: Objective, report: Callable[[float, str], None]
+) -> Outcome:
+    """The bar of a run stays full: what is shown is the task."""
+    return evaluation.evaluate(
+        choices, objective.encoder(), cache_of(folder), lambda _, text: report(1.0, f"evaluating: {text}")
+    )
+
+
+def _set_threads(config: JobConfig) -> None:
+    if not torch.cuda.is_available():
+        torch.set_num_threads(config.launch.cpus)
+
+
+def _train(
+    folder: Path, config: RunConfig, report: Callable[[float, str], None]
+) -> tuple[Trainer, dict[str, Any]]:
+    _set_threads(config)
+    with dist.rank_zero_first():  # opening a pool may index its shards
+        pool = make_source(config.pool, "pool").training_pool()
+    if config.train.image_cache_mb:
+        ranks_here = dist.gather_objects(this_job.node()).count(this_job.node())
+        readers = ranks_here * max(1, config.train.num_workers)
+        pool = CachedPool(pool, config.train.image_cache_mb * 10**6 // readers)
+    pruner = make_pruner(config.pruner, "pruner")
+    pruner.runs_folder = folder.parent
+    found = feature_pass.load(folder.parent / config.features, pool.fingerprint) if config.features else {}
+    trainer = Trainer(
+        folder,
+        config.train,
+        config.seed,
+        pool,
+        make_objective(config.framework, config.model, config.seed),
+        pruner,
+        dist.pick_device(config.train.device),
+        report,
+        features=found,
+    )
+    return trainer, trainer.fit()

@@ -1,0 +1,173 @@
+"""Starting jobs: in this process, on this machine or on SLURM. submitit starts processes; disk is the truth."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import submitit
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from benchmark.config.run import RunConfig
+from benchmark.job import process as job
+from benchmark.launch.slots import Slots
+from benchmark.plan.plan import PlannedRun
+from benchmark.runs.folder import LOG_FILE
+from benchmark.runs.log import last_line
+from benchmark.runs.state import State, has_record, state_of
+
+LOCAL_TIMEOUT_MINUTES = 60 * 24 * 30
+POLL_SECONDS = 0.5
+logger = logging.getLogger("benchmark.launch")  # its name in logs is older than its place
+
+
+def run_inline(runs: Sequence[PlannedRun], console: Console, fail_fast: bool) -> list[State]:
+    """One after the other in this process; a failed run stops nothing else unless ``fail_fast``."""
+    states = []
+    with _bars(console) as bars:
+        total = bars.add_task("all runs", total=len(runs), text="")
+        for run in runs:
+            bar = bars.add_task(run.config.name, total=1.0, text="starting")
+            if hindrance := hindrance_of(run):
+                bars.update(bar, text=hindrance)
+                bars.advance(total)
+                continue
+            try:
+                job.run(run.folder, lambda share, text, bar=bar: bars.update(bar, completed=share, text=text))  # type: ignore[misc]
+            except Exception:
+                logger.debug("%s failed", run.config.name, exc_info=True)  # its folder holds the traceback
+            states.append(state_of(run.folder, run.config))
+            bars.update(bar, text=states[-1].name)
+            bars.advance(total)
+            if fail_fast and states[-1].name == "failed":
+                break
+    return states
+
+
+@dataclass
+class LocalQueue:
+    """Runs as processes of this machine, as many at a time as there is room for, in order."""
+
+    runs: Sequence[PlannedRun]
+    slots: Slots
+    fail_fast: bool
+    console: Console
+    active: dict[str, tuple[PlannedRun, Any, TaskID]] = field(default_factory=dict)
+    states: list[State] = field(default_factory=list)
+
+    def work(self) -> list[State]:
+        """Run all; return their states in the end. An interrupt ends the processes and loses nothing."""
+        waiting = list(self.runs)
+        with _bars(self.console) as bars:
+            total = bars.add_task("all runs", total=len(waiting), text="")
+            try:
+                while waiting or self.active:
+                    for run in [run for run in waiting if not hindrance_of(run)]:
+                        gpus = self.slots.take(run)
+                        if gpus is None:  # in order: no small run overtakes a large one for ever
+                            break
+                        waiting.remove(run)
+                        self._start(run, gpus, bars)
+                    if not self.active and all(hindrance_of(run) for run in waiting):
+                        break  # what is left waits for runs that ended without a record
+                    time.sleep(POLL_SECONDS)
+                    for name in [name for name, (_, process, _) in self.active.items() if process.done()]:
+                        self._finish(name, bars)
+                        bars.advance(total)
+                    self._show(bars)
+                    if self.fail_fast and any(state.name == "failed" for state in self.states):
+                        waiting.clear()
+                        self.cancel()
+            except BaseException:
+                self.cancel()
+                raise
+        return self.states
+
+    def cancel(self) -> None:
+        for _, process, _ in self.active.values():
+            process.cancel(check=False)
+
+    def _start(self, run: PlannedRun, gpus: Sequence[str], bars: Progress) -> None:
+        launch = run.config.launch
+        executor = submitit.LocalExecutor(folder=run.folder / "job")
+        executor.update_parameters(
+            timeout_min=LOCAL_TIMEOUT_MINUTES,  # launch.minutes is the cluster's limit, not this machine's
+            tasks_per_node=launch.ranks_per_node,
+            gpus_per_node=launch.gpus,
+            stderr_to_stdout=True,
+        )
+        executor.parameters["visible_gpus"] = tuple(gpus)  # submitit checks for numbers; CUDA also takes UUIDs
+        with _environment(OMP_NUM_THREADS=str(launch.cpus)), _errors_to(run.folder / "job" / "starter.log"):
+            process = executor.submit(job.Job(str(run.folder.resolve())))
+        self.active[run.config.name] = (run, process, bars.add_task(run.config.name, total=1.0, text="starting"))
+
+    def _finish(self, name: str, bars: Progress) -> None:
+        run, process, bar = self.active.pop(name)
+        self.slots.free(name)
+        state = state_of(run.folder, run.config)
+        if state.name in ("absent", "partial"):
+            state = State("failed", f"the process ended without a record; see {process.paths.stdout}")
+        self.states.append(state)
+        bars.update(bar, completed=1.0, text=state.name)
+
+    def _show(self, bars: Progress) -> None:
+        for run, _, bar in self.active.values():
+            if not isinstance(run.config, RunConfig):
+                continue
+            line = last_line(run.folder / LOG_FILE)
+            if line and line.get("kind") == "step":
+                bars.update(
+                    bar, completed=line["progress"], text=f"epoch {line['epoch'] + 1}, loss {line['loss']:.3f}"
+                )
+            elif line and line.get("epoch", -1) + 1 == run.config.train.epochs:
+                bars.update(bar, completed=1.0, text="evaluating")
+
+
+def hindrance_of(run: PlannedRun) -> str:
+    """Why a run cannot start now: those it waits for that have no record yet; "" if it can."""
+    missing = [name for name in run.config.waits_for if not has_record(run.folder.parent / name)]
+    return f"waits for {', '.join(missing)}" if missing else ""
+
+
+def _bars(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
+    return Progress(*columns, TimeElapsedColumn(), console=console)
+
+
+@contextmanager
+def _errors_to(path: Path) -> Iterator[None]:
+    """Processes started within write their errors to a file: an interrupt must not flood the terminal."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    terminal = os.dup(2)
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+class _environment:
+    """Variables set for the processes started within."""
+
+    def __init__(self, **variables: str) -> None:
+        self.variables = variables
+
+    def __enter__(self) -> None:
+        self.before = {key: os.environ.get(key) for key in self.variables}
+        os.environ.update(self.variables)
+
+    def __exit__(self, *_: object) -> None:
+        for key, value in self.before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value

@@ -1,0 +1,1 @@
+"""CLIP: its objective, its encoder, its transforms."""

@@ -1,0 +1,184 @@
+"""CLIP through open_clip: its models, tokenizer and transforms, with a loss a sample and direction.
+
+Letters in shapes: b pairs on this rank, B in the global batch, d embedding width.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg
+from torch import Tensor, nn
+
+from benchmark import dist
+from benchmark.config.run import Choice
+from benchmark.models.clip import mini_swin  # noqa: F401 (mini_swin adds to timm's names)
+from benchmark.models.clip.encoder import ClipEncoder
+from benchmark.models.clip.transform import ClipTransform, normalised
+from benchmark.models.objective import (
+    Objective,
+    Tensors,
+    cross_entropy,
+    frozen_batch_statistics,
+    micro_batches,
+    with_negatives_weighed,
+)
+from benchmark.options import ConfigError, check_keys, did_you_mean
+from benchmark.seeds import seed_of
+
+MAX_LOGIT_SCALE = math.log(100)
+"""The temperature stays at or above 0.01 (arXiv 2103.00020, section 2.5)."""
+
+
+def resolve_model(choice: Choice, where: str) -> Choice:
+    """Check an open_clip model's name, or a custom configuration under a name of its own.
+
+    Raises ConfigError with the path of the mistake; builds nothing.
+    """
+    if not choice.options:
+        known = open_clip.list_models()
+        if choice.name not in known:
+            raise ConfigError(
+                f"{where}: unknown CLIP model '{choice.name}'{did_you_mean(choice.name, known)}"
+                " (an open_clip name, or a name of your own with embed_dim, vision_cfg and text_cfg)"
+            )
+        return choice
+    here = f"{where}.{choice.name}"
+    known_keys = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_scale")
+    check_keys(choice.options, known_keys, here, what="option")
+    for key in ("embed_dim", "vision_cfg", "text_cfg"):
+        if key not in choice.options:
+            raise ConfigError(
+                f"{here}.{key}: missing; a custom CLIP model needs embed_dim, vision_cfg and text_cfg"
+            )
+    for key, cls in (("vision_cfg", CLIPVisionCfg), ("text_cfg", CLIPTextCfg)):
+        fields = [f.name for f in dataclasses.fields(cls)]
+        check_keys(choice.options[key], fields, f"{here}.{key}", what="option")
+    return choice
+
+
+def make(choice: Choice, seed: int) -> Clip:
+    """Build the model, initialised from ``seed`` alone. Raises ConfigError if open_clip cannot build it."""
+    config = copy.deepcopy(choice.options) or open_clip.get_model_config(choice.name)
+    cls = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed_of(seed, "init"))
+        try:
+            model = cls(**config)
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            raise ConfigError(f"model {choice.name}: open_clip cannot build it: {error}") from error
+    return Clip(model, context_length=int(config["text_cfg"].get("context_length", 77)))
+
+
+class Clip(Objective):
+    """The symmetric InfoNCE loss over the global batch (arXiv 2103.00020, figure 3)."""
+
+    has_text = True
+    direction_factor = 0.5
+    model: Any  # open_clip's CLIP or CustomTextCLIP
+    transform: ClipTransform
+
+    def __init__(self, model: nn.Module, context_length: int) -> None:
+        super().__init__()
+        self.model = model
+        self.transform = ClipTransform(self.model.visual.image_size, context_length)
+
+    def forward(self, tensors: Tensors, *, log_negative: Tensor | None = None, features_only: bool = False) -> Any:
+        """Losses [b, 2] of images and of texts; or normalised features [b, d] twice and the logit scale."""
+        images, tokens = tensors
+        features = (
+            self.model.encode_image(normalised(images), normalize=True),
+            self.model.encode_text(tokens, normalize=True),
+            self.model.logit_scale.exp(),
+        )
+        return features if features_only else contrastive_losses(*features, log_negative)
+
+    def scored(
+        self,
+        tensors: Tensors,
+        log_negative: Tensor | None,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        at_once: int,
+    ) -> tuple[Tensor, Tensor]:
+        parts = zip(*(t.split(at_once) for t in tensors), strict=True)
+        with torch.no_grad(), frozen_batch_statistics(self):
+            with autocast():
+                images, texts, scales = zip(*(self(part, features_only=True) for part in parts), strict=True)
+            of_images, of_texts = torch.cat(images).float(), torch.cat(texts).float()  # [b, d]
+            losses = contrastive_losses(of_images, of_texts, scales[0], log_negative)
+            return losses, (of_images * of_texts).sum(dim=1)
+
+    def decay_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+        """As open_clip: no decay of gains, biases, normalisation layers and the temperature."""
+        named = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+        exempt = [p.ndim < 2 or any(s in name for s in ("bn", "ln", "bias", "logit_scale")) for name, p in named]
+        decayed = [p for (_, p), free in zip(named, exempt, strict=True) if not free]
+        return decayed, [p for (_, p), free in zip(named, exempt, strict=True) if free]
+
+    def after_step(self) -> None:
+        with torch.no_grad():
+            self.model.logit_scale.clamp_(0, MAX_LOGIT_SCALE)
+
+    def backward(
+        self,
+        model: Callable[..., Any],
+        tensors: Tensors,
+        weight: Tensor | None,
+        scale: Callable[[Tensor], Tensor],
+        autocast: Callable[[], AbstractContextManager[Any]],
+        accumulate: int,
+        log_negative: Tensor | None = None,
+    ) -> Tensor:
+        """With ``accumulate`` > 1 features are computed twice, so that every micro-batch sees all negatives.
+
+        The gradient is that of the whole batch (gradient caching, arXiv 2101.06983).
+        """
+        if accumulate == 1:
+            return super().backward(model, tensors, weight, scale, autocast, accumulate, log_negative)
+        parts = list(micro_batches(tensors, accumulate))
+        with torch.no_grad(), autocast(), frozen_batch_statistics(self):
+            cached = [model(part, features_only=True) for part in parts]
+        images = torch.cat([f[0] for f in cached]).requires_grad_()  # [b, d]
+        texts = torch.cat([f[1] for f in cached]).requires_grad_()
+        logit_scale = cached[0][2].clone().requires_grad_()
+        losses = contrastive_losses(images, texts, logit_scale, log_negative)
+        scale(self.reduce(losses, weight)).backward()
+        assert images.grad is not None
+        assert texts.grad is not None
+        gradients = zip(parts, images.grad.chunk(accumulate), texts.grad.chunk(accumulate), strict=True)
+        for i, (part, image_gradient, text_gradient) in enumerate(gradients):
+            last = i == accumulate - 1
+            with nullcontext() if last or not hasattr(model, "no_sync") else model.no_sync():
+                with autocast():
+                    features = model(part, features_only=True)
+                scale_gradient = logit_scale.grad if last else torch.zeros_like(logit_scale)
+                torch.autograd.backward(features, (image_gradient, text_gradient, scale_gradient))
+        return losses.detach()
+
+    def encoder(self, batch_size: int = 256) -> ClipEncoder:
+        transform = open_clip.image_transform(self.model.visual.image_size, is_train=False)
+        return ClipEncoder(self.model, transform, self.transform.tokenizer, batch_size)
+
+
+def contrastive_losses(
+    images: Tensor, texts: Tensor, logit_scale: Tensor, log_negative: Tensor | None = None
+) -> Tensor:
+    """Normalised features [b, d] of this rank -> float32 [b, 2]: image->text, text->image.
+
+    The logits are float32 whatever the features' precision: selection ranks these losses. ``log_negative``,
+    float32 [b], is added to a pair's logit in the rows of all other pairs.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        images, texts, logit_scale = images.float(), texts.float(), logit_scale.float()
+        all_images, all_texts = dist.gather_with_gradient(images), dist.gather_with_gradient(texts)  # [B, d]
+        labels = torch.arange(len(images), device=images.device) + dist.rank() * len(images)
+        logits = (logit_scale * images @ all_texts.T, logit_scale * texts @ all_images.T)  # [b, B] each
+        weighed = [with_negatives_weighed(x, log_negative, labels) for x in logits]
+        return torch.stack([cross_entropy(x, labels) for x in weighed], dim=1)

@@ -1,0 +1,1 @@
+"""MoCo v3: its objective, its encoder, its views."""

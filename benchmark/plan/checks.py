@@ -1,0 +1,54 @@
+"""What is checked of a grid at the desk: batches, ranks and tasks fit together."""
+
+from __future__ import annotations
+
+from benchmark.config.sweepfile import Grid
+from benchmark.evaluate.task import make_task
+from benchmark.models.frameworks import has_text, resolve_model
+from benchmark.options import ConfigError
+from benchmark.pool.source import PlantedSource, make_source
+from benchmark.pruner import Pruner
+from benchmark.training.order import super_batch_size
+
+
+def check_grid(grid: Grid) -> None:
+    """What does not depend on a choice: ranks divide the batch, tasks fit the framework."""
+    for model in grid.models:
+        resolve_model(grid.framework, model, grid.where)
+    ranks, batch = grid.launch.num_ranks, grid.train.batch_size
+    if batch % (ranks * grid.train.accumulate):
+        raise ConfigError(
+            f"{grid.where}.train.batch_size: {batch} is not a multiple of"
+            f" {ranks} ranks x accumulate {grid.train.accumulate}"
+        )
+    if grid.framework == "moco" and grid.train.accumulate > 1:
+        raise ConfigError(
+            f"{grid.where}.train.accumulate: MoCo v3 cannot accumulate (its keys are a batch's); use 1"
+        )
+    for choice in grid.pools:
+        source = make_source(choice, f"{grid.where}.pool")
+        if isinstance(source, PlantedSource) and source.plant.swapped_captions and not has_text(grid.framework):
+            raise ConfigError(
+                f"{grid.where}.pool.{choice.name}.plant.swapped_captions: needs captions, which {grid.framework}"
+                " does not read"
+            )
+    for i, choice in enumerate(grid.evaluate):
+        task = make_task(choice, f"{grid.where}.evaluate[{i}]")
+        if task.needs_text and not has_text(grid.framework):
+            raise ConfigError(
+                f"{grid.where}.evaluate[{i}].{choice.name}: needs captions, which {grid.framework} does not read"
+            )
+
+
+def check_batch(grid: Grid, method: Pruner, samples: int | None) -> None:
+    """The pool holds a batch, and a batch to choose from; ranks can share it."""
+    batch, factor = grid.train.batch_size, method.super_batch
+    try:
+        read = super_batch_size(batch, factor, grid.launch.num_ranks)
+    except ValueError as error:
+        raise ConfigError(f"{grid.where}: {error}") from error
+    if samples is not None and samples < read:
+        chosen = f", chosen from {read}," if factor != 1 else ""
+        raise ConfigError(
+            f"{grid.where}.train.batch_size: {batch}{chosen} is more than the pool's {samples} samples"
+        )

@@ -1,0 +1,145 @@
+"""A sweep becomes runs: every option checked and every method built at the desk, states read from disk."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.config.feature_pass import FeatureConfig, JobConfig
+from benchmark.config.identity import identity_of, label_of
+from benchmark.config.run import Choice, RunConfig, resolved
+from benchmark.config.sweepfile import Sweep
+from benchmark.evaluate.task import make_task
+from benchmark.files import write_text, write_texts
+from benchmark.models.frameworks import resolve_model
+from benchmark.options import ConfigError
+from benchmark.plan.checks import check_batch, check_grid
+from benchmark.plan.feature_pass import features_for, name_in_identity
+from benchmark.plan.selectors import Named, Wish, find_runs, unmet
+from benchmark.pool.source import choice_of, make_source
+from benchmark.pruner import make_pruner
+from benchmark.runs.folder import CONFIG_FILE, PLAN_FILE
+from benchmark.runs.state import State, state_of
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a sweep and where it stands."""
+
+    config: JobConfig
+    folder: Path
+    state: State
+    samples: int | None
+    """Size of the pool; None where only the data can tell."""
+
+
+def make_plan(sweep: Sweep, results: Path) -> list[PlannedRun]:
+    """All runs of a sweep, each after those it waits for. Raises ConfigError for any mistake; reads no data."""
+    runs: dict[str, PlannedRun] = {}
+    waiting = []
+    own_models = _own_models(sweep)
+    for grid in sweep.grids:
+        check_grid(grid)
+        for model, pool, pruner, seed in itertools.product(grid.models, grid.pools, grid.pruners, grid.seeds):
+            waiting.append(Wish(grid, model, pool, pruner, seed, own_models))
+    while waiting:
+        later = []
+        for wish in waiting:
+            named = find_runs(wish, runs.values())
+            if named is None:
+                later.append(wish)
+                continue
+            features = features_for(sweep.name, wish, named)
+            if features is not None:
+                folder = results / sweep.name / features.name
+                samples = make_source(wish.pool, wish.grid.where).expected_samples()
+                runs.setdefault(features.name, PlannedRun(features, folder, state_of(folder, features), samples))
+            run = _plan_run(sweep, wish, named, features, results)
+            known = runs.setdefault(run.config.name, run)
+            if known.config != run.config:
+                raise ConfigError(
+                    f"{wish.grid.where}: asks for the same training as an earlier grid ({run.config.name}) with"
+                    " another evaluation, launch or target: name it in one grid"
+                )
+        if len(later) == len(waiting):
+            raise ConfigError(unmet(later[0], runs.values()))
+        waiting = later
+    return list(runs.values())
+
+
+def _own_models(sweep: Sweep) -> dict[str, Choice]:
+    """Models that the sweep describes, by name; a name that stands for two of them is left out."""
+    models: dict[str, list[Choice]] = {}
+    for model in (model for grid in sweep.grids for model in grid.models if model.options):
+        known = models.setdefault(model.name, [])
+        if model not in known:
+            known.append(model)
+    return {name: described[0] for name, described in models.items() if len(described) == 1}
+
+
+def write_plan(runs: Sequence[PlannedRun], sweep: Sweep, results: Path, command: str) -> None:
+    """Write each run's ``config.yaml`` and the sweep's ``plan.json``, which the report reads."""
+    configs = {run.folder / CONFIG_FILE: run.config.to_yaml() for run in runs}
+    write_texts(
+        {p: text for p, text in configs.items() if not p.exists() or p.read_text(encoding="utf-8") != text}
+    )
+    rows = [
+        {
+            "run": run.config.name,
+            "framework": run.config.framework,
+            "model": run.config.model.name,
+            "pool": run.config.pool_label,
+            "method": run.config.method,
+            "seed": run.config.seed,
+            "waits_for": list(run.config.waits_for),
+        }
+        for run in runs
+        if isinstance(run.config, RunConfig)
+    ]
+    told = {} if sweep.compare else {"compare": False}
+    plan = {"sweep": sweep.name, "command": command, "runs": rows, **told}
+    write_text(results / sweep.name / PLAN_FILE, json.dumps(plan, indent=1, sort_keys=True) + "\n")
+
+
+def _plan_run(sweep: Sweep, wish: Wish, named: Named, features: FeatureConfig | None, results: Path) -> PlannedRun:
+    grid, pool, pruner, seed = wish.grid, wish.pool, wish.pruner, wish.seed
+    source = make_source(pool, f"{grid.where}.pool")
+    label = label_of(pruner.name, make_pruner(pruner, f"{grid.where}.pruner"), named.shown_as)
+    method = make_pruner(Choice(name=pruner.name, options={**pruner.options, **named.options}), grid.where)
+    if method.uses_truth:
+        label += " (sees planted truth)"
+    if method.uses_truth and not source.has_truth:
+        raise ConfigError(
+            f"{grid.where}.pruner.{pruner.name}: leaves out planted samples, and {source.label} has none:"
+            " give the pool a plant"
+        )
+    model = resolve_model(grid.framework, wish.model, grid.where)
+    parts = {"framework": grid.framework, "model": model, "pool": source, "pruner": method, "seed": seed}
+    names = {"pool_name": pool.name, "pruner_name": pruner.name}
+    if features is not None:
+        names["features"] = name_in_identity(wish, named.needs, features)
+    config = RunConfig(
+        sweep=sweep.name,
+        framework=grid.framework,
+        model=model,
+        pool=choice_of(pool.name, source),
+        pool_label=source.label,
+        pruner=resolved(pruner.name, method),
+        method=label,
+        seed=seed,
+        train=grid.train,
+        evaluate=tuple(
+            resolved(c.name, make_task(c, f"{grid.where}.evaluate"), as_before=True) for c in grid.evaluate
+        ),
+        launch=grid.launch,
+        identity=identity_of({**parts, **names, "train": grid.train}),
+        waits_for=named.waits_for + ((features.name,) if features else ()),
+        features=features.name if features else None,
+    )
+    folder = results / sweep.name / config.name
+    samples = source.expected_samples()
+    check_batch(grid, method, samples)
+    return PlannedRun(config, folder, state_of(folder, config), samples)

@@ -1,0 +1,73 @@
+"""ImageNet-1k, or classes of it, in folders: ``train/<wnid>/*.JPEG`` and ``val/<wnid>/*.JPEG``."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.options import NOT_IDENTITY
+from benchmark.pool.samples import PoolError
+from benchmark.pool.source import SPLITS, LabelledSet, Source, data_folder
+from benchmark.pool.sources import _published as published
+from benchmark.pool.storage.imagefolder import FolderPool, list_classes
+
+logger = logging.getLogger("benchmark.sources.imagenet")  # its name in logs is older than its place
+
+FOLDERS = {"train": "train", "test": "val"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageNet(Source):
+    """The training images without labels as a pool; both splits with labels for k-NN, probes and zero-shot."""
+
+    root: str = field(default="", metadata=NOT_IDENTITY)
+    """The folder that holds ``train`` and ``val``; "" is ``$SCAN_BENCH_DATA/imagenet``."""
+    name: str = "imagenet"
+    """Label in run names and tables: another one for a subset of the classes, such as ``imagenet100``."""
+    num_samples: int = field(default=1_281_167, metadata=NOT_IDENTITY)
+    """Training images that plans count on before the data is read."""
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def expected_samples(self) -> int:
+        return self.num_samples
+
+    def training_pool(self) -> FolderPool:
+        pool = self._open("train")
+        if pool.num_samples != self.num_samples:
+            logger.warning("%s holds %d training images, not %d", pool.folder, pool.num_samples, self.num_samples)
+        return pool
+
+    def labelled(self, split: str) -> LabelledSet:
+        """``test`` is ``val``. Classes are those that have a folder, in the order of their wnids."""
+        if split not in SPLITS:
+            raise PoolError(f"{self.label} has no split '{split}' (known: {', '.join(SPLITS)})")
+        pool = self._open(split)
+        train = pool.folder.parent / FOLDERS["train"]
+        if split == "test" and train.is_dir() and list_classes(train) != pool.classes:
+            raise PoolError(f"{self.name}: the class folders of {train} and {pool.folder} differ")
+        names = _class_names(pool)
+        templates = published.templates(published.IMAGENET)
+        return LabelledSet(self.name, split, pool.images(), pool.labels().astype(np.int64), names, templates)
+
+    def _open(self, split: str) -> FolderPool:
+        root = Path(data_folder(self.root, "imagenet"))
+        try:
+            return FolderPool.open(root / FOLDERS[split])
+        except PoolError as error:
+            raise PoolError(
+                f"{self.name}: {error} (expected {root}/{FOLDERS[split]}/<wnid>/*.JPEG: set root or"
+                " SCAN_BENCH_DATA; docs/data.md says how to get ImageNet)"
+            ) from error
+
+
+def _class_names(pool: FolderPool) -> list[str]:
+    unknown = sorted(set(pool.classes) - set(published.wnids()))
+    if unknown:
+        raise PoolError(f"{pool.folder} has a folder {unknown[0]}, which is no class of ImageNet-1k")
+    return published.names_of_wnids(pool.classes)

@@ -1,0 +1,143 @@
+"""Makes the index of a list of tar shards: the stored one, brought up to date where a shard changed, or anew."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmark.pool.samples import PoolError
+from benchmark.pool.storage.arrayfile import cache_folder
+from benchmark.pool.storage.byteranges import ABSENT, Stamp, retried, stamp
+from benchmark.pool.storage.index import Shard, ShardIndex, load_index, save_index
+from benchmark.pool.storage.names import common_folder, is_remote
+from benchmark.pool.storage.tarheaders import BLOCK
+from benchmark.pool.storage.tarscan import Scan, scan_shard
+
+logger = logging.getLogger("benchmark.storage.build")  # its name in logs is older than its place
+
+SHARDS_PER_PROCESS = 8
+"""Fewer are scanned in this process: starting another takes seconds."""
+
+
+def index_shards(names: Sequence[str], out: Path | None = None, jobs: int | None = None) -> ShardIndex:
+    """The index of the shards; it lies at ``out``, else in the first of ``default_places`` that can be written.
+
+    Shards with a fault are named in a warning. Raises PoolError if no shard holds a sample or one that exists
+    cannot be read.
+    """
+    if not names:
+        raise PoolError("no shards to index")
+    places = [out] if out else default_places(names)
+    present = list(zip(names, _stamps(names), strict=True))
+    stored = _stored(places)
+    for index in stored:
+        if [(shard.name, shard.stamp) for shard in index.shards] == present:
+            return index
+    known: dict[tuple[str, Stamp], tuple[Shard, dict[str, np.ndarray]]] = {}
+    for index in stored:
+        known.update({(shard.name, shard.stamp): (shard, index.part(i)) for i, shard in enumerate(index.shards)})
+    todo = [place for place in present if place not in known]
+    if stored:
+        logger.warning("%s is out of date: scanning %d of %d shards", stored[0].path, len(todo), len(names))
+    for (name, state), scan in zip(todo, _scan_all(todo, jobs), strict=True):
+        known[name, state] = Shard(name, state, dict(scan.skipped), scan.fault), _arrays(scan)
+    shards = [known[place][0] for place in present]
+    parts = [known[place][1] for place in present]
+    _report(shards)
+    if not any(len(part["kind"]) for part in parts):
+        raise PoolError(_nothing(shards))
+    return load_index(save_index(places, shards, parts), verify=False)
+
+
+def default_places(names: Sequence[str]) -> list[Path]:
+    """Where the index of these shards may lie, best first: beside them, then in the cache folder."""
+    folder = common_folder(names)
+    places = [cache_folder() / f"shards-{_hash(names)}.npz"]
+    if folder and not any(is_remote(name) for name in names):
+        # relative names: a folder that is moved as a whole takes its index along
+        places.insert(0, Path(folder) / f".scan-bench-index-{_hash(n[len(folder) + 1 :] for n in names)}.npz")
+    return places
+
+
+def _stored(places: Sequence[Path]) -> list[ShardIndex]:
+    found = []
+    for path in places:
+        if path.exists():
+            try:
+                found.append(load_index(path))
+            except PoolError as error:
+                logger.warning("%s; it is built anew", error)
+    return found
+
+
+def _stamps(names: Sequence[str]) -> list[Stamp]:
+    with ThreadPoolExecutor(16) as threads:  # waits for the network, where shards are on one
+        return list(threads.map(stamp, names))
+
+
+def _scan_all(todo: Sequence[tuple[str, Stamp]], jobs: int | None) -> Iterator[Scan]:
+    jobs = min(jobs or len(os.sched_getaffinity(0)), -(-len(todo) // SHARDS_PER_PROCESS))
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("scanning shards", total=len(todo))
+        if jobs <= 1:
+            for shard in todo:
+                yield _scan(*shard)
+                bar.advance(task)
+            return
+        # not fork: the caller may run threads
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as processes:
+            for scan in processes.map(_scan, *zip(*todo, strict=True)):
+                yield scan
+                bar.advance(task)
+
+
+def _scan(name: str, state: Stamp) -> Scan:
+    if state == ABSENT:
+        return Scan(fault="does not exist")
+    return retried(name, partial(scan_shard, name))
+
+
+def _arrays(scan: Scan) -> dict[str, np.ndarray]:
+    return {
+        "image_block": np.array(scan.image_start, dtype=np.int64) // BLOCK,
+        "image_length": np.array(scan.image_length, dtype=np.int64),
+        "caption_block": np.array(scan.caption_start, dtype=np.int64) // BLOCK,
+        "caption_length": np.array(scan.caption_length, dtype=np.int64),
+        "kind": np.array(scan.kind, dtype=np.uint8),
+        "key_length": np.array([len(key) for key in scan.keys], dtype=np.int64),
+        "keys": np.frombuffer(b"".join(scan.keys), dtype=np.uint8),
+    }
+
+
+def _report(shards: Sequence[Shard]) -> None:
+    faulty = [shard for shard in shards if shard.fault]
+    for shard in faulty[:10]:
+        logger.warning("shard %s %s", shard.name, shard.fault)
+    if len(faulty) > 10:
+        logger.warning("... and %d more of %d shards have faults", len(faulty) - 10, len(shards))
+
+
+def _nothing(shards: Sequence[Shard]) -> str:
+    if all(shard.stamp == ABSENT for shard in shards):
+        return f"none of {len(shards)} shards exists, the first is {shards[0].name}"
+    skipped: Counter[str] = Counter()
+    for shard in shards:
+        skipped.update(shard.skipped)
+    reasons = ", ".join(f"{reason}: {count}" for reason, count in sorted(skipped.items())) or "no images"
+    return f"no sample in {len(shards)} shards, the first is {shards[0].name} ({reasons})"
+
+
+def _hash(names: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:10]

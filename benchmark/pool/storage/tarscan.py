@@ -1,0 +1,143 @@
+"""One pass over a tar shard: where each sample's image and caption lie, and what was skipped and why.
+
+Members of a sample stand next to each other and share the
+name up to the first dot of the base name, as webdataset writes and groups them. On a local file the data of
+images is not read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmark.pool.storage.decode import MAX_JSON_BYTES, SampleFault, caption_from
+from benchmark.pool.storage.names import file_system, is_remote
+from benchmark.pool.storage.tarheaders import Member, Read, TarFault, members
+
+REMOTE_BLOCK = 8 << 20
+
+IMAGE_SUFFIXES = (b"jpg", b"jpeg", b"png", b"webp")
+TXT, JSON = b"txt", b"json"
+_USED = frozenset((*IMAGE_SUFFIXES, TXT, JSON))
+
+
+@dataclass
+class Scan:
+    """The samples of a shard, in its order."""
+
+    image_start: list[int] = field(default_factory=list)
+    image_length: list[int] = field(default_factory=list)
+    caption_start: list[int] = field(default_factory=list)
+    caption_length: list[int] = field(default_factory=list)
+    kind: list[int] = field(default_factory=list)
+    """Index into ``IMAGE_SUFFIXES``; 128 more for a caption in JSON."""
+    keys: list[bytes] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Samples left out, by reason."""
+    fault: str = ""
+    """Why the scan stopped before the end of the shard, "" if it did not."""
+
+
+def scan_shard(name: str) -> Scan:
+    """Scan a shard; one that is no whole tar gives the samples before the fault. Raises OSError and the like."""
+    scan = Scan()
+    try:
+        if is_remote(name):
+            files, path = file_system(name)
+            with files.open(path, "rb", block_size=REMOTE_BLOCK, cache_type="readahead") as file:
+                _scan(_reader(file), int(file.size), scan)
+        else:
+            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                size = os.fstat(descriptor).st_size
+                _scan(lambda offset, length: os.pread(descriptor, length, offset), size, scan)
+            finally:
+                os.close(descriptor)
+    except TarFault as error:
+        scan.fault = str(error)
+    return scan
+
+
+def split_name(name: bytes) -> tuple[bytes, bytes] | None:
+    """Key (with folders) and lower-case suffix: the base name is cut at its first dot. None for other names."""
+    folder, slash, base = name.rpartition(b"/")
+    stem, dot, suffix = base.partition(b".")
+    return (folder + slash + stem, suffix.lower()) if stem and dot else None
+
+
+def _scan(read: Read, total: int, scan: Scan) -> None:
+    key: bytes | None = None
+    group: dict[bytes, Member] = {}
+    repeated = False
+    try:
+        for member in members(read, total):
+            named = split_name(member.name)
+            if named is None:
+                continue
+            if named[0] != key:
+                _close(read, scan, key, group, repeated)
+                key, group, repeated = named[0], {}, False
+            suffix = named[1]
+            if suffix in _USED:
+                repeated |= suffix in group
+                group[suffix] = member
+    finally:
+        _close(read, scan, key, group, repeated)
+
+
+def _close(read: Read, scan: Scan, key: bytes | None, group: dict[bytes, Member], repeated: bool) -> None:
+    """Take the members of one key as a sample, or count why not."""
+    if key is None or not group:
+        return
+    images = [suffix for suffix in IMAGE_SUFFIXES if suffix in group]
+    caption = group.get(TXT) or group.get(JSON)
+    is_json = TXT not in group
+    reason = _reason(read, group, images, caption, is_json, repeated)
+    if reason:
+        scan.skipped[reason] += 1
+        return
+    assert caption is not None
+    image = group[images[0]]
+    scan.image_start.append(image.start)
+    scan.image_length.append(image.length)
+    scan.caption_start.append(caption.start)
+    scan.caption_length.append(caption.length)
+    scan.kind.append(IMAGE_SUFFIXES.index(images[0]) + 128 * is_json)
+    scan.keys.append(key)
+
+
+def _reason(
+    read: Read,
+    group: dict[bytes, Member],
+    images: list[bytes],
+    caption: Member | None,
+    is_json: bool,
+    repeated: bool,
+) -> str:
+    """Why the members of one key are no sample, "" if they are."""
+    if repeated or len(images) > 1:
+        return "member_repeated"
+    if not images:
+        return "image_missing"
+    length = group[images[0]].length
+    if not length or length >= 1 << 32:
+        return "image_too_large" if length else "image_empty"
+    if caption is None:
+        return "caption_missing"
+    if caption.length > MAX_JSON_BYTES:
+        return "caption_too_long"
+    try:
+        caption_from(read(caption.start, caption.length), is_json)
+    except SampleFault as fault:
+        return fault.reason
+    return ""
+
+
+def _reader(file: Any) -> Read:
+    def read(offset: int, length: int) -> bytes:
+        file.seek(offset)
+        return bytes(file.read(length))
+
+    return read

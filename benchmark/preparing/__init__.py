@@ -1,1 +1,0 @@
-"""How public data sets become pools: a file a data set, and what they share. ``benchmark.prepare`` starts them."""

@@ -1,0 +1,1 @@
+"""A run's folder: every file in it, who writes it and how it is read."""

@@ -1,0 +1,50 @@
+"""The error a run leaves in its folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import traceback
+from pathlib import Path
+
+from benchmark.files import write_text
+from benchmark.runs.folder import ERROR_FILE, STARTED_FILE
+
+logger = logging.getLogger("benchmark.state")  # its name in logs is older than its place
+
+
+def has_new_error(folder: Path) -> bool:
+    """Whether this attempt, or the last one, has left an error."""
+    error_time = _time(folder / ERROR_FILE)
+    return error_time > 0 and error_time >= _time(folder / STARTED_FILE)
+
+
+def write_error(folder: Path, error: BaseException, where: str = "") -> None:
+    """Leave the error with its traceback in the run's folder; ``where`` opens the message."""
+    content = {
+        "type": type(error).__name__,
+        "message": f"{where}{error}",
+        "traceback": "".join(traceback.format_exception(error)),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    try:
+        write_text(folder / ERROR_FILE, json.dumps(content, indent=1) + "\n")
+    except OSError as second:  # a full disk, say: the first error is the one to show
+        logger.error("%s cannot be written: %s", folder / ERROR_FILE, second)
+
+
+def error_message(folder: Path) -> str:
+    """First line of the error a run left, or a word that it cannot be read."""
+    try:
+        content = json.loads((folder / ERROR_FILE).read_text(encoding="utf-8"))
+        return f"{content['type']}: {str(content['message']).splitlines()[0]}"
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return f"{ERROR_FILE} cannot be read"
+
+
+def _time(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,155 @@
+"""One writer a folder: an advisory lock that the system drops when its holder ends, however it ends.
+
+Where nodes do not see one another's locks, the holder's name in the file and its heartbeat, the file's time of
+change, stand in for it: neither a young heartbeat nor a job that SLURM still runs is passed over.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from benchmark.slurm import jobs, this_job
+
+BEAT_SECONDS = 30.0
+STALE_SECONDS = 300.0
+"""Older heartbeats say nothing. SLURM itself needs clocks that agree to five minutes (munge)."""
+OWN_JOB_SECONDS = 300.0
+"""How long a job's next attempt waits for the locks of the last: file servers drop those of a dead node late."""
+LOST = 70
+"""Exit code of a process whose lease another one has taken."""
+logger = logging.getLogger("benchmark.lease")  # its name in logs is older than its place
+
+
+class HeldError(RuntimeError):
+    """Another process holds the lease; the message says which."""
+
+
+@contextmanager
+def lease(path: Path, wait_seconds: float = 0.5, beats: bool = False) -> Iterator[None]:
+    """Hold the lease file ``path``. Raises HeldError if another process still holds it after ``wait_seconds``.
+
+    Someone who looks (``is_held``) holds it for an instant: that alone must not turn a run away. With ``beats``
+    the lease also holds where other nodes do not see the lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        _lock(file, path, wait_seconds)
+        if _lives_elsewhere(path) or _has_job_elsewhere(path):
+            raise HeldError(
+                f"{path.parent} is being worked on by {_text(path)}, though its lock is not seen here; if that"
+                f" process is gone for certain, remove {path}"
+            )
+        file.truncate(0)
+        holder = {"host": socket.gethostname(), "pid": os.getpid(), "job": this_job.job_id()}
+        text = json.dumps({**holder, "restart": this_job.restart_count(), "beats": beats})
+        file.write(text)
+        file.flush()
+        done = threading.Event()
+        if beats:
+            threading.Thread(target=_beat, args=(path, text, done), daemon=True).start()
+        try:
+            yield  # the file stays: removing it would let two processes lock two files of one name
+        finally:
+            done.set()
+            file.truncate(0)
+
+
+def is_held(path: Path) -> bool:
+    """Whether some process holds the lease at present, as far as its lock or a young heartbeat tells."""
+    return is_locked(path) or _lives_elsewhere(path)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether the system knows of a process that holds the lease."""
+    if not path.exists():
+        return False
+    with path.open(encoding="utf-8") as file:  # for reading: others' results can be looked at too
+        return not _locked(file, fcntl.LOCK_SH)
+
+
+def holder_of(path: Path) -> dict[str, Any] | None:
+    """Host, pid and SLURM job of the process that holds the lease at present; None if none does."""
+    return _holder(path) if is_held(path) else None
+
+
+def _lock(file: IO[str], path: Path, wait_seconds: float) -> None:
+    holder = _holder(path)
+    if holder is not None and _is_own(holder):
+        wait_seconds = max(wait_seconds, OWN_JOB_SECONDS)
+    give_up = time.monotonic() + wait_seconds
+    while not _locked(file, fcntl.LOCK_EX):
+        if time.monotonic() >= give_up:
+            raise HeldError(f"{path.parent} is being worked on by {_text(path) or 'another process'}")
+        time.sleep(min(0.1, wait_seconds / 5))
+
+
+def _lives_elsewhere(path: Path) -> bool:
+    """Whether a process of another machine has lately touched the lease."""
+    holder = _holder(path)
+    return holder is not None and _is_foreign(holder) and time.time() - path.stat().st_mtime < STALE_SECONDS
+
+
+def _has_job_elsewhere(path: Path) -> bool:
+    """Whether the holder was a job of another machine that SLURM still runs, or cannot tell."""
+    holder = _holder(path)
+    return (
+        holder is not None and _is_foreign(holder) and bool(holder.get("job")) and jobs.may_run(str(holder["job"]))
+    )
+
+
+def _is_foreign(holder: dict[str, Any]) -> bool:
+    """A holder whose lock we might not see: on this machine a lock is always seen, and a job runs but once."""
+    return bool(holder.get("beats")) and holder.get("host") != socket.gethostname() and not _is_own(holder)
+
+
+def _is_own(holder: dict[str, Any]) -> bool:
+    """Whether the holder is an earlier attempt of this very job."""
+    return this_job.job_id() is not None and holder.get("job") == this_job.job_id() and _is_earlier(holder)
+
+
+def _is_earlier(holder: dict[str, Any]) -> bool:
+    return int(holder.get("restart", 0)) < this_job.restart_count()
+
+
+def _beat(path: Path, text: str, done: threading.Event) -> None:
+    """Touch the lease until ``done``; end this process if another one has taken it: two may not write."""
+    while not done.wait(BEAT_SECONDS):
+        try:
+            found = _text(path)
+            os.utime(path)
+        except OSError as error:  # a file server that is away for a moment
+            logger.warning("%s: no heartbeat: %s", path, error)
+            continue
+        if found and found != text and not done.is_set():
+            logger.critical("%s was taken by %s: this process ends", path, found)
+            os._exit(LOST)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8").strip()
+
+
+def _holder(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(_text(path))
+    except (OSError, ValueError):  # free, or just being written
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _locked(file: IO[str], kind: int) -> bool:
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,79 @@
+"""A run's state, derived from its folder and never stored: done, partial, failed, absent, running, unreadable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmark.config.feature_pass import FeatureConfig, JobConfig
+from benchmark.runs.errors import error_message, has_new_error
+from benchmark.runs.evaluations import left_out, skipped_tasks
+from benchmark.runs.folder import FEATURES_FILE, FINAL_FILE, LEASE_FILE, RECORD_FILE
+from benchmark.runs.lease import is_held
+from benchmark.runs.record import RecordError, read_record
+
+
+@dataclass(frozen=True)
+class State:
+    """``name`` is one of the words above; ``detail`` is for people."""
+
+    name: str
+    detail: str = ""
+
+    @property
+    def words(self) -> str:
+        """``done (incomplete: 1 task skipped)``: the name, with the detail where a run is done all the same."""
+        return f"{self.name} ({self.detail})" if self.is_incomplete else self.name
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Done, but without an evaluation whose data was missing."""
+        return self.name == "done" and bool(self.detail)
+
+
+def state_of(folder: Path, config: JobConfig) -> State:
+    """*running* if a process works in the run's folder, else ``state_at_rest``."""
+    return State("running") if is_held(folder / LEASE_FILE) else state_at_rest(folder, config)
+
+
+def state_at_rest(folder: Path, config: JobConfig) -> State:
+    """What a run's files say.
+
+    *done*: the record is valid and holds every evaluation asked for, or says why one was skipped. *failed*: the
+    run's own error is its newest word. *partial*: a checkpoint is there. *unreadable*: there is a record that is
+    not of this schema.
+    """
+    if isinstance(config, FeatureConfig):
+        return _state_of_features(folder)
+    try:
+        record = read_record(folder / RECORD_FILE)
+    except FileNotFoundError:
+        record = None
+    except RecordError as error:
+        return State("unreadable", str(error))
+    if record is not None and not left_out(record, config):
+        skipped = len(skipped_tasks(record, config))
+        return State("done", f"incomplete: {skipped} task{'s' * (skipped > 1)} skipped" if skipped else "")
+    if has_new_error(folder):
+        return State("failed", error_message(folder))
+    if has_weights(folder) or any((folder / "checkpoint").glob("step-*.sha256")):
+        return State("partial", "" if record is None else "evaluation is missing")
+    return State("absent")
+
+
+def _state_of_features(folder: Path) -> State:
+    if (folder / FEATURES_FILE).exists():
+        return State("done")
+    if has_new_error(folder):
+        return State("failed", error_message(folder))
+    return State("partial" if any(folder.glob("chunks/*.npz")) else "absent")
+
+
+def has_record(folder: Path) -> bool:
+    """Whether a run has left its record (a pass over features its facts), and all that others take from it."""
+    return (folder / RECORD_FILE).exists() or (folder / FEATURES_FILE).exists()
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a run's final weights are there: then it can be evaluated without training."""
+    return (folder / "checkpoint" / FINAL_FILE).exists()

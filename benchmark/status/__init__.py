@@ -1,0 +1,1 @@
+"""Where each run of a sweep stands."""

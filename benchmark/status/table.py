@@ -1,0 +1,235 @@
+"""The status table: one row a run, from its folder and the queue; watched, it refreshes in place."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from benchmark.config.run import RunConfig
+from benchmark.plan.plan import PlannedRun
+from benchmark.runs.folder import ATTEMPTS_FILE, LOG_FILE
+from benchmark.runs.log import last_lines
+from benchmark.status.queue import Queue, look
+from benchmark.status.standing import is_settled, log_of, with_states
+
+POLL_SECONDS = 5.0
+SILENT_MINUTES = 15
+"""A run that logs nothing for so long is remarked on."""
+ORDER = (
+    "failed",
+    "unreadable",
+    "stopped",
+    "blocked",
+    "unknown",
+    "running",
+    "queued",
+    "waiting",
+    "partial",
+    "absent",
+)
+"""States in the order of a long table, done runs last; a short one keeps the plan's order."""
+LONG = 40
+HEADINGS = ("run", "state", "epoch", "loss", "samples/s", "left", "attempt", "")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How far a run's log says it has come."""
+
+    epoch: int
+    """From 1."""
+    loss: float | None
+    samples_per_second: float | None
+    seconds_left: float | None
+    is_evaluating: bool
+    quiet_seconds: float
+    """Since its last line."""
+
+
+def pace_of(run: PlannedRun) -> Pace | None:
+    """Read the end of a run's log; None if it has none yet."""
+    if not isinstance(run.config, RunConfig):
+        return None
+    path, epochs = run.folder / LOG_FILE, run.config.train.epochs
+    lines = last_lines(path)
+    steps = [line for line in lines if line.get("kind") == "step"]
+    if not lines or not (steps or lines[-1].get("kind") == "epoch"):
+        return None
+    quiet = max(0.0, time.time() - path.stat().st_mtime)
+    last = lines[-1]
+    is_evaluating = last.get("kind") == "epoch" and last["epoch"] + 1 == epochs
+    if not steps:
+        return Pace(last["epoch"] + 1, last.get("loss"), None, None, is_evaluating, quiet)
+    new, old = steps[-1], steps[0]
+    samples, seconds = new["samples_seen"] - old["samples_seen"], new["seconds"] - old["seconds"]
+    if seconds <= 0:  # one line: the mean since the start
+        samples, seconds = new["samples_seen"], new["seconds"]
+    left = new["seconds"] * (1 - new["progress"]) / new["progress"]
+    rate = samples / seconds if seconds > 0 else None
+    return Pace(new["epoch"] + 1, new["loss"], rate, None if is_evaluating else left, is_evaluating, quiet)
+
+
+def status_table(runs: Sequence[PlannedRun], queue: Queue, title: str, rows: int | None = None) -> Group:
+    """All runs; of more than ``rows`` those that matter now, with a count of the others."""
+    shown = list(runs)
+    if len(shown) > LONG:
+        shown.sort(key=lambda run: ORDER.index(run.state.name) if run.state.name in ORDER else len(ORDER))
+    hidden = shown[rows:] if rows is not None else []
+    table = Table(title=Text(title), title_justify="left")
+    for heading in HEADINGS:
+        table.add_column(heading, overflow="fold", justify="right" if heading in HEADINGS[2:7] else "left")
+    for run in shown[: len(shown) - len(hidden)]:
+        table.add_row(*_row(run, queue))
+    notes = []
+    if hidden:
+        notes.append(Text(f"and {len(hidden)} more: {counts_of(hidden)}"))
+    if queue.silent:
+        notes.append(
+            Text(f"SLURM does not answer ({queue.silent}); what is shown is what the runs wrote", "yellow")
+        )
+    return Group(table, *notes)
+
+
+def watch(
+    runs: Sequence[PlannedRun],
+    console: Console,
+    title: Callable[[Sequence[PlannedRun]], str],
+    is_active: Callable[[], bool],
+) -> None:
+    """Show the table until nothing changes by itself or Ctrl-C; off a terminal, print it at each change.
+
+    ``is_active`` says whether a sweep command on this machine still starts runs.
+    """
+    quiet_polls, before = 0, ""
+    height = max(5, console.height - 8)
+    with Live(console=console, auto_refresh=False) if console.is_terminal else _Printed(console) as live:
+        while True:
+            queue = look(runs)
+            runs = with_states(runs, queue)
+            table = status_table(runs, queue, title(runs), height if console.is_terminal else None)
+            now = json.dumps([[run.config.name, run.state.name, run.state.detail] for run in runs]) + queue.silent
+            if console.is_terminal or now != before:
+                live.update(table, refresh=True)
+            before = now
+            quiet_polls = quiet_polls + 1 if is_settled(runs) and not is_active() else 0
+            if quiet_polls >= 2:  # twice: a record may show late on a network file system
+                return
+            time.sleep(POLL_SECONDS if quiet_polls == 0 else min(POLL_SECONDS, 1.0))
+
+
+class _Printed:
+    """``Live`` for what is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def __enter__(self) -> _Printed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, table: Group, refresh: bool) -> None:
+        self.console.print(table)
+
+
+def _row(run: PlannedRun, queue: Queue) -> list[Text]:
+    state, note = run.state.name, "" if run.state.is_incomplete else run.state.detail
+    pace = pace_of(run) if state in ("running", "partial", "stopped", "failed", "queued", "unknown") else None
+    cells = ["", "", "", ""]
+    if pace is not None and isinstance(run.config, RunConfig):
+        is_live = state == "running"
+        cells = [
+            f"{pace.epoch}/{run.config.train.epochs}",
+            "nan" if pace.loss is None else f"{pace.loss:.3f}",
+            f"{pace.samples_per_second:,.0f}" if is_live and pace.samples_per_second is not None else "",
+            duration(pace.seconds_left) if is_live and pace.seconds_left is not None else "",
+        ]
+        if is_live:
+            note = "evaluating" if pace.is_evaluating else note.removeprefix("starting")
+        if is_live and pace.quiet_seconds > 60 * SILENT_MINUTES:
+            note += f" no word for {duration(pace.quiet_seconds)}"
+    job_id = queue.submitted.get(run.config.name)
+    if state == "failed" and "; see " not in note:
+        note += f"; see {log_of(run, job_id) or run.folder / 'error.json'}"
+    if state in ("running", "queued") and run.config.name in queue.jobs:
+        note = f"job {job_id}" + (f": {note.strip()}" if note else "")
+    count = _attempts(run.folder)
+    texts = [run.config.name, run.state.words, *cells, str(count) if count else "", note.strip()]
+    return [Text(text, STYLES.get(state, "") if i == 1 else "") for i, text in enumerate(texts)]
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``12 min``, ``3.5 h`` or ``2.1 days``."""
+    for limit, unit, digits in ((120, 1, "s"), (7200, 60, "min")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {digits}"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def _attempts(folder: Path) -> int:
+    try:
+        return (folder / ATTEMPTS_FILE).read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
+
+
+STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "queued": "cyan",
+    "failed": "red",
+    "unreadable": "red",
+    "blocked": "red",
+    "stopped": "yellow",
+    "unknown": "yellow",
+}
+
+
+def counts_of(runs: Sequence[PlannedRun]) -> str:
+    """``3 done (1 incomplete), 1 failed``"""
+    names = [run.state.name for run in runs]
+    incomplete = sum(run.state.is_incomplete for run in runs)
+    told = {"done": f" ({incomplete} incomplete)" if incomplete else ""}
+    return ", ".join(f"{names.count(name)} {name}{told.get(name, '')}" for name in sorted(set(names)))
+
+
+def plan_table(runs: Sequence[PlannedRun], title: str) -> Table:
+    """The plan as people read it."""
+    table = Table(title=title, title_justify="left")
+    for heading in ("run", "state", "waits for", "samples", "resources"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "samples" else "left")
+    for run in runs:
+        detail = "" if run.state.is_incomplete else run.state.detail
+        state = run.state.words + (f": {detail}" if detail else "")
+        samples = "known with the data" if run.samples is None else f"{run.samples:,}"
+        style = STYLES.get(run.state.name, "")
+        waits = ", ".join(run.config.waits_for) or "-"
+        table.add_row(
+            run.config.name,
+            f"[{style}]{_escape(state)}[/]" if style else _escape(state),
+            waits,
+            samples,
+            _resources(run),
+        )
+    return table
+
+
+def _resources(run: PlannedRun) -> str:
+    launch = run.config.launch
+    per_node = f"{launch.gpus} GPU" if launch.gpus else f"{launch.ranks_per_node * launch.cpus} CPU"
+    nodes = f"{launch.nodes} x " if launch.nodes > 1 else ""
+    limit = f"{launch.minutes / 60:.0f} h" if launch.minutes >= 120 else f"{launch.minutes} min"
+    return f"{nodes}{per_node}, {limit}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", r"\[")

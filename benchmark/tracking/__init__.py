@@ -1,0 +1,1 @@
+"""What is noted of each sample while a run trains."""

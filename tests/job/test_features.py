@@ -1,0 +1,346 @@
+"""Features: one pass per encoder and pool, planned for the methods that need it, resumed chunk by chunk."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from rank_processes import on_ranks
+from tiny import TINY_CLIP, TINY_MOCO, clip_grid, moco_grid
+
+import baselines
+from analysis import report
+from benchmark import sweep
+from benchmark.config.feature_pass import FeatureConfig
+from benchmark.config.sweepfile import read_sweep
+from benchmark.coreset.coreset import load_coreset
+from benchmark.job import feature_pass, process
+from benchmark.models.frameworks import make_objective
+from benchmark.options import ConfigError
+from benchmark.plan.plan import PlannedRun, make_plan
+from benchmark.pool.samples import PoolError, SampleError
+from benchmark.pool.source import make_source
+from benchmark.pool.sources import shapes
+from benchmark.runs.record import read_record
+from benchmark.runs.state import state_of
+
+Plan = Callable[..., list[PlannedRun]]
+OF_FULL = {"run": {"pruner": "full"}}
+NEEDY = '''
+from dataclasses import dataclass
+from typing import ClassVar
+import numpy as np
+from benchmark.pruner import PoolView, StaticPruner
+
+
+@dataclass
+class Needy(StaticPruner):
+    """Keeps the half with the largest similarity of image and caption."""
+
+    needs: ClassVar = {needs}
+
+    def select(self, pool: PoolView) -> np.ndarray:
+        first, last = (np.asarray(pool.features[self.needs[i]], dtype=np.float32) for i in (0, -1))
+        score = (first * last[: len(first)]).sum(axis=1)
+        return score >= np.median(score)
+'''
+
+
+@pytest.fixture
+def needy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Methods dropped beside the others: needing both embeddings, images alone, and a target's."""
+    for name, needs in (
+        ("needy", ("image_embedding", "text_embedding")),
+        ("needy_image", ("image_embedding",)),
+        ("needy_target", ("image_embedding", "target_embedding")),
+    ):
+        (tmp_path / "extra").mkdir(exist_ok=True)
+        (tmp_path / "extra" / f"{name}.py").write_text(NEEDY.replace("{needs}", repr(needs)))
+    monkeypatch.setattr(baselines, "__path__", [*baselines.__path__, str(tmp_path / "extra")])
+
+
+def run_sweep(path: Path, *words: str) -> int:
+    return sweep.main([str(path), "--results", str(path.parent / "results"), *words])
+
+
+@pytest.mark.usefixtures("needy")
+def test_a_sweep_trains_the_encoder_then_computes_features_then_prunes(write_sweep: Callable[..., Path]) -> None:
+    path = write_sweep(clip_grid(pruner=["needy", "full"], features=OF_FULL, train={"epochs": 1}))
+    assert run_sweep(path, "--cluster", "inline") == 0
+    runs = {r.config.name.split("-")[0]: r for r in make_plan(read_sweep(path), path.parent / "results")}
+    kinds = [r.config.method for r in make_plan(read_sweep(path), path.parent / "results")]
+    assert kinds == ["full", "features of tiny", "needy"]
+    folder = runs["features"].folder
+    facts = json.loads((folder / "features.json").read_text())
+    record = read_record(runs["clip"].folder / "record.json")
+    arrays = feature_pass.load(folder, facts["fingerprint"])
+    assert set(arrays) == {"image_embedding", "text_embedding"}
+    for array in arrays.values():
+        assert (array.dtype, array.shape) == (np.float16, (64, 16))
+    assert record["config"]["waits_for"] == [runs["features"].config.name]
+    assert record["code"] == facts["code"]
+    assert (facts["versions"], facts["device"], facts["num_ranks"]) == (record["versions"], record["device"], 1)
+    # the rows are what the encoder gives, of length 1
+    full = next(r for r in make_plan(read_sweep(path), path.parent / "results") if r.config.method == "full")
+    objective = make_objective("clip", full.config.model, 0)  # type: ignore[union-attr]
+    from benchmark.models import weights_file
+
+    weights_file.load_weights(full.folder / "checkpoint", objective)
+    pool = make_source(full.config.pool, "pool").training_pool()
+    expected = objective.encoder().encode_texts([pool.read(i).caption for i in range(64)])
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert np.allclose(arrays["text_embedding"], expected, atol=2e-3)
+    # and the method chose by them
+    score = (arrays["image_embedding"].astype(np.float32) * arrays["text_embedding"]).sum(axis=1)
+    assert np.array_equal(load_coreset(runs["clip"].folder / "coreset.npz").keep, score >= np.median(score))
+    assert not (folder / "chunks").exists() or not any((folder / "chunks").iterdir())
+    # a pass is no run that the report misses
+    out = path.parent / "report"
+    assert report.main(["--results", str(path.parent / "results"), "--out", str(out)]) == 0
+    assert "Missing runs" not in (out / "tables/main.md").read_text()
+    assert "| needy | 50.0 (n = 1)" in (out / "tables/main.md").read_text()
+
+
+@pytest.mark.usefixtures("needy")
+def test_one_pass_serves_all_methods_of_a_seed(planned: Plan) -> None:
+    runs = planned(
+        clip_grid(pruner=["full", "needy", "needy_image"], features=OF_FULL, seed=[0, 1]),
+    )
+    passes = [run for run in runs if isinstance(run.config, FeatureConfig)]
+    assert len(passes) == 2
+    assert [run.config.seed for run in passes] == [0, 1]
+
+
+@pytest.mark.usefixtures("needy")
+def test_published_weights_serve_all_seeds_in_one_pass(planned: Plan, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    weights.touch()
+    given = {"open_clip": "ViT-S-32-alt", "pretrained": str(weights)}
+    runs = planned(clip_grid(pruner=["needy", "needy_image", "full"], features=given, seed=[0, 1, 2]))
+    (passing,) = [run.config for run in runs if isinstance(run.config, FeatureConfig)]
+    waiting = [run.config.method for run in runs if run.config.waits_for == (passing.name,)]
+    assert sorted(waiting) == 3 * ["needy"] + 3 * ["needy_image"]
+
+
+@pytest.mark.usefixtures("needy")
+def test_a_target_joins_the_pass_of_the_other_methods_and_leaves_their_names_alone(planned: Plan) -> None:
+    def names(runs: list[PlannedRun], kind: str) -> list[str]:
+        return [run.config.name for run in runs if run.config.method == kind]
+
+    both = ["full", "needy", "needy_target"]
+    runs = planned(clip_grid(pruner=both, features={**OF_FULL, "target": "shapes"}))
+    (passing,) = [run.config for run in runs if isinstance(run.config, FeatureConfig)]
+    assert all(run.config.waits_for == (passing.name,) for run in runs if "needy" in run.config.method)
+    without = planned(clip_grid(pruner=["full", "needy"], features=OF_FULL), results="other")
+    assert names(runs, "needy") == names(without, "needy")
+
+
+@pytest.mark.usefixtures("needy")
+def test_methods_without_needs_keep_their_names(planned: Plan) -> None:
+    with_features = planned(clip_grid(pruner=["full", "scan"], features=OF_FULL))
+    without = planned(clip_grid(pruner=["full", "scan"]), results="other")
+    assert [r.config.name for r in with_features] == [r.config.name for r in without]
+
+
+def feature_run(planned: Plan, **changes: Any) -> tuple[PlannedRun, PlannedRun]:
+    full, passing, _ = planned(
+        clip_grid(pruner=["full", "needy"], features=OF_FULL, **{"train": {"epochs": 1}, **changes})
+    )
+    process.run(full.folder)
+    return full, passing
+
+
+@pytest.mark.usefixtures("needy")
+def test_a_pass_goes_on_after_its_last_whole_chunk(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_pass, "CHUNK", 10)
+    _, run = feature_run(planned)
+    original, calls = feature_pass._embed, iter(range(100))
+
+    def failing(*arguments: Any) -> Any:
+        if next(calls) == 3:
+            raise OSError("interrupted")
+        return original(*arguments)
+
+    monkeypatch.setattr(feature_pass, "_embed", failing)
+    with pytest.raises(OSError, match="interrupted"):
+        process.run(run.folder)
+    assert state_of(run.folder, run.config).name == "failed"
+    assert len(list(run.folder.glob("chunks/*.npz"))) == 3
+    assert process.run(run.folder) == "done"
+    assert next(calls) == 8  # 7 chunks, of which 3 lay there; the failing call was the fourth
+    whole = feature_pass.load(run.folder, json.loads((run.folder / "features.json").read_text())["fingerprint"])
+    monkeypatch.setattr(feature_pass, "CHUNK", 64)
+    monkeypatch.setattr(feature_pass, "_embed", original)
+    (run.folder / "features.json").unlink()
+    before = {name: np.array(array) for name, array in whole.items()}
+    assert process.run(run.folder) == "done"
+    for name, array in before.items():
+        assert np.allclose(np.load(run.folder / f"{name}.npy"), array, atol=1e-3)
+
+
+@pytest.mark.usefixtures("needy")
+def test_ranks_share_the_chunks(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_pass, "CHUNK", 10)
+    _, run = feature_run(planned)
+    assert on_ranks(2, lambda rank: process.run(run.folder)) == ["done", "done"]
+    shared = np.load(run.folder / "image_embedding.npy")
+    (run.folder / "features.json").unlink()
+    assert process.run(run.folder) == "done"
+    assert np.array_equal(np.load(run.folder / "image_embedding.npy"), shared)
+
+
+@pytest.mark.usefixtures("needy")
+def test_a_sample_that_cannot_be_read_is_a_row_of_zeros_and_counted(
+    planned: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, run = feature_run(planned)
+    read = shapes.ShapesPool.read
+
+    def broken(self: Any, sample_id: int) -> Any:
+        if sample_id in (3, 9):
+            raise SampleError("image_undecodable", "broken")
+        return read(self, sample_id)
+
+    monkeypatch.setattr(shapes.ShapesPool, "read", broken)
+    process.run(run.folder)
+    facts = json.loads((run.folder / "features.json").read_text())
+    array = np.load(run.folder / "image_embedding.npy")
+    assert facts["skipped"] == 2
+    assert np.flatnonzero(~array.any(axis=1)).tolist() == [3, 9]
+
+
+@pytest.mark.usefixtures("needy")
+def test_features_of_another_pool_and_damaged_ones_are_refused(planned: Plan) -> None:
+    _, run = feature_run(planned)
+    with pytest.raises(PoolError, match="have not been computed yet"):
+        feature_pass.load(run.folder, "abc")
+    process.run(run.folder)
+    with pytest.raises(PoolError, match="but this pool is abc"):
+        feature_pass.load(run.folder, "abc")
+    fingerprint = json.loads((run.folder / "features.json").read_text())["fingerprint"]
+    array = run.folder / "image_embedding.npy"
+    array.write_bytes(array.read_bytes()[:50])
+    with pytest.raises(PoolError, match=r"features\.json: cannot be read"):
+        feature_pass.load(run.folder, fingerprint)
+
+
+@pytest.mark.usefixtures("needy")
+def test_open_clip_weights_come_from_a_file(write_sweep: Callable[..., Path], tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    small = "ViT-S-32-alt"
+    torch.save(open_clip.create_model(small).state_dict(), weights)
+    given = {"open_clip": small, "pretrained": str(weights)}
+    path = write_sweep(clip_grid(pruner="needy", features=given, train={"epochs": 1}))
+    assert run_sweep(path, "--cluster", "inline") == 0
+    (facts,) = [json.loads(p.read_text()) for p in path.parent.glob("results/*/*/features.json")]
+    assert facts["weights"].startswith("sha256:")
+
+
+@pytest.mark.usefixtures("needy")
+def test_weights_that_cannot_be_fetched_say_where_to_put_the_file(
+    write_sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        open_clip, "create_model_and_transforms", lambda *a, **k: (_ for _ in ()).throw(OSError("no network"))
+    )
+    given = {"open_clip": "ViT-B-32", "pretrained": "laion2b_s34b_b79k"}
+    path = write_sweep(clip_grid(pruner="needy", features=given))
+    assert run_sweep(path, "--cluster", "inline") == 1
+    shown = " ".join(capsys.readouterr().err.split())
+    file = "open_clip_model.safetensors"
+    assert f"https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main/{file} elsewhere" in shown
+    assert f"name it: features: {{open_clip: ViT-B-32, pretrained: /path/to/{file}}}" in shown
+    assert "1 blocked, 1 failed" in shown
+    out = path.parent / "report"
+    assert report.main(["--results", str(path.parent / "results"), "--out", str(out)]) == 0
+    (row,) = [line for line in (out / "tables/main.md").read_text().splitlines() if line.startswith("| tiny | ")]
+    assert "not run: waits for features-ViT-B-32-shapes-64-s0-" in row
+    assert ", failed: ConfigError: the weights 'laion2b_s34b_b79k' of ViT-B-32" in row
+    assert "--retry" in row
+
+
+@pytest.mark.usefixtures("needy")
+@pytest.mark.parametrize("content", [b"", b"no weights"])
+def test_a_file_that_holds_no_weights_is_named(content: bytes, planned: Plan, tmp_path: Path) -> None:
+    weights = tmp_path / "weights.pt"
+    weights.write_bytes(content)
+    given = {"open_clip": "ViT-S-32-alt", "pretrained": str(weights)}
+    passing, _ = planned(clip_grid(pruner=["needy"], features=given))
+    with pytest.raises(
+        ConfigError, match=r"weights\.pt' of ViT-S-32-alt cannot be loaded .*must hold a state dict"
+    ):
+        process.run(passing.folder)
+
+
+@pytest.mark.usefixtures("needy")
+@pytest.mark.parametrize(
+    ("grid", "message"),
+    [
+        (clip_grid(pruner="needy"), r"grid\[0\]\.features: missing; needy needs image_embedding, text_embedding"),
+        (clip_grid(pruner="needy", features={"run": {"pruner": "full"}}), "no run of this sweep has"),
+        (clip_grid(pruner="needy", features={"run": {"method": "full"}}), r"features\.run\.method: unknown key"),
+        (
+            clip_grid(pruner="needy", features={"open_clip": "ViT-B-32"}),
+            "open_clip and pretrained belong together",
+        ),
+        (clip_grid(pruner="needy", features={}), r"features: missing"),
+        (
+            clip_grid(pruner="needy", features={"open_clip": "ViT-B-33", "pretrained": "openai"}),
+            "unknown open_clip model 'ViT-B-33'; did you mean",
+        ),
+        (
+            clip_grid(pruner="needy", features={"open_clip": "ViT-B-32", "pretrained": "nowhere.pt"}),
+            "neither a file nor a tag of ViT-B-32",
+        ),
+        (
+            clip_grid(pruner=["full", "needy_target"], features=OF_FULL),
+            r"features\.target: missing; needy_target needs target_embedding",
+        ),
+        (
+            clip_grid(
+                pruner=["full", {"neg_clip_loss": {"keep_fraction": 0.5, "norm_sim": "inf"}}], features=OF_FULL
+            ),
+            r"features\.target: missing; neg_clip_loss needs target_embedding",
+        ),
+        (
+            moco_grid(pruner=["full", {"d2": {"keep_fraction": 0.5}}], features=OF_FULL),
+            r"pruner\.d2: needs captions, which moco does not read",
+        ),
+        (
+            moco_grid(pruner=["full", "needy"], features=OF_FULL),
+            r"pruner\.needy: needs captions, which moco does not read",
+        ),
+    ],
+)
+def test_a_mistake_is_one_error_at_the_desk(write_sweep: Callable[..., Path], grid: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_plan(read_sweep(write_sweep(grid)), Path("results"))
+
+
+@pytest.mark.usefixtures("needy")
+def test_moco_gives_image_features_and_a_target_its_training_images(write_sweep: Callable[..., Path]) -> None:
+    without_text = {"d2": {"keep_fraction": 0.5, "score": "prototypes"}}  # what they need depends on their options
+    with_target = {"neg_clip_loss": {"keep_fraction": 0.5, "norm_sim": 2}}
+    pruners = ["full", "needy_image", without_text]
+    moco = moco_grid(pruner=pruners, features=OF_FULL, model=TINY_MOCO, train={"epochs": 1})
+    target = clip_grid(
+        pruner=["full", "needy_target", with_target],
+        features={**OF_FULL, "target": "shapes"},
+        model=TINY_CLIP,
+        train={"epochs": 1},
+    )
+    path = write_sweep(moco, target)
+    assert run_sweep(path, "--cluster", "inline") == 0
+    found = [sorted(p.name for p in f.parent.glob("*.npy")) for f in path.parent.glob("results/*/*/features.json")]
+    assert sorted(found) == [
+        ["image_embedding.npy"],
+        ["image_embedding.npy", "target_embedding.npy", "text_embedding.npy"],
+    ]
+    assert os.path.isdir(path.parent / "results")

@@ -1,0 +1,109 @@
+"""ImageNet in folders: a pool without captions, labelled splits with class names, a list of files that is kept."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from shard_files import encoded, number_of_image, png
+
+from benchmark.config.run import Choice
+from benchmark.pool.samples import PoolError, SampleError
+from benchmark.pool.source import make_source
+from benchmark.pool.sources.imagenet import ImageNet
+from benchmark.pool.storage import imagefolder
+
+TENCH, HEN = "n01440764", "n01514859"
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SCAN_BENCH_CACHE", str(tmp_path / "cache"))
+    number = 0
+    for split, count in (("train", 3), ("val", 2)):
+        for wnid in (HEN, TENCH):
+            folder = tmp_path / "imagenet" / split / wnid
+            folder.mkdir(parents=True)
+            for i in range(count):
+                (folder / f"{wnid}_{i}.JPEG").write_bytes(png(number))  # as in ImageNet, one is a PNG by content
+                number += 1
+            (folder / "notes.txt").write_text("no image")
+    return tmp_path / "imagenet"
+
+
+def test_the_pool_is_the_train_folder_in_order(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCAN_BENCH_DATA", str(root.parent))
+    source = make_source(Choice(name="imagenet", options={}), "pool")
+    assert (source.label, source.expected_samples()) == ("imagenet", 1_281_167)
+    pool = source.training_pool()
+    assert pool.num_samples == 6
+    assert [pool.key(i) for i in (0, 3)] == [f"{TENCH}/{TENCH}_0.JPEG", f"{HEN}/{HEN}_0.JPEG"]
+    read = [pool.read(i) for i in range(6)]
+    assert [number_of_image(sample.image) for sample in read] == [3, 4, 5, 0, 1, 2]
+    assert {sample.caption for sample in read} == {""}
+    again = pickle.loads(pickle.dumps(pool))  # noqa: S301
+    assert (again.fingerprint, number_of_image(again.read(5).image)) == (pool.fingerprint, 2)
+    with pytest.raises(PoolError, match="0 to 5, not 6"):
+        pool.read(6)
+
+
+def test_splits_carry_labels_class_names_and_prompts(root: Path) -> None:
+    source = ImageNet(root=str(root))
+    train, test = source.labelled("train"), source.labelled("test")
+    assert (len(train.images), len(test.images)) == (6, 4)
+    assert train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert test.labels.tolist() == [0, 0, 1, 1]
+    assert train.class_names == test.class_names == ["tench", "hen"]
+    assert (test.name, test.split, len(test.templates)) == ("imagenet", "test", 80)
+    assert test.templates[0]("hen") == "a bad photo of a hen."
+    assert [number_of_image(image) for image in test.images[1:3]] == [9, 6]
+    assert isinstance(test.images[0], Image.Image)
+    with pytest.raises(PoolError, match="no split 'val'"):
+        source.labelled("val")
+
+
+def test_images_are_read_when_taken_out_and_no_sooner(root: Path) -> None:
+    images = ImageNet(root=str(root)).labelled("test").images
+    path = root / "val" / TENCH / f"{TENCH}_1.JPEG"
+    path.write_bytes(b"no image")
+    part = images[1:]
+    with pytest.raises(SampleError, match=rf"sample 1 \({path}\): image_undecodable"):
+        part[0]
+
+
+def test_the_list_of_files_is_kept_until_a_folder_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed: list[str] = []
+    files = imagefolder._files
+    monkeypatch.setattr(imagefolder, "_files", lambda folder: listed.append(folder.name) or files(folder))
+    source = ImageNet(root=str(root))
+    before = source.training_pool()
+    assert source.training_pool().fingerprint == before.fingerprint
+    assert sorted(listed) == [TENCH, HEN]
+    (root / "train" / TENCH / "more.jpg").write_bytes(encoded(Image.new("RGB", (4, 4)), "JPEG"))
+    after = source.training_pool()
+    assert (after.num_samples, len(listed)) == (7, 4)
+    assert after.fingerprint != before.fingerprint
+    (root / "train" / ".scan-bench-files.npz").write_bytes(b"damaged")
+    assert source.training_pool().fingerprint == after.fingerprint
+
+
+def test_what_is_wrong_with_the_folders_is_said(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(PoolError, match=r"No such file.*docs/data\.md says how to get ImageNet"):
+        ImageNet(root=str(tmp_path / "absent")).training_pool()
+    (tmp_path / "flat" / "val").mkdir(parents=True)
+    (tmp_path / "flat" / "val" / "1.JPEG").write_bytes(png(1))
+    with pytest.raises(PoolError, match="one folder a class"):
+        ImageNet(root=str(tmp_path / "flat")).labelled("test")
+    (root / "val" / TENCH).rename(root / "val" / "tench")
+    with pytest.raises(PoolError, match=r"the class folders of .*train and .*val differ"):
+        ImageNet(root=str(root)).labelled("test")
+    (root / "train" / TENCH).rename(root / "train" / "tench")
+    with pytest.raises(PoolError, match="a folder tench, which is no class of ImageNet-1k"):
+        ImageNet(root=str(root)).labelled("test")
+
+
+def test_val_alone_serves_zero_shot(root: Path) -> None:
+    (root / "train").rename(root / "elsewhere")
+    assert ImageNet(root=str(root)).labelled("test").class_names == ["tench", "hen"]

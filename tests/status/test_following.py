@@ -1,0 +1,245 @@
+"""What --status, --watch and --cancel say and do, with a squeue that says what a test wants it to."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import clip_grid
+
+from benchmark import sweep
+from benchmark.config.sweepfile import read_sweep
+from benchmark.models.clip import objective as clip
+from benchmark.plan.plan import PlannedRun, make_plan
+from benchmark.runs.lease import holder_of, lease
+from benchmark.status import table
+
+WriteSweep = Callable[..., Path]
+Output = pytest.CaptureFixture[str]
+ABSENT_CONTROLLER = "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1"
+
+
+def call(path: Path, *words: str) -> int:
+    return sweep.main([str(path), "--results", str(path.parent / "results"), *words])
+
+
+def shown(path: Path, capsys: Output, *words: str) -> str:
+    capsys.readouterr()
+    assert call(path, *(words or ("--status",))) == 0
+    return capsys.readouterr().out
+
+
+def plan(path: Path) -> list[PlannedRun]:
+    runs = make_plan(read_sweep(path), path.parent / "results")
+    for run in runs:
+        (run.folder / "job").mkdir(parents=True, exist_ok=True)
+    return runs
+
+
+def submitted(run: PlannedRun, job_id: str) -> None:
+    (run.folder / "job" / "submitted.json").write_text(json.dumps({"job_id": job_id}))
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Put a shell script in SLURM's place."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    def write(name: str, text: str) -> None:
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+
+    return write
+
+
+def test_a_running_run_shows_epoch_loss_speed_time_left_and_attempt(
+    write_sweep: WriteSweep, capsys: Output
+) -> None:
+    path = write_sweep(clip_grid(train={"epochs": 10}))
+    (run,) = plan(path)
+    steps = [
+        {"epoch": 4, "loss": 2.5, "progress": 0.4, "samples_seen": 4000, "seconds": 400.0},
+        {"epoch": 4, "loss": 2.25, "progress": 0.5, "samples_seen": 5000, "seconds": 420.0},
+    ]
+    lines = [json.dumps({"kind": "step", "step": 0, **step}) for step in steps]
+    (run.folder / "log.jsonl").write_text("\n".join([*lines, '{"half a']))
+    (run.folder / "job" / "attempts.jsonl").write_text("{}\n{}\n")
+    with lease(run.folder / "job" / "run.lock"):
+        row = next(
+            line for line in shown(path, capsys).splitlines() if "running" in line and run.config.name in line
+        )
+    cells = [cell.strip() for cell in row.split("│")[1:-1]]
+    assert cells == [run.config.name, "running", "5/10", "2.250", "50", "7 min", "2", ""]
+
+
+def test_a_failed_run_shows_the_first_line_of_its_error_and_its_log(
+    write_sweep: WriteSweep, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_sweep(clip_grid(train={"epochs": 1}))
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("[no] luck\nat all")
+
+    monkeypatch.setattr(clip, "make", fail)
+    assert call(path, "--cluster", "inline") == sweep.EXIT_FAILED
+    (run,) = plan(path)
+    assert f"RuntimeError: [no] luck; see {run.folder / 'error.json'}" in shown(path, capsys)
+    log = run.folder / "job" / "77_0_log.out"
+    log.write_text("Traceback")
+    assert f"luck; see {log}" in shown(path, capsys)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("7|PENDING|0|Priority", "queued"),
+        ("7|PENDING|0|JobHeldUser", "scontrol release 7"),
+        ("7|PENDING|0|job requeued in held state", "scontrol release 7"),
+        ("7|PENDING|0|DependencyNeverSatisfied", "--cancel, then the same command with --retry"),
+        ("7|PENDING|0|ReqNodeNotAvail, UnavailableNodes:n1", "sinfo -R"),
+        ("7|PENDING|0|PartitionTimeLimit", "lower launch.minutes"),
+        ("7|RUNNING|0|None", "job 7: starting"),
+    ],
+)
+def test_a_job_that_does_not_start_says_why_and_what_to_do(
+    line: str, words: str, write_sweep: WriteSweep, capsys: Output, program: Callable[[str, str], None]
+) -> None:
+    path = write_sweep(clip_grid())
+    submitted(plan(path)[0], "7")
+    program("squeue", f"echo '{line}'")
+    assert words in shown(path, capsys)
+
+
+def test_a_controller_that_is_away_fails_no_run_and_has_none_submitted_twice(
+    write_sweep: WriteSweep, capsys: Output, program: Callable[[str, str], None]
+) -> None:
+    path = write_sweep(clip_grid(seed=[0, 1]))
+    first, _ = plan(path)
+    submitted(first, "7_0")
+    program("squeue", ABSENT_CONTROLLER)
+    program("sbatch", "touch called; exit 1")
+    out = shown(path, capsys)
+    assert "2 runs, 1 absent, 1 unknown" in out
+    assert out.count("SLURM does not answer (slurm_load_jobs error: Unable to contact slurm controller)") == 1
+    assert call(path, "--cluster", "slurm", "seed=0") == 0  # what may be queued is not submitted again
+    assert "0 to run (slurm)" in capsys.readouterr().err
+    assert call(path, "--cancel") == sweep.EXIT_FAILED
+
+
+@pytest.mark.parametrize(
+    ("log", "state", "words"),
+    [
+        (
+            "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01 DUE TO TIME LIMIT ***",
+            "stopped",
+            "out of time",
+        ),
+        ("error: Detected 1 oom_kill event in StepId=7.0", "failed", "raise launch.memory_gb"),
+        ("slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01 ***", "stopped", "cancelled"),
+        ("hello", "stopped", "ended without a word"),
+        ("srun: error: n1: task 0: Killed", "stopped", "killed (SIGKILL)"),
+        ("slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01 DUE TO NODE FAILURE ***", "stopped", "node"),
+        (
+            "RuntimeError: Waited for 60 seconds but could not find submitted jobs in path:",
+            "stopped",
+            "never began",
+        ),
+        (
+            "error: Detected 1 oom_kill event\nscan-bench: attempt 2 of x\n... CANCELLED AT x",
+            "stopped",
+            "cancelled",
+        ),
+        (None, "stopped", "left the queue before it began"),
+    ],
+)
+def test_a_job_that_left_the_queue_without_a_record_is_told_from_one_that_waits(
+    log: str | None,
+    state: str,
+    words: str,
+    write_sweep: WriteSweep,
+    capsys: Output,
+    program: Callable[[str, str], None],
+) -> None:
+    path = write_sweep(clip_grid())
+    (run,) = plan(path)
+    submitted(run, "7_0")
+    program("squeue", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1")
+    if log is not None:
+        (run.folder.parent / "job").mkdir()
+        (run.folder.parent / "job" / "7_0_0_log.out").write_text(log + "\n")
+    out = shown(path, capsys)
+    assert f"1 runs, 1 {state}" in out
+    assert words in out
+    is_tried_again = "1.0 core hours for 1 runs" in shown(path, capsys, "--dry-run")
+    assert is_tried_again == (state == "stopped")
+
+
+def test_watch_follows_a_sweep_of_this_machine_to_its_end(
+    write_sweep: WriteSweep, capsys: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "POLL_SECONDS", 0.2)
+    path = write_sweep(clip_grid(seed=[0, 1], train={"epochs": 1}))
+    with start(path):
+        out = shown(path, capsys, "--watch")
+    assert "2 runs, 2 done" in out
+    assert out.index("2 runs, 2 done") > out.index("tiny: 2 runs")
+
+
+class start:
+    """The sweep command at work in another process, seen to hold a run, ended in the end."""
+
+    def __init__(self, path: Path) -> None:
+        words = [str(path), "--results", str(path.parent / "results"), "--cluster", "local", "--jobs", "1"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmark.sweep", *words],
+            stderr=subprocess.DEVNULL,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as a shell starts what runs behind
+        )
+        end = time.monotonic() + 60
+        while not self.held(path):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+
+    def held(self, path: Path) -> list[Path]:
+        return [p for p in path.parent.glob("results/*/*/job/run.lock") if holder_of(p)]
+
+    def __enter__(self) -> subprocess.Popen[bytes]:
+        return self.process
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=60)
+
+
+def test_cancel_ends_the_processes_of_this_sweep_and_no_others(write_sweep: WriteSweep, capsys: Output) -> None:
+    path = write_sweep(clip_grid(seed=[0, 1], train={"epochs": 4000}))
+    with start(path) as process:
+        bystander = subprocess.Popen(["sleep", "60"])
+        with lease(
+            path.parent / "results" / "tiny" / "job" / "local-x-1.lock"
+        ):  # ours, but it names another process
+            lock = path.parent / "results" / "tiny" / "job" / "local-x-1.lock"
+            holder = json.loads(lock.read_text())
+            lock.write_text(json.dumps({**holder, "pid": bystander.pid}))
+            capsys.readouterr()
+            assert call(path, "--cancel") == sweep.EXIT_FAILED
+        out = capsys.readouterr().out
+        assert f"process {process.pid}" in out
+        assert f"process {bystander.pid} does not hold" in out
+        assert process.wait(timeout=60) == 130
+        assert bystander.poll() is None
+        bystander.kill()
+        bystander.wait()
+    assert call(path, "--cancel") == 0
+    assert "nothing of this sweep" in capsys.readouterr().out
+    assert "failed" not in shown(path, capsys)

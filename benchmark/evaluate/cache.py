@@ -24,7 +24,7 @@ from benchmark.pool.samples import digest_of, fingerprint_of
 from benchmark.pool.storage import arrayfile
 from benchmark.pool.storage.arrayfile import ArrayFileError
 
-logger = logging.getLogger("benchmark.evaluate._cache")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 """Goes up with anything in the code that changes features."""

@@ -31,7 +31,7 @@ from benchmark.runs.predictions import Predictions, PredictionsError
 from benchmark.runs.record import RecordError, read_record, write_record
 from benchmark.runs.state import has_weights
 
-logger = logging.getLogger("benchmark.evaluation")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 Report = Callable[[float, str], None]
 

@@ -22,7 +22,7 @@ from benchmark.tracking.epoch_files import load_marks
 from benchmark.tracking.summary import summarise
 from benchmark.training.trainer import Trainer
 
-logger = logging.getLogger("benchmark.job")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 
 def leave_coreset(folder: Path, config: RunConfig, trainer: Trainer, training: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ GRACE_SECONDS = 10.0
 """For ranks to end by themselves, with their own words in the log."""
 FAILED = 71
 """Exit code of a rank that ends because another one failed."""
-logger = logging.getLogger("benchmark.peers")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 
 @contextmanager

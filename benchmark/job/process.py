@@ -32,7 +32,7 @@ from benchmark.runs.state import state_at_rest
 from benchmark.slurm import this_job
 from benchmark.training.trainer import NEVER
 
-logger = logging.getLogger("benchmark.job")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

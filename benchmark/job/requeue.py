@@ -18,7 +18,7 @@ from benchmark.slurm import jobs, this_job
 
 STOPPED = 75
 """Exit code of a run that stopped before its end: no success, so that no run that waits for it starts."""
-logger = logging.getLogger("benchmark.requeue")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 
 class NoProgressError(RuntimeError):

@@ -25,7 +25,7 @@ from benchmark.runs.state import State, has_record, state_of
 
 LOCAL_TIMEOUT_MINUTES = 60 * 24 * 30
 POLL_SECONDS = 0.5
-logger = logging.getLogger("benchmark.launch")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 
 def run_inline(runs: Sequence[PlannedRun], console: Console, fail_fast: bool) -> list[State]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmark.files import write_text
 from benchmark.runs.folder import ERROR_FILE, STARTED_FILE
 
-logger = logging.getLogger("benchmark.state")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 
 def has_new_error(folder: Path) -> bool:

@@ -27,7 +27,7 @@ OWN_JOB_SECONDS = 300.0
 """How long a job's next attempt waits for the locks of the last: file servers drop those of a dead node late."""
 LOST = 70
 """Exit code of a process whose lease another one has taken."""
-logger = logging.getLogger("benchmark.lease")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 
 class HeldError(RuntimeError):

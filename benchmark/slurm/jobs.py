@@ -87,7 +87,7 @@ def jobs_in(lines: Sequence[str]) -> dict[str, QueuedJob]:
     return jobs
 
 
-logger = logging.getLogger("benchmark.slurmjob")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 SECONDS = 30.0
 """How long a command of SLURM's may take."""
 TRIES, PAUSE_SECONDS = 4, 5.0

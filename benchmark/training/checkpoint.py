@@ -17,7 +17,7 @@ from benchmark.files import remove_leftovers, write_atomic, write_text
 from benchmark.states import to_tensors
 
 KEPT = 2
-logger = logging.getLogger("benchmark.checkpoint")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 
 class CheckpointError(OSError):

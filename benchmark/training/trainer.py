@@ -36,7 +36,7 @@ from benchmark.training.order import steps_in_epoch, super_batch_size
 from benchmark.training.progress import Progress
 from benchmark.training.unreadable import FaultList
 
-logger = logging.getLogger("benchmark.train")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 NEVER: Callable[[float, str], None] = lambda share, text: None  # noqa: E731 (a default that does nothing)
 

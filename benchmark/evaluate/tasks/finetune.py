@@ -33,7 +33,7 @@ from benchmark.options import check_option, require
 from benchmark.pool.source import TrainSet
 from benchmark.runs.record import Metric
 
-logger = logging.getLogger("benchmark.evaluate.finetune")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 CHANGEABLE = (
     "epochs",

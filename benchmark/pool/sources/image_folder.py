@@ -21,7 +21,7 @@ from benchmark.pool.source import SPLITS, LabelledSet, Source, data_folder
 from benchmark.pool.sources import _published as published
 from benchmark.pool.storage.imagefolder import FolderPool
 
-logger = logging.getLogger("benchmark.sources.image_folder")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 FOLDERS = {"train": ("train",), "test": ("test", "val")}
 TEMPLATES = "zeroshot_classification_templates.txt"

@@ -14,7 +14,7 @@ from benchmark.pool.source import SPLITS, LabelledSet, Source, data_folder
 from benchmark.pool.sources import _published as published
 from benchmark.pool.storage.imagefolder import FolderPool, list_classes
 
-logger = logging.getLogger("benchmark.sources.imagenet")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 FOLDERS = {"train": "train", "test": "val"}
 

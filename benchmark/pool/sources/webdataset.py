@@ -16,7 +16,7 @@ from benchmark.pool.storage.imagefolder import LazyImages
 from benchmark.pool.storage.names import expand
 from benchmark.pool.storage.shards import ShardPool
 
-logger = logging.getLogger("benchmark.sources.webdataset")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 CAPTIONS = ("one", "lines", "merge")
 

@@ -25,7 +25,7 @@ from benchmark.pool.storage.names import common_folder, is_remote
 from benchmark.pool.storage.tarheaders import BLOCK
 from benchmark.pool.storage.tarscan import Scan, scan_shard
 
-logger = logging.getLogger("benchmark.storage.build")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 SHARDS_PER_PROCESS = 8
 """Fewer are scanned in this process: starting another takes seconds."""

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from benchmark.pool.samples import PoolError
 from benchmark.pool.storage.names import file_system, is_remote
 
-logger = logging.getLogger("benchmark.storage.byteranges")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from benchmark.pool.storage.arrayfile import ArrayFileError, cache_folder
 from benchmark.pool.storage.byteranges import retried
 from benchmark.pool.storage.decode import SampleFault, image_from
 
-logger = logging.getLogger("benchmark.storage.imagefolder")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 FORMAT, VERSION = "scan-bench file list", 1

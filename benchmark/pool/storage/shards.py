@@ -16,7 +16,7 @@ from benchmark.pool.storage.index import ShardIndex, load_index
 from benchmark.pool.storage.names import expand, is_remote, sources
 from benchmark.pool.storage.tarheaders import BLOCK
 
-logger = logging.getLogger("benchmark.storage.shards")  # its name in logs is older than its place
+logger = logging.getLogger(__name__)
 
 MAX_GAP = 8 << 10
 MAX_REMOTE_GAP = 256 << 10

@@ -26,7 +26,7 @@ from analysis.read.results import Results, Run
 from analysis.tables.foreign import HEADS, NOTE, foreign_rows
 from analysis.tables.main import LEGEND
 from analysis.tables.truth import TOLD, kinds_of, truth_cells, truth_heads, truth_rows
-from benchmark.runs.folder import CONFIG_FILE, RECORD_FILE
+from benchmark.runs.folder import RunFolder
 
 MOST_RECORDS_INLINE = 1000
 """Of more, the rows of provenance get a page of their own."""
@@ -152,7 +152,7 @@ class Page:
         ranks = record["num_ranks"]
         return {
             "anchor": f"run-{number}",
-            "href": self._way_to(run, RECORD_FILE),
+            "href": self._way_to(run.folder.record),
             "name": run.folder.name,
             "planned": run.planned,
             "code": code_version(record["code"]),
@@ -168,14 +168,14 @@ class Page:
 
     def _config_of(self, run: Run) -> str:
         """The run's resolved configuration as seen from the report; nothing where there is none."""
-        return self._way_to(run, CONFIG_FILE) if (run.folder / CONFIG_FILE).exists() else ""
+        return self._way_to(run.folder.config) if run.folder.config.exists() else ""
 
-    def _way_to(self, run: Run, name: str) -> str:
-        below = run.folder.relative_to(self.results.folder)
-        return quote((self._base / below / name).as_posix()) if self._base else ""
+    def _way_to(self, path: Path) -> str:
+        below = path.relative_to(self.results.folder)
+        return quote((self._base / below).as_posix()) if self._base else ""
 
 
-def _folders(row: Row) -> dict[int, Path]:
+def _folders(row: Row) -> dict[int, RunFolder]:
     """seed -> the folder of the run that counts: the last, where two sweeps hold one run."""
     return {run.record["seed"]: run.folder for run in row.runs}
 

@@ -18,7 +18,6 @@ import numpy as np
 from analysis.blocks.block import Block
 from analysis.pruned.read import jaccard_at_random
 from analysis.read.results import Problem, Run
-from benchmark.runs.folder import CORESET_FILE
 
 NEAR = 0.02
 """Shares of the pool this far apart are one budget."""
@@ -122,7 +121,7 @@ def _members(blocks: Sequence[Block]) -> tuple[list[Member], list[Problem]]:
     problems = []
     for block in blocks:
         for run in block.runs:
-            path = run.folder / CORESET_FILE
+            path = run.folder.coreset
             try:
                 with np.load(path, allow_pickle=False) as content:
                     facts = (str(content["fingerprint"]), float(content["fraction"]), "score" in content.files)

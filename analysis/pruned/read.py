@@ -15,7 +15,6 @@ from analysis.blocks.rows import BASELINE
 from analysis.blocks.statistics import Spread, spread
 from analysis.read.methods import is_shorter
 from analysis.read.results import Problem, Results, Run
-from benchmark.runs.folder import PRUNED_FILE
 from benchmark.runs.pruned import Pruned, PrunedError, Shown, read_pruned
 
 PREFERRED = (("redundant", "ill_matched"), ("lowest_loss", "highest_loss"), ("left_out",))
@@ -91,7 +90,7 @@ def read_pruning(results: Results) -> Pruning:
     absent: list[str] = []
     problems: list[Problem] = []
     for run in results.runs:
-        path = run.folder / PRUNED_FILE
+        path = run.folder.pruned
         try:
             pruned = read_pruned(path)
             _check_run(pruned, run, path)

@@ -14,16 +14,12 @@ import yaml
 from analysis.read.setting import training_of
 from benchmark.options import ConfigError, load_yaml
 from benchmark.runs.folder import (
-    CONFIG_FILE,
-    ERROR_FILE,
     EVALUATION_FILE,
-    FEATURES_FILE,
-    LOG_FILE,
     PLAN_FILE,
-    RECORD_FILE,
-    STARTED_FILE,
+    RunFolder,
 )
 from benchmark.runs.record import RecordError, read_evaluation, read_record
+from benchmark.runs.state import has_record, unfinished
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """C's, where yaml has it: thousands of missing runs have a ``config.yaml`` each."""
@@ -36,7 +32,7 @@ class Run:
     """A run with a valid record."""
 
     record: dict[str, Any]
-    folder: Path
+    folder: RunFolder
     planned: bool
 
     @property
@@ -147,7 +143,7 @@ def load(folder: Path, names: Sequence[str] = ()) -> Results:
         problems=tuple(p for _, sweep in read for p in sweep.problems),
         num_planned=len(planned),
         methods=_in_order([e["method"] for e in planned], [run.record["method"] for run in runs]),
-        digest=_digest([*(run.folder / RECORD_FILE for run in runs), *(one.path for one in foreign)]),
+        digest=_digest([*(run.folder.record for run in runs), *(one.path for one in foreign)]),
         left_out=tuple(left_out),
     )
 
@@ -172,15 +168,18 @@ def _read_sweep(folder: Path) -> _Sweep:
         command = str(plan.get("command", NO_COMMAND))
         sweep.planned.extend(plan["runs"])
     asked = {entry["run"]: entry for entry in sweep.planned}
-    held = {p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and _is_run(p)}
+    held = {
+        p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".") and _is_run(RunFolder(p))
+    }
     for name in [*asked, *sorted(held - asked.keys())]:
-        record, state = _read_run(folder / name, sweep.problems)
+        own = RunFolder(folder / name)
+        record, state = _read_run(own, sweep.problems)
         if record is not None:
-            sweep.runs.append(Run(record, folder / name, planned=name in asked))
+            sweep.runs.append(Run(record, own, planned=name in asked))
         else:
             if state == "not run":
                 state += _waits_for(folder, asked.get(name, {}).get("waits_for", ()))
-            sweep.missing.append(_missing(folder / name, asked.get(name), state, command))
+            sweep.missing.append(_missing(own, asked.get(name), state, command))
     for path in sorted(folder.glob(f"*/{EVALUATION_FILE}")):
         try:
             sweep.foreign.append(Foreign(read_evaluation(path), path))
@@ -189,11 +188,11 @@ def _read_sweep(folder: Path) -> _Sweep:
     return sweep
 
 
-def _is_run(folder: Path) -> bool:
+def _is_run(folder: RunFolder) -> bool:
     """A pass over features is none: it leaves no record, and what it holds up is told at the runs that wait."""
-    if (folder / RECORD_FILE).exists():
+    if folder.record.exists():
         return True
-    if not any((folder / name).exists() for name in (ERROR_FILE, LOG_FILE, CONFIG_FILE)):
+    if not any(path.exists() for path in (folder.error, folder.log, folder.config)):
         return False
     return _config(folder).get("kind") != "features"
 
@@ -201,8 +200,8 @@ def _is_run(folder: Path) -> bool:
 def _waits_for(folder: Path, names: Iterable[str]) -> str:
     """The first of the runs and passes in ``names`` that is not done, and how it stands; empty if all are."""
     for name in names:
-        if not any((folder / name / file).exists() for file in (RECORD_FILE, FEATURES_FILE)):
-            return f": waits for {name}, {_state(folder / name)}"
+        if not has_record(RunFolder(folder / name)):
+            return f": waits for {name}, {_state(RunFolder(folder / name))}"
     return ""
 
 
@@ -238,9 +237,9 @@ def _seed(value: Any) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _read_run(folder: Path, problems: list[Problem]) -> tuple[dict[str, Any] | None, str]:
+def _read_run(folder: RunFolder, problems: list[Problem]) -> tuple[dict[str, Any] | None, str]:
     """The record, or None and the run's state."""
-    path = folder / RECORD_FILE
+    path = folder.record
     try:
         record = read_record(path)
     except FileNotFoundError:
@@ -255,28 +254,17 @@ def _read_run(folder: Path, problems: list[Problem]) -> tuple[dict[str, Any] | N
     return record, ""
 
 
-def _state(folder: Path) -> str:
-    if _time(folder / ERROR_FILE) < _time(folder / STARTED_FILE):  # an attempt after the error has not ended
-        return "partial"
-    try:
-        error = json.loads((folder / ERROR_FILE).read_text(encoding="utf-8"))
-        line = next(iter(str(error["message"]).strip().splitlines()), "no message")
-        return f"failed: {error.get('type', 'error')}: {line}"
-    except FileNotFoundError:
-        return "partial" if (folder / LOG_FILE).exists() else "not run"
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return f"failed: {ERROR_FILE} cannot be read"
+def _state(folder: RunFolder) -> str:
+    """As the sweep sees it, in the report's words."""
+    state = unfinished(folder)
+    return {"absent": "not run", "failed": f"failed: {state.detail}"}.get(state.name, state.name)
 
 
 def _retried(command: str) -> str:
     return command if command == NO_COMMAND or "--retry" in command.split() else f"{command} --retry"
 
 
-def _time(path: Path) -> int:
-    return path.stat().st_mtime_ns if path.exists() else 0
-
-
-def _missing(folder: Path, entry: Mapping[str, Any] | None, state: str, command: str) -> Missing:
+def _missing(folder: RunFolder, entry: Mapping[str, Any] | None, state: str, command: str) -> Missing:
     config = _config(folder)
     asked = entry or _entry_of(config, folder.name)
     texts = {key: asked[key] for key in ("run", "framework", "model", "pool", "method")}
@@ -290,10 +278,10 @@ def _missing(folder: Path, entry: Mapping[str, Any] | None, state: str, command:
     )
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: RunFolder) -> dict[str, Any]:
     """The run's ``config.yaml``; empty where it cannot be read."""
     try:
-        return load_yaml(folder / CONFIG_FILE, lambda text: yaml.load(text, _Loader))
+        return load_yaml(folder.config, lambda text: yaml.load(text, _Loader))
     except ConfigError:
         return {}
 

@@ -23,6 +23,7 @@ from benchmark.models.encoder import Encoder, fingerprint_of_encoder
 from benchmark.pool.samples import digest_of, fingerprint_of
 from benchmark.pool.storage import arrayfile
 from benchmark.pool.storage.arrayfile import ArrayFileError
+from benchmark.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +35,10 @@ FOLDER = "features"
 """In a run's folder, unless ``SCAN_BENCH_FEATURES`` names another place or says ``off``."""
 
 
-def cache_of(run: Path) -> Path | None:
+def cache_of(run: RunFolder) -> Path | None:
     """Where features of a run's model are kept; None if they are not to be kept."""
     said = os.environ.get("SCAN_BENCH_FEATURES", "")
-    return None if said == "off" else Path(said) if said else run / FOLDER
+    return None if said == "off" else Path(said) if said else run.encoded
 
 
 class CachedEncoder:

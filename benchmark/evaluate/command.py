@@ -25,7 +25,7 @@ from benchmark import dist, plugins
 from benchmark.config.feature_pass import load_config
 from benchmark.config.run import Choice, RunConfig, as_choice, resolved
 from benchmark.evaluate import run as evaluation
-from benchmark.evaluate.cache import FOLDER, cache_of
+from benchmark.evaluate.cache import cache_of
 from benchmark.evaluate.run import Outcome
 from benchmark.evaluate.task import Task, make_task
 from benchmark.models.clip.published import check_open_clip, open_clip_encoder
@@ -34,7 +34,7 @@ from benchmark.models.fingerprints import weights_hash
 from benchmark.models.frameworks import has_text
 from benchmark.options import ConfigError, plain
 from benchmark.pool.source import Source
-from benchmark.runs.folder import CONFIG_FILE, EVALUATION_FILE, LEASE_FILE, RECORD_FILE
+from benchmark.runs.folder import EVALUATION_FILE, RunFolder
 from benchmark.runs.lease import HeldError, lease
 from benchmark.runs.provenance import facts, now
 from benchmark.runs.record import NATS, SCHEMA_VERSION, RecordError, read_evaluation, read_record, write_evaluation
@@ -101,8 +101,8 @@ def _lock(out: Path) -> AbstractContextManager[None]:
 
 def _own(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> tuple[Outcome, Path]:
     """Evaluate a run of this suite and extend its record; with ``--out`` the record stays as it is."""
-    folder = Path(options.checkpoint)
-    config = load_config(folder / CONFIG_FILE)
+    folder = RunFolder(options.checkpoint)
+    config = load_config(folder.config)
     if not isinstance(config, RunConfig):
         raise ConfigError(f"{folder}: a pass over features, which has no model of its own")
     choices = asked or list(config.evaluate)
@@ -110,10 +110,8 @@ def _own(options: argparse.Namespace, asked: Sequence[Choice], console: Console)
         raise ConfigError(f"{folder}: its sweep asks for no evaluation; say --tasks TASK:DATASET (see --list)")
     _check_text(choices, has_text(config.framework), config.framework)
     device, started = _device(options), now()
-    if not options.out and not (folder / RECORD_FILE).exists():
-        raise ConfigError(
-            f"{folder}: no {RECORD_FILE} to put the results into; finish the run, or give --out FILE"
-        )
+    if not options.out and not folder.record.exists():
+        raise ConfigError(f"{folder}: no record.json to put the results into; finish the run, or give --out FILE")
     model = evaluation.load_model(folder, config).to(device)
     encoder = model.encoder(options.batch_size)
     if options.out:
@@ -123,11 +121,11 @@ def _own(options: argparse.Namespace, asked: Sequence[Choice], console: Console)
             _read(out, names["weights"])  # before the work: a file that holds another model is told at once
             found = _evaluate(choices, encoder, _cache(options, folder), console)
             return found, _write(out, names, found, started, device)
-    with lease(folder / LEASE_FILE):
-        evaluation.check_weights(read_record(folder / RECORD_FILE), folder / RECORD_FILE, model)
+    with lease(folder.lease):
+        evaluation.check_weights(read_record(folder.record), folder.record, model)
         found = _evaluate(choices, encoder, _cache(options, folder), console)
         evaluation.extend_record(folder, config, found, model, facts(started, device))
-    return found, folder / RECORD_FILE
+    return found, folder.record
 
 
 def _foreign(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> tuple[Outcome, Path]:
@@ -168,7 +166,7 @@ def _write(path: Path, names: Mapping[str, str], found: Outcome, started: str, d
         "metrics": evaluation.merged_rows(old.get("metrics", []), found.rows),
         "evaluation_skipped": evaluation.merged_skipped(old.get("evaluation_skipped", []), found),
     }
-    evaluation.leave_predictions(path.parent, found)
+    evaluation.leave_predictions(RunFolder(path.parent), found)
     write_evaluation(path, content)
     return path
 
@@ -214,7 +212,7 @@ def _device(options: argparse.Namespace) -> torch.device:
 def _cache(options: argparse.Namespace, folder: Path) -> Path | None:
     if options.features == "off":
         return None
-    return Path(options.features) if options.features else cache_of(folder)
+    return Path(options.features) if options.features else cache_of(RunFolder(folder))
 
 
 def _list(console: Console) -> None:
@@ -270,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--batch-size", type=int, default=256, help="images encoded at once (default: 256)")
     parser.add_argument(
-        "--features", help=f"folder where features are kept, or off (default: {FOLDER}/ beside the result)"
+        "--features", help="folder where features are kept, or off (default: features/ beside the result)"
     )
     parser.add_argument("--list", action="store_true", help="show the tasks and the data sets")
     return parser

@@ -26,7 +26,7 @@ from benchmark.options import ConfigError, plain
 from benchmark.pool.samples import PoolError
 from benchmark.runs import predictions
 from benchmark.runs.evaluations import left_out, skipped_entries, skipped_tasks
-from benchmark.runs.folder import FINAL_FILE, PREDICTIONS_FILE, RECORD_FILE
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.predictions import Predictions, PredictionsError
 from benchmark.runs.record import RecordError, read_record, write_record
 from benchmark.runs.state import has_weights
@@ -85,7 +85,7 @@ def named(task: Task) -> str:
     return task.dataset if isinstance(task.dataset, str) else next(iter(task.dataset))
 
 
-def pending(folder: Path, config: RunConfig, opened: dict[str, bool] | None = None) -> list[Choice] | None:
+def pending(folder: RunFolder, config: RunConfig, opened: dict[str, bool] | None = None) -> list[Choice] | None:
     """The evaluations to add to a run's record from its final weights, without training.
 
     Those the record does not know of, and those it skipped whose data can be opened now. One that failed though
@@ -93,7 +93,7 @@ def pending(folder: Path, config: RunConfig, opened: dict[str, bool] | None = No
     ``opened`` remembers between runs which data could be. Raises RecordError for a record that cannot be read.
     """
     try:
-        record = read_record(folder / RECORD_FILE)
+        record = read_record(folder.record)
     except FileNotFoundError:
         return None
     if not has_weights(folder):
@@ -114,12 +114,12 @@ def _is_data_there(choice: Choice, opened: dict[str, bool]) -> bool:
     return opened[name]
 
 
-def load_model(folder: Path, config: RunConfig) -> Objective:
+def load_model(folder: RunFolder, config: RunConfig) -> Objective:
     """The run's model with its final weights, on the CPU. Raises ConfigError if there are none that fit."""
     objective = make_objective(config.framework, config.model, config.seed)
-    path = folder / "checkpoint" / FINAL_FILE
+    path = folder.final_weights
     try:
-        weights_file.load_weights(folder / "checkpoint", objective)
+        weights_file.load_weights(path, objective)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no final weights; the run has not finished, or they were removed") from None
     except Exception as error:  # safetensors and torch each raise their own for a damaged file
@@ -128,13 +128,13 @@ def load_model(folder: Path, config: RunConfig) -> Objective:
 
 
 def extend_record(
-    folder: Path, config: RunConfig, outcome: Outcome, model: Objective, facts: Mapping[str, Any]
+    folder: RunFolder, config: RunConfig, outcome: Outcome, model: Objective, facts: Mapping[str, Any]
 ) -> None:
     """Put the outcome into the run's record, atomically; ``facts`` are code, versions, device and times.
 
     Raises RecordError, and leaves the record alone, if the weights are not those the record was written for.
     """
-    path = folder / RECORD_FILE
+    path = folder.record
     record = read_record(path)
     check_weights(record, path, model)
     leave_predictions(folder, outcome)
@@ -153,7 +153,7 @@ def check_weights(record: Mapping[str, Any], path: Path, model: Objective) -> No
     found = weights_hash(model)
     if record.get("weights", found) != found:
         raise RecordError(
-            f"{path}: written for weights {record['weights']}, but checkpoint/{FINAL_FILE} holds"
+            f"{path}: written for weights {record['weights']}, but its final weights are"
             f" {found}: one of the two comes from another run"
         )
 
@@ -169,9 +169,9 @@ def merged_skipped(old: Iterable[dict[str, Any]], outcome: Outcome) -> list[dict
     return [entry for entry in old if not _is_of(entry, outcome.evaluated)] + outcome.skipped
 
 
-def leave_predictions(folder: Path, outcome: Outcome) -> None:
+def leave_predictions(folder: RunFolder, outcome: Outcome) -> None:
     """Add the outcome's predictions to those in the folder; a file that cannot be read is replaced."""
-    path = folder / PREDICTIONS_FILE
+    path = folder.predictions
     try:
         old = predictions.read_predictions(path)
     except FileNotFoundError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmark.runs import snapshot
 from benchmark.runs import submission as submissions
 from benchmark.runs.errors import write_error
-from benchmark.runs.folder import CONFIG_FILE
+from benchmark.runs.folder import RunFolder
 
 VISIBLE_SECONDS = 60.0
 """How long a slow file system may take to show on a node what was written before the submission."""
@@ -27,8 +27,8 @@ def main(words: Sequence[str]) -> int:
         submission = submissions.read(path)
     except FileNotFoundError:
         sys.exit(f"{path} is gone: SLURM had not shown this job in time, and its runs were submitted again")
-    folder = path.parents[2] / submission.runs[int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))]
-    _wait_for(folder / CONFIG_FILE)
+    folder = RunFolder(path.parents[2] / submission.runs[int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))])
+    _wait_for(folder.config)
     try:
         snapshot.check(submission.snapshot)
         from benchmark.job import process  # not before: what was changed may not even load

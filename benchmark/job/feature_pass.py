@@ -29,7 +29,7 @@ from benchmark.options import plain
 from benchmark.pool.samples import Pool, PoolError, SampleError
 from benchmark.pool.source import make_source
 from benchmark.runs import snapshot
-from benchmark.runs.folder import CONFIG_FILE, FEATURES_FILE, FINAL_FILE
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.provenance import device_name, versions
 from benchmark.training.loader import start_worker
 
@@ -74,7 +74,7 @@ class TargetItems(Dataset[tuple[Any, ...]]):
         return self.image_transform(self.images[index]), None
 
 
-def compute(folder: Path, config: FeatureConfig, report: Callable[[float, str], None]) -> None:
+def compute(folder: RunFolder, config: FeatureConfig, report: Callable[[float, str], None]) -> None:
     """Fill ``folder`` with float16 arrays [N, d] and ``features.json``; all ranks share the chunks.
 
     A sample that cannot be read gets a row of zeros and is counted. Raises PoolError and ConfigError, and
@@ -122,14 +122,14 @@ def compute(folder: Path, config: FeatureConfig, report: Callable[[float, str], 
         rows = _embed(TargetItems(target, encoder), encoder, config, NAMES[:1])[NAMES[0]]  # [M, d]
         write_atomic(folder / f"{TARGET}.npy", lambda file: np.save(file, rows))
         facts["arrays"][TARGET] = _sha256(folder / f"{TARGET}.npy")
-    write_text(folder / FEATURES_FILE, json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    write_text(folder.features, json.dumps(facts, indent=1, sort_keys=True) + "\n")
     for start in chunks:
         _chunk_file(folder, start).unlink(missing_ok=True)
 
 
-def load(folder: Path, fingerprint: str) -> dict[str, np.ndarray]:
+def load(folder: RunFolder, fingerprint: str) -> dict[str, np.ndarray]:
     """The arrays of a finished pass by name, float16 [N, d], mapped. Raises PoolError that says what is wrong."""
-    path = folder / FEATURES_FILE
+    path = folder.features
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         names, found = list(facts["arrays"]), facts["fingerprint"]
@@ -145,7 +145,7 @@ def load(folder: Path, fingerprint: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _encoder(folder: Path, config: FeatureConfig) -> tuple[Any, str]:
+def _encoder(folder: RunFolder, config: FeatureConfig) -> tuple[Any, str]:
     """The frozen encoder on its device, and what its weights are: a hash, or open_clip's tag."""
     device = dist.pick_device(config.device)
     options = config.encoder.options
@@ -153,16 +153,16 @@ def _encoder(folder: Path, config: FeatureConfig) -> tuple[Any, str]:
         encoder: Any = open_clip_encoder(options["model"], options["pretrained"], device, config.batch_size)
         file = Path(options["pretrained"])
         return encoder, f"sha256:{_sha256(file)}" if file.is_file() else f"open_clip:{options['pretrained']}"
-    source = folder.parent / options["run"]
-    run = RunConfig.load(source / CONFIG_FILE)
+    source = RunFolder(folder.parent / options["run"])
+    run = RunConfig.load(source.config)
     objective = make_objective(run.framework, run.model, run.seed)
-    weights = source / "checkpoint"
+    weights = source.final_weights
     try:
         weights_file.load_weights(weights, objective)
     except FileNotFoundError as error:
         raise PoolError(f"{weights}: holds no final weights; has {options['run']} finished?") from error
     encoder = objective.to(device).encoder(config.batch_size)
-    return encoder, f"sha256:{_sha256(weights / FINAL_FILE)}"
+    return encoder, f"sha256:{_sha256(weights)}"
 
 
 def _embed(
@@ -210,7 +210,7 @@ def _rows(tensors: Sequence[torch.Tensor | None], embed: Callable[[torch.Tensor]
     return rows
 
 
-def _join(folder: Path, pool: Pool, names: Sequence[str], chunks: Sequence[int]) -> int:
+def _join(folder: RunFolder, pool: Pool, names: Sequence[str], chunks: Sequence[int]) -> int:
     """Put the chunks into one array a name; returns how many samples could not be read."""
     width: dict[str, int] = dict.fromkeys(names, 0)
     skipped = 0
@@ -230,7 +230,7 @@ def _join(folder: Path, pool: Pool, names: Sequence[str], chunks: Sequence[int])
     return skipped
 
 
-def _chunk_contents(folder: Path, pool: Pool, chunks: Sequence[int]) -> Iterator[Mapping[str, np.ndarray]]:
+def _chunk_contents(folder: RunFolder, pool: Pool, chunks: Sequence[int]) -> Iterator[Mapping[str, np.ndarray]]:
     for start in chunks:
         path = _chunk_file(folder, start)
         with np.load(path, allow_pickle=False) as content:
@@ -241,8 +241,8 @@ def _chunk_contents(folder: Path, pool: Pool, chunks: Sequence[int]) -> Iterator
             yield {name: content[name] for name in content.files}
 
 
-def _chunk_file(folder: Path, start: int) -> Path:
-    return folder / CHUNKS_FOLDER / f"{start:012d}.npz"
+def _chunk_file(folder: RunFolder, start: int) -> Path:
+    return folder.chunks / f"{start:012d}.npz"
 
 
 def _sha256(path: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from pathlib import Path
 from typing import Any
 
 from benchmark import dist
@@ -14,7 +13,7 @@ from benchmark.models.fingerprints import weights_hash
 from benchmark.options import plain
 from benchmark.pool.samples import Pool
 from benchmark.pruner import StaticPruner
-from benchmark.runs.folder import CORESET_FILE, PRUNED_FILE
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.provenance import facts
 from benchmark.runs.pruned import write_pruned
 from benchmark.runs.record import SCHEMA_VERSION
@@ -25,7 +24,7 @@ from benchmark.training.trainer import Trainer
 logger = logging.getLogger(__name__)
 
 
-def leave_coreset(folder: Path, config: RunConfig, trainer: Trainer, training: dict[str, Any]) -> None:
+def leave_coreset(folder: RunFolder, config: RunConfig, trainer: Trainer, training: dict[str, Any]) -> None:
     """Of a static method its choice; of one that ranks, its order, cut to as many samples as the run saw."""
     pruner, pool = trainer.pruner, trainer.pool
     score = pruner.ranking(load_marks(folder, pool.num_samples))
@@ -37,18 +36,16 @@ def leave_coreset(folder: Path, config: RunConfig, trainer: Trainer, training: d
     else:
         return
     coreset = Coreset(keep, pool.fingerprint, config.method, config.seed, made_by=config.name, score=score)
-    save_coreset(folder / CORESET_FILE, coreset)
+    save_coreset(folder.coreset, coreset)
 
 
-def leave_pruned(folder: Path, config: RunConfig, trainer: Trainer) -> None:
+def leave_pruned(folder: RunFolder, config: RunConfig, trainer: Trainer) -> None:
     visits = trainer.trackers.visits
     if not visits.is_whole:
-        logger.warning("the run began before visits were counted: it leaves no %s", PRUNED_FILE)
+        logger.warning("the run began before visits were counted: it leaves no pruned.npz")
         return
     epochs, pool, pruner = config.train.epochs, trainer.pool, trainer.pruner
-    write_pruned(
-        folder / PRUNED_FILE, summarise(folder, epochs, config.seed, pool, pruner, trainer.trackers.visits)
-    )
+    write_pruned(folder.pruned, summarise(folder, epochs, config.seed, pool, pruner, trainer.trackers.visits))
 
 
 def record_of(config: RunConfig, started: str, trainer: Trainer, training: dict[str, Any]) -> dict[str, Any]:

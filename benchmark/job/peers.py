@@ -7,11 +7,10 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from benchmark import dist
 from benchmark.runs.errors import has_new_error
-from benchmark.runs.folder import ERROR_FILE
+from benchmark.runs.folder import RunFolder
 from benchmark.signals import Stopped
 
 POLL_SECONDS = 2.0
@@ -23,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 @contextmanager
-def watched(folder: Path) -> Iterator[None]:
+def watched(folder: RunFolder) -> Iterator[None]:
     """End this process hard soon after any rank has left an error in ``folder``, whatever it waits for then.
 
     A rank that dies without leaving an error is srun's affair (``--kill-on-bad-exit``), or torchrun's.
@@ -41,12 +40,12 @@ def watched(folder: Path) -> Iterator[None]:
     done.set()  # not after an error: leaving the process group, too, may wait for a rank that is gone
 
 
-def _watch(folder: Path, done: threading.Event) -> None:
+def _watch(folder: RunFolder, done: threading.Event) -> None:
     while not done.wait(POLL_SECONDS):
         try:
             is_over = has_new_error(folder)
         except OSError:  # a file server that is away for a moment
             continue
         if is_over and not done.wait(GRACE_SECONDS):
-            logger.critical("rank %d ends: see %s", dist.rank(), folder / ERROR_FILE)
+            logger.critical("rank %d ends: see %s", dist.rank(), folder.error)
             os._exit(FAILED)

@@ -24,7 +24,7 @@ from benchmark.job import peers, requeue
 from benchmark.job.work import work
 from benchmark.runs.attempts import ATTEMPT_MARK, attempt, attempts_of
 from benchmark.runs.errors import has_new_error, write_error
-from benchmark.runs.folder import CONFIG_FILE, LEASE_FILE, STARTED_FILE
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.lease import HeldError, lease
 from benchmark.runs.provenance import now
 from benchmark.runs.record import RecordError
@@ -47,7 +47,7 @@ class Job:
         Raises SystemExit if a signal stopped it, after its job has been queued again where that was asked for.
         """
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-        folder = Path(self.folder)
+        folder = RunFolder(self.folder)
         with signals.listening() as sock:  # in place of submitit's handlers
             is_first = False
             try:
@@ -66,17 +66,18 @@ class Job:
         return DelayedSubmission(self)
 
 
-def run(folder: Path, report: Callable[[float, str], None] = NEVER) -> str:
-    """Bring the run in ``folder`` to its record, from wherever it stands; return what happened in a word.
+def run(path: Path, report: Callable[[float, str], None] = NEVER) -> str:
+    """Bring the run in the folder ``path`` to its record, from wherever it stands; return what happened in a word.
 
     ``done`` (also if it was before) or ``held`` (another process works on it). Any error is written to the
     folder's ``error.json`` and raised. Raises signals.Stopped if a signal asked for it.
     """
+    folder = RunFolder(path)
     with ExitStack() as held:
         started = now()
         verdict = _verdict(folder, held) if dist.rank() == 0 else ""
         if verdict == "go":  # before any rank works: a rank's error is then newer
-            write_text(folder / STARTED_FILE, json.dumps({"time": started, "pid": os.getpid()}) + "\n")
+            write_text(folder.started, json.dumps({"time": started, "pid": os.getpid()}) + "\n")
         verdict = dist.broadcast(verdict)  # ranks start together or not at all
         if verdict != "go":
             return verdict
@@ -94,11 +95,11 @@ def run(folder: Path, report: Callable[[float, str], None] = NEVER) -> str:
         return "done"
 
 
-def _attempt(folder: Path) -> AbstractContextManager[Any]:
+def _attempt(folder: RunFolder) -> AbstractContextManager[Any]:
     """Rank 0 notes the attempt in the run's folder, and marks in the log where its words begin."""
     if dist.rank() != 0:
         return nullcontext()
-    config = load_config(folder / CONFIG_FILE)
+    config = load_config(folder.config)
     logger.info(
         "%s %d of %s, job %s on %s: %d ranks, this one with %d CPUs",
         ATTEMPT_MARK,
@@ -112,19 +113,19 @@ def _attempt(folder: Path) -> AbstractContextManager[Any]:
     return attempt(folder, config.launch.memory_gb)
 
 
-def _patience_seconds(folder: Path) -> float:
+def _patience_seconds(folder: RunFolder) -> float:
     """Half of what SLURM leaves between its signal and the end, but time for a step."""
     try:
-        return max(10.0, load_config(folder / CONFIG_FILE).launch.warning_seconds / 2)
+        return max(10.0, load_config(folder.config).launch.warning_seconds / 2)
     except ValueError:  # the run itself says what is wrong
         return 0.0
 
 
-def _verdict(folder: Path, held: ExitStack) -> str:
+def _verdict(folder: RunFolder, held: ExitStack) -> str:
     """``go`` with the lease held, or why there is nothing to do."""
     try:
-        held.enter_context(lease(folder / LEASE_FILE, beats=True))
-        state = state_at_rest(folder, load_config(folder / CONFIG_FILE))
+        held.enter_context(lease(folder.lease, beats=True))
+        state = state_at_rest(folder, load_config(folder.config))
     except HeldError as error:
         logger.warning("%s; leaving it alone", error)
         return "held"
@@ -136,9 +137,9 @@ def _verdict(folder: Path, held: ExitStack) -> str:
     return "done" if state.name == "done" and not (state.is_incomplete and _can_go_on(folder)) else "go"
 
 
-def _can_go_on(folder: Path) -> bool:
+def _can_go_on(folder: RunFolder) -> bool:
     """Whether an evaluation that was skipped for want of data can be made up for now."""
-    config = load_config(folder / CONFIG_FILE)
+    config = load_config(folder.config)
     return isinstance(config, RunConfig) and bool(evaluation.pending(folder, config))
 
 

@@ -9,11 +9,11 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from benchmark import signals
 from benchmark.runs import attempts
 from benchmark.runs.errors import write_error
+from benchmark.runs.folder import RunFolder
 from benchmark.slurm import jobs, this_job
 
 STOPPED = 75
@@ -25,7 +25,7 @@ class NoProgressError(RuntimeError):
     """A job whose attempts end where they began: one more would do the same."""
 
 
-def leave(folder: Path, how: int) -> int:
+def leave(folder: RunFolder, how: int) -> int:
     """Queue this process's job again if that is what the signal asks for; the exit code for this process.
 
     USR2 and USR1 do (the time limit, a preemption that announces itself). TERM alone does only in the grace period
@@ -57,7 +57,7 @@ def leave(folder: Path, how: int) -> int:
 
 
 @contextmanager
-def last_resort(folder: Path, sock: socket.socket | None, patience_seconds: float) -> Iterator[None]:
+def last_resort(folder: RunFolder, sock: socket.socket | None, patience_seconds: float) -> Iterator[None]:
     """Requeue without a new checkpoint if the work does not stop within ``patience_seconds`` of USR2 or USR1.
 
     The main thread may be stuck in foreign code, or in a collective: the last checkpoint on disk is there anyway.
@@ -73,7 +73,7 @@ def last_resort(folder: Path, sock: socket.socket | None, patience_seconds: floa
         done.set()
 
 
-def _wait(folder: Path, sock: socket.socket, patience_seconds: float, done: threading.Event) -> None:
+def _wait(folder: RunFolder, sock: socket.socket, patience_seconds: float, done: threading.Event) -> None:
     announcing = {signal.SIGUSR1.value, signal.SIGUSR2.value}
     while not done.is_set():
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,16 +21,16 @@ from benchmark.models.objective import Objective
 from benchmark.pool.cache import CachedPool
 from benchmark.pool.source import make_source
 from benchmark.pruner import make_pruner
-from benchmark.runs.folder import CONFIG_FILE, RECORD_FILE
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.provenance import facts
 from benchmark.runs.record import read_record, write_record
 from benchmark.slurm import this_job
 from benchmark.training.trainer import Trainer
 
 
-def work(folder: Path, report: Callable[[float, str], None], started: str) -> None:
+def work(folder: RunFolder, report: Callable[[float, str], None], started: str) -> None:
     """Train to the end, evaluate and leave the record (or compute features); only rank 0 writes a record."""
-    config = load_config(folder / CONFIG_FILE)
+    config = load_config(folder.config)
     if isinstance(config, FeatureConfig):
         _set_threads(config)
         feature_pass.compute(folder, config, report)
@@ -50,26 +49,30 @@ def work(folder: Path, report: Callable[[float, str], None], started: str) -> No
     trainer.faults.write(folder)
     signals.stop_if_asked()
     report(1.0, "evaluating")
-    weights_file.save_weights(folder / "checkpoint", trainer.objective)
+    weights_file.save_weights(folder.final_weights, trainer.objective)
     found = _evaluate(folder, config.evaluate, trainer.objective, report)
     evaluation.leave_predictions(folder, found)
     record = record_of(config, started, trainer, training)
-    write_record(folder / RECORD_FILE, {**record, "metrics": found.rows, "evaluation_skipped": found.skipped})
+    write_record(folder.record, {**record, "metrics": found.rows, "evaluation_skipped": found.skipped})
 
 
 def _evaluate_more(
-    folder: Path, config: RunConfig, choices: Sequence[Choice], report: Callable[[float, str], None], started: str
+    folder: RunFolder,
+    config: RunConfig,
+    choices: Sequence[Choice],
+    report: Callable[[float, str], None],
+    started: str,
 ) -> None:
     """Add evaluations to the record of a run whose final weights are there."""
     device = dist.pick_device(config.train.device)
     objective = evaluation.load_model(folder, config).to(device)
-    evaluation.check_weights(read_record(folder / RECORD_FILE), folder / RECORD_FILE, objective)
+    evaluation.check_weights(read_record(folder.record), folder.record, objective)
     found = _evaluate(folder, choices, objective, report)
     evaluation.extend_record(folder, config, found, objective, facts(started, device))
 
 
 def _evaluate(
-    folder: Path, choices: Sequence[Choice], objective: Objective, report: Callable[[float, str], None]
+    folder: RunFolder, choices: Sequence[Choice], objective: Objective, report: Callable[[float, str], None]
 ) -> Outcome:
     """The bar of a run stays full: what is shown is the task."""
     return evaluation.evaluate(
@@ -83,7 +86,7 @@ def _set_threads(config: JobConfig) -> None:
 
 
 def _train(
-    folder: Path, config: RunConfig, report: Callable[[float, str], None]
+    folder: RunFolder, config: RunConfig, report: Callable[[float, str], None]
 ) -> tuple[Trainer, dict[str, Any]]:
     _set_threads(config)
     with dist.rank_zero_first():  # opening a pool may index its shards
@@ -94,7 +97,9 @@ def _train(
         pool = CachedPool(pool, config.train.image_cache_mb * 10**6 // readers)
     pruner = make_pruner(config.pruner, "pruner")
     pruner.runs_folder = folder.parent
-    found = feature_pass.load(folder.parent / config.features, pool.fingerprint) if config.features else {}
+    found = {}
+    if config.features:
+        found = feature_pass.load(RunFolder(folder.parent / config.features), pool.fingerprint)
     trainer = Trainer(
         folder,
         config.train,

@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmark.plan.plan import PlannedRun
-from benchmark.runs.folder import LEASE_FILE
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.lease import holder_of, is_held, lease
 from benchmark.slurm.commands import call
 from benchmark.slurm.jobs import QueuedJob
@@ -40,7 +40,7 @@ def cancel(runs: Sequence[PlannedRun], queue: Queue, folder: Path, console: Cons
         console.print(f"{len(queue.in_doubt)} runs were just handed to SLURM, which shows no job yet: call again")
         is_whole = False
     sweeps = [(f"the sweep command of {path.stem}", path) for path in local_sweeps(folder)]
-    working = [(run.config.name, run.folder / LEASE_FILE) for run in runs]
+    working = [(run.config.name, run.folder.lease) for run in runs]
     asked = 0
     for leases in (sweeps, working):  # first who would start the next run
         ending = []
@@ -118,7 +118,7 @@ def _end_process(path: Path, holder: dict[str, Any]) -> str:
             return f"process {pid} does not hold {path}"
     except OSError:
         return f"there is no process {pid} here"
-    os.kill(pid, signal.SIGINT if path.name == Path(LEASE_FILE).name else signal.SIGTERM)
+    os.kill(pid, signal.SIGINT if path.name == RunFolder(".").lease.name else signal.SIGTERM)
     return ""
 
 

@@ -19,7 +19,7 @@ from benchmark.config.run import RunConfig
 from benchmark.job import process as job
 from benchmark.launch.slots import Slots
 from benchmark.plan.plan import PlannedRun
-from benchmark.runs.folder import LOG_FILE
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.log import last_line
 from benchmark.runs.state import State, has_record, state_of
 
@@ -96,7 +96,7 @@ class LocalQueue:
 
     def _start(self, run: PlannedRun, gpus: Sequence[str], bars: Progress) -> None:
         launch = run.config.launch
-        executor = submitit.LocalExecutor(folder=run.folder / "job")
+        executor = submitit.LocalExecutor(folder=run.folder.job)
         executor.update_parameters(
             timeout_min=LOCAL_TIMEOUT_MINUTES,  # launch.minutes is the cluster's limit, not this machine's
             tasks_per_node=launch.ranks_per_node,
@@ -104,7 +104,7 @@ class LocalQueue:
             stderr_to_stdout=True,
         )
         executor.parameters["visible_gpus"] = tuple(gpus)  # submitit checks for numbers; CUDA also takes UUIDs
-        with _environment(OMP_NUM_THREADS=str(launch.cpus)), _errors_to(run.folder / "job" / "starter.log"):
+        with _environment(OMP_NUM_THREADS=str(launch.cpus)), _errors_to(run.folder.job / "starter.log"):
             process = executor.submit(job.Job(str(run.folder.resolve())))
         self.active[run.config.name] = (run, process, bars.add_task(run.config.name, total=1.0, text="starting"))
 
@@ -121,7 +121,7 @@ class LocalQueue:
         for run, _, bar in self.active.values():
             if not isinstance(run.config, RunConfig):
                 continue
-            line = last_line(run.folder / LOG_FILE)
+            line = last_line(run.folder.log)
             if line and line.get("kind") == "step":
                 bars.update(
                     bar, completed=line["progress"], text=f"epoch {line['epoch'] + 1}, loss {line['loss']:.3f}"
@@ -132,7 +132,7 @@ class LocalQueue:
 
 def hindrance_of(run: PlannedRun) -> str:
     """Why a run cannot start now: those it waits for that have no record yet; "" if it can."""
-    missing = [name for name in run.config.waits_for if not has_record(run.folder.parent / name)]
+    missing = [name for name in run.config.waits_for if not has_record(RunFolder(run.folder.parent / name))]
     return f"waits for {', '.join(missing)}" if missing else ""
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from benchmark.runs.folder import FOLDER
+from benchmark.runs.folder import SUBMISSIONS_FOLDER
 from benchmark.runs.lease import HeldError
 from benchmark.slurm.commands import ABSENT, TOO_LONG, Answer, clean_environment
 
@@ -24,7 +24,7 @@ PATIENCE_SECONDS = 6.0
 ORPHAN_SECONDS = 180.0
 """How long an sbatch can live on whose launcher was killed."""
 MOST_BYTES = 100_000
-LOCK_FILE = f"{FOLDER}/sbatch.lock"
+LOCK_FILE = f"{SUBMISSIONS_FOLDER}/sbatch.lock"
 
 BUSY = r"sleeping and retrying|queue full"
 """sbatch says this and goes on trying."""

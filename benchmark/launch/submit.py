@@ -26,6 +26,7 @@ from benchmark.options import ConfigError
 from benchmark.plan.plan import PlannedRun
 from benchmark.runs import snapshot
 from benchmark.runs import submission as submissions
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.snapshot import Snapshot
 from benchmark.runs.state import has_record
 from benchmark.runs.submission import job_of
@@ -124,8 +125,8 @@ def _shapes(runs: Sequence[PlannedRun]) -> Iterator[tuple[list[PlannedRun], str]
 
 def _dependency(run: PlannedRun) -> str:
     """sbatch's ``dependency``: after the runs it waits for have ended well; "" if none of them is left."""
-    missing = [name for name in run.config.waits_for if not has_record(run.folder.parent / name)]
-    jobs = [job_id for name in missing if (job_id := job_of(run.folder.parent / name))]
+    missing = [name for name in run.config.waits_for if not has_record(RunFolder(run.folder.parent / name))]
+    jobs = [job_id for name in missing if (job_id := job_of(RunFolder(run.folder.parent / name)))]
     return f"afterok:{':'.join(jobs)}" if jobs else ""
 
 

@@ -10,7 +10,7 @@ from statistics import median
 
 from benchmark.config.run import RunConfig
 from benchmark.plan.plan import PlannedRun
-from benchmark.runs.folder import LOG_FILE, RECORD_FILE
+from benchmark.runs.folder import RECORD_FILE
 from benchmark.runs.log import last_line
 from benchmark.runs.record import RecordError, read_record
 
@@ -95,7 +95,7 @@ def _from_records(
         return None
     share = [rate.share for rate in rates if rate.method == config.method]
     devices.update(rate.device for rate in rates)
-    log = last_line(run.folder / LOG_FILE) or {}
+    log = last_line(run.folder.log) or {}
     left = 1 - float(log.get("progress", 0.0))
     samples = run.samples * config.train.epochs * left * (median(share) if share else 1.0)
     return samples * median(rate.rank_seconds for rate in rates) / 3600

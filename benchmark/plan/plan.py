@@ -21,7 +21,7 @@ from benchmark.plan.feature_pass import features_for, name_in_identity
 from benchmark.plan.selectors import Named, Wish, find_runs, unmet
 from benchmark.pool.source import choice_of, make_source
 from benchmark.pruner import make_pruner
-from benchmark.runs.folder import CONFIG_FILE, PLAN_FILE
+from benchmark.runs.folder import PLAN_FILE, RunFolder
 from benchmark.runs.state import State, state_of
 
 
@@ -30,7 +30,7 @@ class PlannedRun:
     """One run of a sweep and where it stands."""
 
     config: JobConfig
-    folder: Path
+    folder: RunFolder
     state: State
     samples: int | None
     """Size of the pool; None where only the data can tell."""
@@ -54,7 +54,7 @@ def make_plan(sweep: Sweep, results: Path) -> list[PlannedRun]:
                 continue
             features = features_for(sweep.name, wish, named)
             if features is not None:
-                folder = results / sweep.name / features.name
+                folder = RunFolder(results / sweep.name / features.name)
                 samples = make_source(wish.pool, wish.grid.where).expected_samples()
                 runs.setdefault(features.name, PlannedRun(features, folder, state_of(folder, features), samples))
             run = _plan_run(sweep, wish, named, features, results)
@@ -82,7 +82,7 @@ def _own_models(sweep: Sweep) -> dict[str, Choice]:
 
 def write_plan(runs: Sequence[PlannedRun], sweep: Sweep, results: Path, command: str) -> None:
     """Write each run's ``config.yaml`` and the sweep's ``plan.json``, which the report reads."""
-    configs = {run.folder / CONFIG_FILE: run.config.to_yaml() for run in runs}
+    configs = {run.folder.config: run.config.to_yaml() for run in runs}
     write_texts(
         {p: text for p, text in configs.items() if not p.exists() or p.read_text(encoding="utf-8") != text}
     )
@@ -139,7 +139,7 @@ def _plan_run(sweep: Sweep, wish: Wish, named: Named, features: FeatureConfig | 
         waits_for=named.waits_for + ((features.name,) if features else ()),
         features=features.name if features else None,
     )
-    folder = results / sweep.name / config.name
+    folder = RunFolder(results / sweep.name / config.name)
     samples = source.expected_samples()
     check_batch(grid, method, samples)
     return PlannedRun(config, folder, state_of(folder, config), samples)

@@ -12,10 +12,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmark.files import write_text
-from benchmark.runs.folder import ATTEMPTS_FILE
+from benchmark.runs.folder import RunFolder
 from benchmark.signals import Stopped
 from benchmark.slurm import this_job
 
@@ -49,10 +48,10 @@ class Attempt:
     why: str | None = None
 
 
-def attempts_of(folder: Path) -> list[Attempt]:
+def attempts_of(folder: RunFolder) -> list[Attempt]:
     """The attempts at a run, oldest first; lines that cannot be read are passed over."""
     try:
-        lines = (folder / ATTEMPTS_FILE).read_text(encoding="utf-8").splitlines()
+        lines = folder.attempts.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
     found = []
@@ -65,7 +64,7 @@ def attempts_of(folder: Path) -> list[Attempt]:
 
 
 @contextmanager
-def attempt(folder: Path, memory_gb: int | None) -> Iterator[Attempt]:
+def attempt(folder: RunFolder, memory_gb: int | None) -> Iterator[Attempt]:
     """Note an attempt when it starts and, as far as it is given the time, when and why it ends."""
     before = [a if a.why else _closed(a, folder, WITHOUT_A_WORD) for a in attempts_of(folder)]
     this = Attempt(
@@ -94,31 +93,31 @@ def attempt(folder: Path, memory_gb: int | None) -> Iterator[Attempt]:
     close(folder, "done")
 
 
-def close(folder: Path, why: str) -> None:
+def close(folder: RunFolder, why: str) -> None:
     """Say why the last attempt ended."""
     found = attempts_of(folder)
     _write(folder, [*found[:-1], _closed(found[-1], folder, why)])
 
 
-def is_idle(folder: Path, job: str) -> bool:
+def is_idle(folder: RunFolder, job: str) -> bool:
     """Whether the job's last attempts, ``MOST_IDLE`` of them, did not bring the run any further."""
     last = [a for a in attempts_of(folder) if a.job == job][-MOST_IDLE:]
     return len(last) == MOST_IDLE and all((a.steps_end or 0) <= a.steps_start for a in last)
 
 
-def steps_of(folder: Path) -> int:
+def steps_of(folder: RunFolder) -> int:
     """How far a run stands: its newest checkpoint's step, or how many chunks a pass over features has left."""
-    steps = [int(path.stem.removeprefix("step-")) for path in (folder / "checkpoint").glob("step-*.sha256")]
+    steps = [int(path.stem.removeprefix("step-")) for path in folder.checkpoint.glob("step-*.sha256")]
     return max(steps, default=0) + sum(1 for _ in folder.glob("chunks/*.npz"))
 
 
-def _closed(attempt: Attempt, folder: Path, why: str) -> Attempt:
+def _closed(attempt: Attempt, folder: RunFolder, why: str) -> Attempt:
     ended = None if why == WITHOUT_A_WORD else _now()
     return dataclasses.replace(attempt, ended=ended, steps_end=steps_of(folder), why=why)
 
 
-def _write(folder: Path, found: list[Attempt]) -> None:
-    write_text(folder / ATTEMPTS_FILE, "".join(json.dumps(dataclasses.asdict(a)) + "\n" for a in found))
+def _write(folder: RunFolder, found: list[Attempt]) -> None:
+    write_text(folder.attempts, "".join(json.dumps(dataclasses.asdict(a)) + "\n" for a in found))
 
 
 def _now() -> str:

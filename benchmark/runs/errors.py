@@ -9,18 +9,18 @@ import traceback
 from pathlib import Path
 
 from benchmark.files import write_text
-from benchmark.runs.folder import ERROR_FILE, STARTED_FILE
+from benchmark.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
 
-def has_new_error(folder: Path) -> bool:
+def has_new_error(folder: RunFolder) -> bool:
     """Whether this attempt, or the last one, has left an error."""
-    error_time = _time(folder / ERROR_FILE)
-    return error_time > 0 and error_time >= _time(folder / STARTED_FILE)
+    error_time = _time(folder.error)
+    return error_time > 0 and error_time >= _time(folder.started)
 
 
-def write_error(folder: Path, error: BaseException, where: str = "") -> None:
+def write_error(folder: RunFolder, error: BaseException, where: str = "") -> None:
     """Leave the error with its traceback in the run's folder; ``where`` opens the message."""
     content = {
         "type": type(error).__name__,
@@ -29,18 +29,18 @@ def write_error(folder: Path, error: BaseException, where: str = "") -> None:
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
     try:
-        write_text(folder / ERROR_FILE, json.dumps(content, indent=1) + "\n")
+        write_text(folder.error, json.dumps(content, indent=1) + "\n")
     except OSError as second:  # a full disk, say: the first error is the one to show
-        logger.error("%s cannot be written: %s", folder / ERROR_FILE, second)
+        logger.error("%s cannot be written: %s", folder.error, second)
 
 
-def error_message(folder: Path) -> str:
+def error_message(folder: RunFolder) -> str:
     """First line of the error a run left, or a word that it cannot be read."""
     try:
-        content = json.loads((folder / ERROR_FILE).read_text(encoding="utf-8"))
+        content = json.loads(folder.error.read_text(encoding="utf-8"))
         return f"{content['type']}: {str(content['message']).splitlines()[0]}"
     except (OSError, ValueError, KeyError, IndexError, TypeError):
-        return f"{ERROR_FILE} cannot be read"
+        return "error.json cannot be read"
 
 
 def _time(path: Path) -> int:

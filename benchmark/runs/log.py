@@ -9,16 +9,16 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from benchmark.runs.folder import LOG_FILE
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.record import finite
 
 
 class RunLog:
     """Appends to a run's log. ``position`` (bytes) goes into checkpoints; a restart cuts the log back to it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / LOG_FILE
-        self._board_folder = folder / "tensorboard"
+    def __init__(self, folder: RunFolder) -> None:
+        self.path = folder.log
+        self._board_folder = folder.tensorboard
         self._board: SummaryWriter | None = None
 
     def open(self, position: int, step: int) -> None:

@@ -16,7 +16,6 @@ import jsonschema
 import numpy as np
 
 from benchmark.files import write_atomic
-from benchmark.runs.folder import PRUNED_FILE
 
 VERSION = 1
 INDEX = "index"
@@ -169,7 +168,7 @@ def read_pruned(path: Path) -> Pruned:
     except FileNotFoundError:
         raise
     except KeyError:
-        raise PrunedError(f"{path}: {INDEX}: absent, so this is no {PRUNED_FILE}") from None
+        raise PrunedError(f"{path}: {INDEX}: absent, so this is no pruned.npz") from None
     except Exception as error:  # damaged bytes lead zipfile, zlib and numpy to errors of every kind
         raise PrunedError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
     _check(index, arrays, path)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmark.config.feature_pass import FeatureConfig, JobConfig
 from benchmark.runs.errors import error_message, has_new_error
 from benchmark.runs.evaluations import left_out, skipped_tasks
-from benchmark.runs.folder import FEATURES_FILE, FINAL_FILE, LEASE_FILE, RECORD_FILE
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.lease import is_held
 from benchmark.runs.record import RecordError, read_record
 
@@ -31,12 +30,12 @@ class State:
         return self.name == "done" and bool(self.detail)
 
 
-def state_of(folder: Path, config: JobConfig) -> State:
+def state_of(folder: RunFolder, config: JobConfig) -> State:
     """*running* if a process works in the run's folder, else ``state_at_rest``."""
-    return State("running") if is_held(folder / LEASE_FILE) else state_at_rest(folder, config)
+    return State("running") if is_held(folder.lease) else state_at_rest(folder, config)
 
 
-def state_at_rest(folder: Path, config: JobConfig) -> State:
+def state_at_rest(folder: RunFolder, config: JobConfig) -> State:
     """What a run's files say.
 
     *done*: the record is valid and holds every evaluation asked for, or says why one was skipped. *failed*: the
@@ -44,9 +43,9 @@ def state_at_rest(folder: Path, config: JobConfig) -> State:
     not of this schema.
     """
     if isinstance(config, FeatureConfig):
-        return _state_of_features(folder)
+        return State("done") if folder.features.exists() else unfinished(folder)
     try:
-        record = read_record(folder / RECORD_FILE)
+        record = read_record(folder.record)
     except FileNotFoundError:
         record = None
     except RecordError as error:
@@ -54,26 +53,25 @@ def state_at_rest(folder: Path, config: JobConfig) -> State:
     if record is not None and not left_out(record, config):
         skipped = len(skipped_tasks(record, config))
         return State("done", f"incomplete: {skipped} task{'s' * (skipped > 1)} skipped" if skipped else "")
+    state = unfinished(folder)
+    if state.name == "partial" and record is not None:
+        return State("partial", "evaluation is missing")
+    return state
+
+
+def unfinished(folder: RunFolder) -> State:
+    """*failed*, *partial* or *absent*: how a run, or a pass over features, without its record stands."""
     if has_new_error(folder):
         return State("failed", error_message(folder))
-    if has_weights(folder) or any((folder / "checkpoint").glob("step-*.sha256")):
-        return State("partial", "" if record is None else "evaluation is missing")
-    return State("absent")
+    has_checkpoint = has_weights(folder) or any(folder.checkpoint.glob("step-*.sha256"))
+    return State("partial" if has_checkpoint or any(folder.glob("chunks/*.npz")) else "absent")
 
 
-def _state_of_features(folder: Path) -> State:
-    if (folder / FEATURES_FILE).exists():
-        return State("done")
-    if has_new_error(folder):
-        return State("failed", error_message(folder))
-    return State("partial" if any(folder.glob("chunks/*.npz")) else "absent")
-
-
-def has_record(folder: Path) -> bool:
+def has_record(folder: RunFolder) -> bool:
     """Whether a run has left its record (a pass over features its facts), and all that others take from it."""
-    return (folder / RECORD_FILE).exists() or (folder / FEATURES_FILE).exists()
+    return folder.record.exists() or folder.features.exists()
 
 
-def has_weights(folder: Path) -> bool:
+def has_weights(folder: RunFolder) -> bool:
     """Whether a run's final weights are there: then it can be evaluated without training."""
-    return (folder / "checkpoint" / FINAL_FILE).exists()
+    return folder.final_weights.exists()

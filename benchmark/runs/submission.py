@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from benchmark.files import write_text, write_texts
-from benchmark.runs.folder import FOLDER, SUBMITTED_FILE
+from benchmark.runs.folder import SUBMISSIONS_FOLDER, RunFolder
 
 SETTLE_SECONDS = 20.0
 """How long after a call of sbatch a job may still turn up in squeue; after that the call had no effect."""
@@ -51,7 +51,7 @@ def finish(folder: Path, submission: Submission, job_id: str) -> list[str]:
     texts = {}
     for run, own in zip(submission.runs, ids, strict=True):
         content = {"job_id": own, "submission": submission.token, "snapshot": submission.snapshot}
-        texts[folder / run / SUBMITTED_FILE] = json.dumps(content) + "\n"
+        texts[RunFolder(folder / run).submitted] = json.dumps(content) + "\n"
     write_texts(texts)
     write_text(path_of(folder, submission).with_suffix(".id"), job_id + "\n")
     return ids
@@ -64,7 +64,7 @@ def withdraw(folder: Path, submission: Submission) -> None:
 
 
 def path_of(folder: Path, submission: Submission) -> Path:
-    return folder / FOLDER / f"{submission.token}.json"
+    return folder / SUBMISSIONS_FOLDER / f"{submission.token}.json"
 
 
 def read(path: Path) -> Submission:
@@ -76,11 +76,11 @@ def read(path: Path) -> Submission:
 def open_ones(folder: Path) -> list[Submission]:
     """Intents of the sweep in ``folder`` of which no job is known, oldest first."""
     try:
-        names = set(os.listdir(folder / FOLDER))
+        names = set(os.listdir(folder / SUBMISSIONS_FOLDER))
     except FileNotFoundError:
         return []
     tokens = {n.removesuffix(".json") for n in names if n.endswith(".json")}
-    paths = [folder / FOLDER / f"{token}.json" for token in tokens if f"{token}.id" not in names]
+    paths = [folder / SUBMISSIONS_FOLDER / f"{token}.json" for token in tokens if f"{token}.id" not in names]
     return [read(path) for path in sorted(paths, key=lambda path: path.stat().st_mtime)]
 
 
@@ -93,9 +93,9 @@ def is_fresh(folder: Path, submission: Submission, seconds: float | None = None)
         return False
 
 
-def job_of(folder: Path) -> str | None:
+def job_of(folder: RunFolder) -> str | None:
     """The job a run was last submitted as; None if it never was."""
     try:
-        return str(json.loads((folder / SUBMITTED_FILE).read_text())["job_id"])
+        return str(json.loads(folder.submitted.read_text())["job_id"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -14,7 +14,7 @@ from benchmark.config.feature_pass import load_config
 from benchmark.options import ConfigError
 from benchmark.plan.plan import PlannedRun
 from benchmark.runs.attempts import WITHOUT_A_WORD, Attempt, attempts_of
-from benchmark.runs.folder import CONFIG_FILE, ERROR_FILE, LEASE_FILE, SUBMITTED_FILE
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.lease import holder_of, is_locked
 from benchmark.runs.state import State, state_at_rest, state_of
 from benchmark.status.endings import NO_MEMORY, slurms_word, tail_of, told_by
@@ -103,7 +103,7 @@ def _on_disk(run: PlannedRun, queue: Queue) -> State:
 
 def _is_gone(run: PlannedRun, queue: Queue) -> bool:
     """Whether only a young heartbeat speaks for a run whose job SLURM does not run any more: its node is dead."""
-    lease = run.folder / LEASE_FILE
+    lease = run.folder.lease
     holder = None if is_locked(lease) else holder_of(lease)
     job = queue.jobs.get(run.config.name)
     return (
@@ -115,10 +115,10 @@ def _is_gone(run: PlannedRun, queue: Queue) -> bool:
     )
 
 
-def _failed_since(folder: Path) -> bool:
+def _failed_since(folder: RunFolder) -> bool:
     """Whether a run's error is newer than its submission."""
     try:
-        return (folder / ERROR_FILE).stat().st_mtime_ns >= (folder / SUBMITTED_FILE).stat().st_mtime_ns
+        return folder.error.stat().st_mtime_ns >= folder.submitted.stat().st_mtime_ns
     except FileNotFoundError:
         return True
 
@@ -160,9 +160,9 @@ def _short_of_memory(run: PlannedRun, last: Attempt | None, log: Path | None) ->
     )
 
 
-def _memory_on_disk(folder: Path) -> int | None:
+def _memory_on_disk(folder: RunFolder) -> int | None:
     try:
-        return load_config(folder / CONFIG_FILE).launch.memory_gb
+        return load_config(folder.config).launch.memory_gb
     except ConfigError:
         return None
 

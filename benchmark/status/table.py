@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -15,7 +14,7 @@ from rich.text import Text
 
 from benchmark.config.run import RunConfig
 from benchmark.plan.plan import PlannedRun
-from benchmark.runs.folder import ATTEMPTS_FILE, LOG_FILE
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.log import last_lines
 from benchmark.status.queue import Queue, look
 from benchmark.status.standing import is_settled, log_of, with_states
@@ -58,7 +57,7 @@ def pace_of(run: PlannedRun) -> Pace | None:
     """Read the end of a run's log; None if it has none yet."""
     if not isinstance(run.config, RunConfig):
         return None
-    path, epochs = run.folder / LOG_FILE, run.config.train.epochs
+    path, epochs = run.folder.log, run.config.train.epochs
     lines = last_lines(path)
     steps = [line for line in lines if line.get("kind") == "step"]
     if not lines or not (steps or lines[-1].get("kind") == "epoch"):
@@ -175,9 +174,9 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
-def _attempts(folder: Path) -> int:
+def _attempts(folder: RunFolder) -> int:
     try:
-        return (folder / ATTEMPTS_FILE).read_bytes().count(b"\n")
+        return folder.attempts.read_bytes().count(b"\n")
     except FileNotFoundError:
         return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,17 +11,17 @@ import numpy as np
 from benchmark.coreset.coreset import CoresetError
 from benchmark.files import write_atomic
 from benchmark.pruner import pack
-from benchmark.runs.folder import MARKS_FOLDER
+from benchmark.runs.folder import RunFolder
 
 
-def save_marks(folder: Path, epoch: int, marks: np.ndarray) -> None:
+def save_marks(folder: RunFolder, epoch: int, marks: np.ndarray) -> None:
     """Keep what an epoch marked, uint8 [N], in a run's folder; written atomically."""
-    write_atomic(folder / MARKS_FOLDER / f"epoch-{epoch:04d}.npy", lambda file: np.save(file, marks))
+    write_atomic(folder.marks / f"epoch-{epoch:04d}.npy", lambda file: np.save(file, marks))
 
 
-def load_marks(folder: Path, num_samples: int) -> Iterator[np.ndarray]:
+def load_marks(folder: RunFolder, num_samples: int) -> Iterator[np.ndarray]:
     """The marks of a run's epochs in order, one at a time. Raises CoresetError for a damaged file."""
-    for path in sorted((folder / MARKS_FOLDER).glob("epoch-*.npy")):
+    for path in sorted(folder.marks.glob("epoch-*.npy")):
         try:
             marks = np.load(path, allow_pickle=False, mmap_mode="r")
         except (OSError, ValueError, EOFError) as error:
@@ -32,34 +31,34 @@ def load_marks(folder: Path, num_samples: int) -> Iterator[np.ndarray]:
         yield np.asarray(marks)
 
 
-def save_losses(folder: Path, epoch: int, losses: np.ndarray) -> None:
+def save_losses(folder: RunFolder, epoch: int, losses: np.ndarray) -> None:
     """Keep an epoch's losses, float16 [N], in a run's folder; written atomically."""
     _save(folder, "losses", epoch, losses)
 
 
-def save_candidates(folder: Path, epoch: int, masks: Mapping[str, np.ndarray]) -> None:
+def save_candidates(folder: RunFolder, epoch: int, masks: Mapping[str, np.ndarray]) -> None:
     """Keep the candidates that an epoch found, bool [N] by kind."""
     _save(folder, "candidates", epoch, np.stack([pack(mask) for mask in masks.values()]))
 
 
-def losses_of(folder: Path, num_samples: int) -> dict[int, np.ndarray]:
+def losses_of(folder: RunFolder, num_samples: int) -> dict[int, np.ndarray]:
     """Epoch -> losses, float16 [N], mapped from disk. Raises ValueError for a file of another pool."""
     return _load(folder, "losses", np.float16, (num_samples,))
 
 
-def candidates_of(folder: Path, kinds: tuple[str, ...], num_samples: int) -> dict[int, dict[str, np.ndarray]]:
+def candidates_of(folder: RunFolder, kinds: tuple[str, ...], num_samples: int) -> dict[int, dict[str, np.ndarray]]:
     """Epoch -> candidates as bits, uint8 [ceil(N / 8)] by kind; ``unpack`` makes masks of them."""
     packed = _load(folder, "candidates", np.uint8, (len(kinds), -(-num_samples // 8)))
     return {epoch: dict(zip(kinds, rows, strict=True)) for epoch, rows in packed.items()}
 
 
-def _save(folder: Path, what: str, epoch: int, array: np.ndarray) -> None:
-    write_atomic(folder / MARKS_FOLDER / f"{what}-{epoch:04d}.npy", lambda file: np.save(file, array))
+def _save(folder: RunFolder, what: str, epoch: int, array: np.ndarray) -> None:
+    write_atomic(folder.marks / f"{what}-{epoch:04d}.npy", lambda file: np.save(file, array))
 
 
-def _load(folder: Path, what: str, dtype: Any, shape: tuple[int, ...]) -> dict[int, np.ndarray]:
+def _load(folder: RunFolder, what: str, dtype: Any, shape: tuple[int, ...]) -> dict[int, np.ndarray]:
     found = {}
-    for path in sorted((folder / MARKS_FOLDER).glob(f"{what}-*.npy")):
+    for path in sorted(folder.marks.glob(f"{what}-*.npy")):
         match = re.fullmatch(rf"{what}-(\d+)\.npy", path.name)
         if match is None:
             continue

@@ -6,12 +6,12 @@ N below is the number of samples of the pool.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from benchmark.pool.samples import Pool
 from benchmark.pruner import Pruner, unpack
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.pruned import MOST_VISITS, ClassCount, Preparation, Pruned
 from benchmark.tracking import gallery
 from benchmark.tracking.epoch_files import candidates_of, losses_of
@@ -25,7 +25,9 @@ Bits = Mapping[str, np.ndarray]
 """Candidates by kind, uint8 [ceil(N / 8)]."""
 
 
-def summarise(folder: Path, epochs: int, seed: int, pool: Pool, pruner: Pruner, tracker: VisitTracker) -> Pruned:
+def summarise(
+    folder: RunFolder, epochs: int, seed: int, pool: Pool, pruner: Pruner, tracker: VisitTracker
+) -> Pruned:
     """What a run that has ended leaves for the report. Raises ValueError for files of another pool."""
     visits, count = tracker.visits, pool.num_samples
     losses = losses_of(folder, count)

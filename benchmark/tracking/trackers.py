@@ -6,13 +6,13 @@ A new observer is a field here; the trainer does not change.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmark.pool.samples import Pool
 from benchmark.pruner import Pruner
+from benchmark.runs.folder import RunFolder
 from benchmark.tracking.epoch_files import save_candidates, save_losses
 from benchmark.tracking.truth import TruthTracker
 from benchmark.tracking.visits import VisitTracker
@@ -43,7 +43,7 @@ class Trackers:
         self.visits.pass_over(len(ids))
 
     def end_epoch(
-        self, epoch: int, keep: np.ndarray, pruner: Pruner, has_marked: bool, folder: Path | None
+        self, epoch: int, keep: np.ndarray, pruner: Pruner, has_marked: bool, folder: RunFolder | None
     ) -> None:
         """``keep``: the epoch's mask, bool [N]. ``folder``: where it leaves what it found; None but on rank 0.
 

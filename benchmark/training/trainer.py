@@ -11,7 +11,6 @@ import logging
 import time
 import zlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -24,6 +23,7 @@ from benchmark.config.run import TrainConfig
 from benchmark.models.objective import Objective, Tensors
 from benchmark.pool.samples import Pool
 from benchmark.pruner import EpochPlan, Pruner, StaticPruner
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.log import RunLog
 from benchmark.runs.record import finite
 from benchmark.seeds import seed_of
@@ -50,7 +50,7 @@ class Trainer:
 
     def __init__(
         self,
-        folder: Path,
+        folder: RunFolder,
         config: TrainConfig,
         seed: int,
         pool: Pool,
@@ -263,7 +263,7 @@ class Trainer:
                 **self.trackers.state_dict(),
                 "faults": self.faults.state_dict(),
             }
-            checkpoint.save(self.folder / "checkpoint", state, self.now.total_steps)
+            checkpoint.save(self.folder.checkpoint, state, self.now.total_steps)
 
     def _leave(self, plan: EpochPlan, steps: int, how: int) -> NoReturn:
         """Save once and stop; no rank goes before the checkpoint is whole."""
@@ -276,7 +276,7 @@ class Trainer:
         raise signals.Stopped(how)
 
     def _resume(self) -> None:
-        state = checkpoint.load_newest(self.folder / "checkpoint")
+        state = checkpoint.load_newest(self.folder.checkpoint)
         if state is not None:
             self.now = Progress(**state["progress"])
             self.objective.load_state_dict(state["objective"])

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from benchmark import dist
 from benchmark.files import write_text
 from benchmark.pool.samples import Pool, PoolError
-from benchmark.runs.folder import SKIPPED_FILE
+from benchmark.runs.folder import RunFolder
 from benchmark.training.loader import Fault
 
 
@@ -46,14 +45,14 @@ class FaultList:
         """Skipped by reason: what never became a sample when the pool was indexed, and what failed to decode."""
         return dict(Counter(self.pool.skipped) + self.reasons())
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: RunFolder) -> None:
         """A line a sample in ``skipped.jsonl``, if there is any."""
         lines = [
             json.dumps({"id": i, "key": self.pool.key(i), "reason": reason, "message": message})
             for i, (reason, message) in sorted(self.by_id.items())
         ]
         if lines:
-            write_text(folder / SKIPPED_FILE, "\n".join(lines) + "\n")
+            write_text(folder.skipped, "\n".join(lines) + "\n")
 
     def state_dict(self) -> dict[str, Any]:
         return {str(i): list(fault) for i, fault in self.by_id.items()}

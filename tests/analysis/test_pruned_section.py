@@ -19,7 +19,6 @@ from analysis.pruned.overlap import agreement, overlaps
 from analysis.pruned.read import class_table, cycles_at_random, jaccard_at_random, read_pruning, shown_galleries
 from analysis.read.results import load
 from analysis.report import main
-from benchmark.runs.folder import CORESET_FILE, PRUNED_FILE
 from benchmark.runs.pruned import ClassCount, Preparation, Pruned, Shown, write_pruned
 
 N, EPOCHS = 1000, 4
@@ -93,7 +92,7 @@ def folder_of(results: Path, run: dict[str, Any]) -> Path:
 def put_left(results: Path, run: dict[str, Any], pruned: Pruned) -> None:
     """The record and what its run left."""
     put(results, run)
-    write_pruned(folder_of(results, run) / PRUNED_FILE, pruned)
+    write_pruned(folder_of(results, run) / "pruned.npz", pruned)
 
 
 def put_kept(results: Path, run: dict[str, Any], kept: np.ndarray, score: np.ndarray | None = None) -> None:
@@ -101,7 +100,7 @@ def put_kept(results: Path, run: dict[str, Any], kept: np.ndarray, score: np.nda
     put(results, run)
     scores = {} if score is None else {"score": score.astype(np.float32)}
     np.savez(
-        folder_of(results, run) / CORESET_FILE,
+        folder_of(results, run) / "coreset.npz",
         keep=np.packbits(kept),
         num_samples=np.int64(len(kept)),
         fingerprint="f1f2f3f4",
@@ -186,13 +185,13 @@ def test_missing_and_damaged_files_are_named_and_the_report_is_made(
     put_left(results, whole, with_candidates())
     put(results, lost)
     put_left(results, broken, with_candidates())
-    (folder_of(results, broken) / PRUNED_FILE).write_bytes(b"damaged")
+    (folder_of(results, broken) / "pruned.npz").write_bytes(b"damaged")
     put_left(results, foreign, with_candidates(fingerprint="another"))
     _, words, said = make(results, capsys)
     assert "1 of 4 runs have no pruned.npz" in words
     assert f"tiny/{lost['run']}" in words
     for run, what in ((broken, "cannot be read"), (foreign, "fingerprint: another")):
-        path = folder_of(results, run) / PRUNED_FILE
+        path = folder_of(results, run) / "pruned.npz"
         assert f"{path}: {what}" in words
         assert f"warning: {path}: {what}" in said
     assert "caption of redundant 0" in words
@@ -296,7 +295,7 @@ def test_a_damaged_coreset_is_named(results: Path, capsys: pytest.CaptureFixture
     kept = np.arange(N) < 700
     for method in ("a", "b", "c"):
         put_kept(results, record(method, 0), kept)
-    path = folder_of(results, record("b", 0)) / CORESET_FILE
+    path = folder_of(results, record("b", 0)) / "coreset.npz"
     path.write_bytes(b"damaged")
     _, words, _ = make(results, capsys)
     assert f"{path}: cannot be read" in words

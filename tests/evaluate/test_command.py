@@ -19,7 +19,6 @@ from benchmark.evaluate import run as evaluation
 from benchmark.evaluate.task import Task
 from benchmark.job import process, work
 from benchmark.plan.plan import PlannedRun
-from benchmark.runs.folder import LEASE_FILE
 from benchmark.runs.lease import lease
 from benchmark.runs.predictions import read_predictions
 from benchmark.runs.record import read_evaluation, read_record
@@ -110,7 +109,7 @@ def test_weights_of_another_run_are_refused(
 
 
 def test_a_run_that_is_worked_on_is_left_alone(run: PlannedRun, capsys: pytest.CaptureFixture[str]) -> None:
-    with lease(run.folder / LEASE_FILE):
+    with lease(run.folder / "job/run.lock"):
         assert command.main([str(run.folder)]) == 2
     assert "is being worked on by" in capsys.readouterr().err
 

@@ -92,7 +92,7 @@ def test_a_sweep_trains_the_encoder_then_computes_features_then_prunes(write_swe
     objective = make_objective("clip", full.config.model, 0)  # type: ignore[union-attr]
     from benchmark.models import weights_file
 
-    weights_file.load_weights(full.folder / "checkpoint", objective)
+    weights_file.load_weights(full.folder.final_weights, objective)
     pool = make_source(full.config.pool, "pool").training_pool()
     expected = objective.encoder().encode_texts([pool.read(i).caption for i in range(64)])
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)

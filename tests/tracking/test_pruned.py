@@ -25,7 +25,6 @@ from benchmark.pool.samples import Pool, Sample, SampleError
 from benchmark.pool.sources.digits import Digits
 from benchmark.pool.sources.shapes import Shapes
 from benchmark.pruner import pack
-from benchmark.runs.folder import PRUNED_FILE
 from benchmark.runs.pruned import (
     MOST_VISITS,
     THUMBNAIL,
@@ -50,7 +49,7 @@ SCAN = clip_grid(
 
 
 def left(run: PlannedRun) -> Pruned:
-    return read_pruned(run.folder / PRUNED_FILE)
+    return read_pruned(run.folder / "pruned.npz")
 
 
 def trained_on(run: PlannedRun, monkeypatch: pytest.MonkeyPatch) -> dict[int, Counter[int]]:
@@ -161,10 +160,10 @@ def test_a_run_from_before_visits_were_counted_goes_on_and_leaves_no_file(planne
     assert state is not None
     del state["visits"]
     checkpoint.save(folder, state, int(newest.stem.removeprefix("step-")))
-    for name in (PRUNED_FILE, "record.json"):
+    for name in ("pruned.npz", "record.json"):
         (run.folder / name).unlink()
     assert process.run(run.folder) == "done"
-    assert not (run.folder / PRUNED_FILE).exists()
+    assert not (run.folder / "pruned.npz").exists()
 
 
 def test_candidates_are_summed_up_as_the_method_marked_them(planned: Plan) -> None:
@@ -267,7 +266,7 @@ def test_state_in_mid_epoch_is_taken_up() -> None:
 
 
 def test_the_file_reads_back_and_holds_no_pickle(tmp_path: Path, pruned: Pruned) -> None:
-    path = tmp_path / PRUNED_FILE
+    path = tmp_path / "pruned.npz"
     write_pruned(path, pruned)
     found = read_pruned(path)
     assert found.gallery[0].key == "key-3"
@@ -287,7 +286,7 @@ def test_the_largest_file_stays_under_300_kb(tmp_path: Path, pruned: Pruned) -> 
     )
     side = (24, THUMBNAIL, THUMBNAIL, 3)
     write_pruned(
-        tmp_path / PRUNED_FILE,
+        tmp_path / "pruned.npz",
         dataclasses.replace(
             pruned,
             num_samples=MOST_VISITS,
@@ -298,7 +297,7 @@ def test_the_largest_file_stays_under_300_kb(tmp_path: Path, pruned: Pruned) -> 
             thumbnails=rng.integers(0, 256, side, dtype=np.uint8),
         ),
     )
-    assert (tmp_path / PRUNED_FILE).stat().st_size < 300_000
+    assert (tmp_path / "pruned.npz").stat().st_size < 300_000
 
 
 def changed(path: Path, **changes: Any) -> None:
@@ -330,7 +329,7 @@ def changed(path: Path, **changes: Any) -> None:
 def test_what_does_not_fit_is_named_with_file_and_key(
     tmp_path: Path, pruned: Pruned, changes: dict[str, Any], key: str
 ) -> None:
-    path = tmp_path / PRUNED_FILE
+    path = tmp_path / "pruned.npz"
     write_pruned(path, pruned)
     changed(path, **changes)
     with pytest.raises(PrunedError) as caught:
@@ -340,7 +339,7 @@ def test_what_does_not_fit_is_named_with_file_and_key(
 
 
 def test_other_files_are_errors_that_name_them(tmp_path: Path, pruned: Pruned) -> None:
-    path = tmp_path / PRUNED_FILE
+    path = tmp_path / "pruned.npz"
     with pytest.raises(FileNotFoundError):
         read_pruned(path)
     write_pruned(path, pruned)
@@ -348,7 +347,7 @@ def test_other_files_are_errors_that_name_them(tmp_path: Path, pruned: Pruned) -
     np.savez(foreign, keep=np.zeros(3))
     for content in (b"", b"no zip", whole[: len(whole) // 2], foreign.getvalue()):
         path.write_bytes(content)
-        with pytest.raises(PrunedError, match=PRUNED_FILE):
+        with pytest.raises(PrunedError, match="pruned.npz"):
             read_pruned(path)
 
 

@@ -75,6 +75,6 @@ def test_a_checkpoint_that_would_run_code_is_not_loaded(tmp_path: Path, caplog: 
 
 def test_final_weights_load_into_a_module(tmp_path: Path) -> None:
     one, other = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
-    weights_file.save_weights(tmp_path, one)
-    weights_file.load_weights(tmp_path, other)
+    weights_file.save_weights(tmp_path / "final.safetensors", one)
+    weights_file.load_weights(tmp_path / "final.safetensors", other)
     assert torch.equal(one.weight, other.weight)

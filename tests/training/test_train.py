@@ -17,7 +17,6 @@ from benchmark.job import process, work
 from benchmark.models.clip import objective as clip
 from benchmark.plan.plan import PlannedRun
 from benchmark.pool.samples import PoolError
-from benchmark.runs.folder import FINAL_FILE, LEASE_FILE
 from benchmark.runs.lease import lease
 from benchmark.runs.record import read_record
 from benchmark.runs.state import state_of
@@ -44,7 +43,7 @@ def test_a_record_tells_what_was_seen(planned: Plan) -> None:
     assert len(steps) == 3 * 4
     epoch_losses = [np.mean([s["loss"] for s in steps if s["epoch"] == e]) for e in range(3)]
     assert np.allclose(epoch_losses, [row["loss"] for row in record["training"]["by_epoch"]])
-    assert (run.folder / "checkpoint" / FINAL_FILE).exists()
+    assert (run.folder / "checkpoint" / "final.safetensors").exists()
 
 
 def test_a_run_that_is_done_is_not_run_again(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +168,7 @@ def test_only_two_checkpoints_are_kept(planned: Plan) -> None:
 
 def test_a_run_held_by_another_process_is_left_alone(planned: Plan) -> None:
     (run,) = planned(clip_grid())
-    with lease(run.folder / LEASE_FILE):
+    with lease(run.folder / "job/run.lock"):
         assert state_of(run.folder, run.config).name == "running"
         assert process.run(run.folder) == "held"
     assert not (run.folder / "record.json").exists()

@@ -99,10 +99,6 @@ class Published:
     place: str
     source: str
 
-    @property
-    def is_primary(self) -> bool:
-        return self.source == "primary"
-
 
 def read_claims(path: Path = CLAIMS_FILE) -> Registry:
     """Raises ConfigError naming the file and the key."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -12,7 +11,16 @@ from analysis.blocks.rows import QUANTITIES, Cell, Column, Row
 from analysis.blocks.words import MISSING, facts, heads, row_cells, row_notes
 from analysis.read.results import Foreign, Missing, Results
 from analysis.tables.foreign import HEADS, NOTE, foreign_rows
-from analysis.tables.render import escape_latex, escape_markdown, pipes
+from analysis.tables.render import (
+    PaperCell,
+    PaperRow,
+    PaperTable,
+    escape_markdown,
+    latex_of,
+    markdown_of,
+    table_markdown,
+    text_row,
+)
 from analysis.tables.truth import AT_RANDOM, SHARES, TOLD, kinds_of, truth_cells, truth_heads, truth_rows
 
 LEGEND = (
@@ -24,8 +32,6 @@ LEGEND = (
     " every other method; full takes no part.",
 )
 
-LATEX_COLUMNS = 5
-
 CAPTION = (
     "Mean over seeds in percent, with sd and number of seeds n; Δ: paired difference to full over common seeds"
     " in percentage points, with its 95 % interval over seeds (t for n from 2 to 4, bootstrap from 5 on)."
@@ -34,99 +40,59 @@ CAPTION = (
 
 def markdown(blocks: Sequence[Block], missing: Sequence[Missing], foreign: Sequence[Foreign] = ()) -> str:
     """All main tables, the legend, models not trained here and the list of missing runs."""
-    parts = ["# Main tables", "\n".join(f"- {line}" for line in LEGEND)]
-    for block in (block for block in blocks if block.runs):
-        table = [pipes(["method", *map(" ".join, heads(block))], escape=True)]
-        table.append(pipes(["---", *("---:" for _ in heads(block))]))
-        for row in block.rows:
-            cells = ["<br>".join(map(escape_markdown, (row.method, *row_notes(row))))]
-            for cell in row_cells(row, block):
-                first = escape_markdown(cell.first_line)
-                lines = [f"**{first}**" if cell.is_best else first, *map(escape_markdown, cell.lines)]
-                cells.append("<br>".join(lines))
-            table.append(pipes(cells))
-        parts += [f"## {escape_markdown(block.title)}", escape_markdown("; ".join(facts(block))), "\n".join(table)]
+    parts = [markdown_of([block_table(b, "; ".join(facts(b))) for b in blocks if b.runs], "Main tables", LEGEND)]
     if planned := planned_only(blocks):
-        parts += ["## Planned, without a record yet", "\n".join(f"- {escape_markdown(line)}" for line in planned)]
-    return "\n\n".join([*parts, *_foreign_markdown(foreign), *_missing_markdown(missing)]) + "\n"
+        parts.append(
+            "\n".join(["## Planned, without a record yet", "", *(f"- {escape_markdown(p)}" for p in planned)])
+        )
+    if foreign:
+        rows = tuple(text_row(*row.cells) for row in foreign_rows(foreign))
+        parts.append(table_markdown(_text_table("Models not trained here", HEADS, rows, NOTE)))
+    if missing:
+        heads_of = ("sweep", "run", "state", "command that fills it")
+        rows = tuple(text_row(m.sweep, m.run, m.state, m.command) for m in missing)
+        parts.append(table_markdown(_text_table("Missing runs", heads_of, rows)))
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
-def _foreign_markdown(foreign: Sequence[Foreign]) -> list[str]:
-    if not foreign:
-        return []
-    table = [pipes(HEADS), pipes(["---"] * len(HEADS))]
-    table += [pipes(row.cells, escape=True) for row in foreign_rows(foreign)]
-    return ["## Models not trained here", NOTE, "\n".join(table)]
+def latex(blocks: Sequence[Block]) -> str:
+    """``table`` environments, as many a block as its columns and rows need to be read on a page."""
+    return latex_of([block_table(block, CAPTION) for block in blocks if block.runs], LEGEND)
+
+
+def block_table(block: Block, *notes: str) -> PaperTable:
+    """A row a method, a column a metric."""
+    rows = tuple(
+        PaperRow(
+            row.method,
+            tuple(PaperCell((c.first_line, *c.lines), is_best=c.is_best) for c in row_cells(row, block)),
+            tuple(row_notes(row)),
+        )
+        for row in block.rows
+    )
+    return PaperTable("main", block.title, "method", tuple(heads(block)), rows, notes)
 
 
 def truth_markdown(blocks: Sequence[Block]) -> str:
     """What was pruned against planted truth, a table a main table that has any."""
-    parts = ["# What was pruned, against planted truth", "\n".join(f"- {escape_markdown(line)}" for line in TOLD)]
+    tables = []
     for block in blocks:
         rows = truth_rows(block)
         kinds = kinds_of(rows)
-        table = [pipes(["method", "flag", *map(" ".join, truth_heads(kinds))], escape=True)]
-        table.append(pipes(["---", "---", *("---:" for _ in truth_heads(kinds))]))
-        for row in rows:
-            lines = [(cell.first_line, *cell.lines) for cell in truth_cells(row, kinds)]
-            cells = ["<br>".join(map(escape_markdown, told)) for told in lines]
-            table.append(pipes([escape_markdown(row.method), escape_markdown(row.flag), *cells]))
+        shown = tuple(
+            PaperRow(
+                f"{row.method}: {row.flag}",
+                tuple(PaperCell((cell.first_line, *cell.lines)) for cell in truth_cells(row, kinds)),
+            )
+            for row in rows
+        )
         if rows:
-            parts += [f"## {escape_markdown(block.title)}", "\n".join(table)]
-    return "\n\n".join(parts) + "\n"
+            tables.append(PaperTable("truth", block.title, "method: flag", tuple(truth_heads(kinds)), shown))
+    return markdown_of(tables, "What was pruned, against planted truth", TOLD)
 
 
-def _missing_markdown(missing: Sequence[Missing]) -> list[str]:
-    if not missing:
-        return []
-    table = [pipes(["sweep", "run", "state", "command that fills it"]), pipes(["---"] * 4)]
-    table += [pipes([m.sweep, m.run, m.state, m.command], escape=True) for m in missing]
-    return ["## Missing runs", "\n".join(table)]
-
-
-def latex(blocks: Sequence[Block]) -> str:
-    """``table`` environments, as many a block as its columns need to be read on a page."""
-    parts = [r"% \usepackage{booktabs,graphicx} and, for names in other scripts, a Unicode engine"]
-    parts += [f"% {line}" for line in LEGEND]
-    tables = [
-        _latex_table(block, start)
-        for block in blocks
-        if block.runs
-        for start in range(0, len(heads(block)), LATEX_COLUMNS)
-    ]
-    return "\n\n".join(["\n".join(parts), *tables]) + "\n"
-
-
-def _latex_table(block: Block, start: int) -> str:
-    """The method and the columns from ``start`` on."""
-    shown = slice(start, start + LATEX_COLUMNS)
-    head = [_stack("b", "r", *lines) for lines in heads(block)[shown]]
-    body = []
-    for row in block.rows:
-        cells = [_stack("t", "l", row.method, *row_notes(row))]
-        for cell in row_cells(row, block)[shown]:
-            note = [f"({cell.note})"] if cell.note else []
-            cells.append(_stack("t", "r", cell.value, *note, *cell.lines, is_bold=cell.is_best))
-        body.append(" & ".join(cells) + r" \\ \addlinespace")
-    caption = escape_latex(f"{block.title}{', continued' if start else ''}. {CAPTION}")
-    lines = [
-        r"\begin{table}[htbp]", r"\centering", rf"\caption{{{caption}}}",
-        r"\resizebox{\ifdim\width>\textwidth\textwidth\else\width\fi}{!}{%",
-        rf"\begin{{tabular}}{{l{'r' * len(head)}}}", r"\toprule",
-        " & ".join(["method", *head]) + r" \\", r"\midrule", *body, r"\bottomrule",
-        r"\end{tabular}}", r"\end{table}",
-    ]  # fmt: skip
-    return "\n".join(lines)
-
-
-def _stack(place: str, side: str, *lines: str, is_bold: bool = False) -> str:
-    """Lines over each other, narrow: an interval and what a head tells of its test set get their own."""
-    narrow = [part for line in lines for part in re.split(r" (?=\[)|(?<=,) (?=[\d,]+ items)", line)]
-    told = [escape_latex(part) for part in narrow]
-    if is_bold:
-        told[0] = rf"\textbf{{{told[0]}}}"
-    rows = r"\\".join(f"{{{part}}}" for part in told)
-    return rf"\begin{{tabular}}[{place}]{{@{{}}{side}@{{}}}}{rows}\end{{tabular}}"
+def _text_table(title: str, names: Sequence[str], rows: tuple[PaperRow, ...], *notes: str) -> PaperTable:
+    return PaperTable("text", title, names[0], tuple((name,) for name in names[1:]), rows, notes, is_text=True)
 
 
 def main_frame(blocks: Sequence[Block]) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""One table as a paper prints it -> HTML (by papertables.html), Markdown, LaTeX (booktabs) and rows of a CSV."""
+"""Any table of the report -> HTML (by papertables.html), Markdown, LaTeX (booktabs) and rows of a CSV."""
 
 from __future__ import annotations
 
@@ -62,6 +62,10 @@ class PaperRow:
     """Rows of one group stand together under it."""
 
 
+def text_row(first: str, *others: str) -> PaperRow:
+    return PaperRow(first, tuple(PaperCell((other,)) for other in others))
+
+
 @dataclass(frozen=True)
 class PaperTable:
     kind: str
@@ -80,15 +84,23 @@ class PaperTable:
 
 def markdown_of(tables: Iterable[PaperTable], title: str, told: Sequence[str]) -> str:
     parts = [f"# {title}", "\n".join(f"- {escape_markdown(line)}" for line in told)]
-    for table in tables:
-        parts += [f"## {escape_markdown(table.title)}", "  \n".join(map(escape_markdown, table.notes))]
-        lines = [pipes([table.first, *map(" ".join, table.heads)], escape=True)]
-        lines.append(pipes(["---", *("---:" for _ in table.heads)]))
-        for row in table.rows:
-            first = "<br>".join(map(escape_markdown, (_labelled(row), *row.notes)))
-            lines.append(pipes([first, *map(_markdown_cell, row.cells)]))
-        parts.append("\n".join(lines))
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(part for part in [*parts, *map(table_markdown, tables)] if part) + "\n"
+
+
+def table_markdown(table: PaperTable) -> str:
+    """One table under its heading."""
+    side = "---" if table.is_text else "---:"
+    lines = [_pipes(map(escape_markdown, (table.first, *map(" ".join, table.heads))))]
+    lines.append(_pipes(["---", *(side for _ in table.heads)]))
+    for row in table.rows:
+        first = "<br>".join(map(escape_markdown, (_labelled(row), *row.notes)))
+        lines.append(_pipes([first, *map(_markdown_cell, row.cells)]))
+    parts = [
+        f"## {escape_markdown(table.title)}",
+        "  \n".join(map(escape_markdown, table.notes)),
+        "\n".join(lines),
+    ]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _markdown_cell(cell: PaperCell) -> str:
@@ -102,8 +114,8 @@ def _labelled(row: PaperRow) -> str:
     return f"{row.group}: {row.label}" if row.group else row.label
 
 
-def pipes(cells: Sequence[str], escape: bool = False) -> str:
-    return "| " + " | ".join(map(escape_markdown, cells) if escape else cells) + " |"
+def _pipes(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
 
 
 def latex_of(tables: Iterable[PaperTable], told: Sequence[str]) -> str:
@@ -169,7 +181,7 @@ def _stack(place: str, side: str, lines: Sequence[str], is_narrow: bool, is_bold
 
 def _parts(lines: Sequence[str], is_narrow: bool) -> list[str]:
     """Sentences are broken; in a table of many columns an interval gets a line of its own."""
-    pieces = [piece for line in lines for piece in (re.split(r" (?=\[)", line) if is_narrow else [line])]
+    pieces = [piece for line in lines for piece in (re.split(r" (?=[\[(])", line) if is_narrow else [line])]
     return [part for piece in pieces for part in _wrapped(piece)]
 
 

@@ -5,7 +5,7 @@ Letters: q queries, m candidates, d feature width, b queries in a block.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NewType
 
 import numpy as np
@@ -67,20 +67,3 @@ def _checked(features: np.ndarray, count: int, kind: str, where: str) -> np.ndar
             " look at the loss in log.jsonl and train with a lower rate or with bf16 or fp32"
         )
     return features.astype(np.float32, copy=False)
-
-
-def cosine_blocks(
-    queries: np.ndarray, candidates: np.ndarray, most: int = BLOCK_ELEMENTS
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """Slices of the queries and their rounded cosines [b, m], at most ``most`` of them (or one row) at once."""
-    queries, columns = unit(queries), unit(candidates).T
-    step = max(1, most // max(1, columns.shape[1]))
-    for start in range(0, len(queries), step):
-        rows = slice(start, min(start + step, len(queries)))
-        yield rows, np.round(queries[rows] @ columns, DECIMALS)
-
-
-def unit(features: np.ndarray) -> np.ndarray:
-    """Rows scaled to length 1; a row of zeros stays zero. float32 [n, d]."""
-    norms = np.linalg.norm(features, axis=1, keepdims=True)
-    return (features / np.maximum(norms, 1e-12)).astype(np.float32, copy=False)

@@ -1,16 +1,10 @@
-"""Cosines in blocks; features that are not finite."""
+"""Features that are not finite."""
 
 import numpy as np
 import pytest
 from task_stubs import TableEncoder, image_of
 
-from benchmark.evaluate.scores import cosine_blocks, image_features, text_features
-
-
-def test_no_block_is_larger_than_asked() -> None:
-    blocks = list(cosine_blocks(np.ones((10, 2)), np.ones((6, 2)), most=20))
-    assert [scores.shape for _, scores in blocks] == [(3, 6), (3, 6), (3, 6), (1, 6)]
-    assert [rows for rows, _ in blocks] == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 10)]
+from benchmark.evaluate.scores import image_features, text_features
 
 
 def test_features_that_are_not_finite_are_a_clear_error() -> None:

@@ -347,7 +347,7 @@ def test_other_files_are_errors_that_name_them(tmp_path: Path, pruned: Pruned) -
     np.savez(foreign, keep=np.zeros(3))
     for content in (b"", b"no zip", whole[: len(whole) // 2], foreign.getvalue()):
         path.write_bytes(content)
-        with pytest.raises(PrunedError, match="pruned.npz"):
+        with pytest.raises(PrunedError, match=r"pruned\.npz"):
             read_pruned(path)
 
 

@@ -160,7 +160,7 @@ def test_a_run_without_some_data_is_done_incomplete_and_made_up_for_once_the_dat
     for file in records(path):
         record = read_record(file)
         assert record["evaluation_skipped"] == []
-        assert [row["task"] for row in record["metrics"]] == ["knn"] + ["retrieval"] * 6
+        assert [row["task"] for row in record["metrics"]] == ["knn"] + ["retrieval"] * 10
         assert [task["name"] for later in record["later_evaluations"] for task in later["tasks"]] == ["retrieval"]
     assert "2 done" in (said := capsys.readouterr().err)
     assert said.splitlines()[-1].endswith("2 runs, 2 done")

@@ -178,7 +178,7 @@ def test_precision_and_recall_on_planted_truth_stand_beside_chance(
     put(results, record("scan", 0, pruning_truth=[truth()]))  # from before chance was counted
     report = Report(results, capsys)
     told = "| 25.0 (sd 0.0, n = 2)<br>random 10.0 | 75.0 (sd 0.0, n = 2)<br>random 30.0 | none | no candidates |"
-    assert f"| semdedup | near_duplicate | 10.0 (sd 0.0, n = 2) {told}" in report.read("tables/truth.md")
+    assert f"| semdedup: near_duplicate | 10.0 (sd 0.0, n = 2) {told}" in report.read("tables/truth.md")
     assert "| scan | near_duplicate | 10.0 (n = 1) | 25.0 (n = 1) | 50.0 (n = 1) | 30.0 (n = 1) |" in report.read(
         "tables/truth.md"
     )
@@ -388,11 +388,13 @@ def test_a_broken_plan_is_named(results: Path, capsys: pytest.CaptureFixture[str
     assert (report.code, "is not the name of a folder" in report.stderr) == (0, True)
 
 
-def test_a_run_with_a_log_is_partial(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_a_checkpoint_is_partial_as_the_sweep_says(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = record("full", 0)
     plan(results, run)
     (results / "tiny" / run["run"]).mkdir()
-    (results / "tiny" / run["run"] / "log.jsonl").touch()
+    checkpoint = results / "tiny" / run["run"] / "checkpoint" / "step-000000001.sha256"
+    checkpoint.parent.mkdir()
+    checkpoint.touch()
     assert "1 missing (1 partial)" in Report(results, capsys).words
 
 

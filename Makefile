@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
 
-.PHONY: install quickstart test lint clean
+.PHONY: install quickstart test test-fast lint clean
 
 install: $(VENV)/.installed
 
@@ -20,6 +20,9 @@ quickstart: install
 
 test: install
 	$(BIN)/python -m pytest -n $(JOBS)
+
+test-fast: install
+	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not slurm"
 
 lint: install
 	$(BIN)/ruff check .

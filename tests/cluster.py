@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from patience import patience
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "sinfo", "scontrol")
 NODES = ("n1", "n2")
 
@@ -97,7 +99,7 @@ def cluster(extra: Sequence[str] = ()) -> Iterator[dict[str, str]]:
             process.send_signal(signal.SIGTERM)
         for process in reversed(started):
             try:
-                process.wait(timeout=15)
+                process.wait(timeout=patience(15))
             except subprocess.TimeoutExpired:
                 process.kill()
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,25 +1,26 @@
-"""Fixtures that write and plan the small sweeps of ``tiny``."""
+"""Fixtures that write and plan the small sweeps of ``tiny``; torch is loaded by the tests that use it."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests share few cores
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 import yaml
 
-from benchmark.config.sweepfile import read_sweep
-from benchmark.plan.plan import PlannedRun, make_plan, write_plan
+if TYPE_CHECKING:
+    from benchmark.plan.plan import PlannedRun
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests share few cores
 
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> None:
-    torch.set_num_threads(1)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture
@@ -37,6 +38,9 @@ def write_sweep(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def planned(write_sweep: Callable[..., Path], tmp_path: Path) -> Callable[..., list[PlannedRun]]:
     """Plan the given grids and write the runs' folders under ``results``."""
+
+    from benchmark.config.sweepfile import read_sweep
+    from benchmark.plan.plan import make_plan, write_plan
 
     def plan(*grids: dict[str, Any], results: str = "results") -> list[PlannedRun]:
         path = write_sweep(*grids)

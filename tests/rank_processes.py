@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as td
+from patience import patience
 
 SECONDS = 30.0
 
@@ -51,7 +52,7 @@ def _fork(folder: Path, rank: int, world: int, work: Callable[[int], Any]) -> in
 def _joined(folder: Path, rank: int, world: int, work: Callable[[int], Any]) -> Any:
     if world > 1:
         # long enough for no rank to give up on a slow one, short of the limit on the whole
-        td.init_process_group("gloo", f"file://{folder}/meet", timedelta(seconds=20), world, rank)
+        td.init_process_group("gloo", f"file://{folder}/meet", timedelta(seconds=patience(20)), world, rank)
     try:
         return work(rank)
     except Exception as error:

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import patience
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(path for path in (ROOT / "perf").glob("*.py") if "__main__" in path.read_text(encoding="utf-8"))
@@ -15,7 +18,7 @@ SCRIPTS = sorted(path for path in (ROOT / "perf").glob("*.py") if "__main__" in 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_script_starts_and_says_how_it_is_used(script: Path) -> None:
     words = [sys.executable, str(script), "--help"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=patience(60))
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout
 

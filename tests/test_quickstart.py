@@ -11,6 +11,8 @@ from analysis import report
 from benchmark import sweep
 from benchmark.runs.record import read_record
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "quickstart.md"
 SMALLER = [

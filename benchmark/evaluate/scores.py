@@ -67,3 +67,9 @@ def _checked(features: np.ndarray, count: int, kind: str, where: str) -> np.ndar
             " look at the loss in log.jsonl and train with a lower rate or with bf16 or fp32"
         )
     return features.astype(np.float32, copy=False)
+
+
+def unit(features: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1; a row of zeros stays zero. float32 [n, d]."""
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    return (features / np.maximum(norms, 1e-12)).astype(np.float32, copy=False)

@@ -1,14 +1,32 @@
-"""The two frameworks under their names: how a model's options are checked and how its objective is made."""
+"""The two frameworks under their names: how a model's options are checked and how its objective is made.
+
+A framework is loaded when it is asked for: open_clip takes seconds to import, and a sweep may need but one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from benchmark.config.run import Choice
-from benchmark.models.clip import objective as clip
-from benchmark.models.moco import objective as moco
 from benchmark.models.objective import Objective
 from benchmark.options import ConfigError, did_you_mean
 
-FRAMEWORKS = {"clip": clip, "moco": moco}
+
+def _clip() -> Any:
+    from benchmark.models.clip import objective
+
+    return objective
+
+
+def _moco() -> Any:
+    from benchmark.models.moco import objective
+
+    return objective
+
+
+FRAMEWORKS: dict[str, Callable[[], Any]] = {"clip": _clip, "moco": _moco}
+"""Name -> its module, with ``resolve_model`` and ``make``."""
 
 
 def resolve_model(framework: str, choice: Choice, where: str) -> Choice:
@@ -18,7 +36,8 @@ def resolve_model(framework: str, choice: Choice, where: str) -> Choice:
             f"{where}.framework: unknown framework '{framework}'{did_you_mean(framework, FRAMEWORKS)}"
             f" (known: {', '.join(FRAMEWORKS)})"
         )
-    return FRAMEWORKS[framework].resolve_model(choice, f"{where}.model")
+    resolved: Choice = FRAMEWORKS[framework]().resolve_model(choice, f"{where}.model")
+    return resolved
 
 
 def has_text(framework: str) -> bool:
@@ -27,4 +46,5 @@ def has_text(framework: str) -> bool:
 
 def make_objective(framework: str, choice: Choice, seed: int) -> Objective:
     """Build a model's objective, initialised from ``seed`` alone."""
-    return FRAMEWORKS[framework].make(choice, seed)
+    objective: Objective = FRAMEWORKS[framework]().make(choice, seed)
+    return objective

@@ -8,7 +8,6 @@ from typing import Any
 from benchmark.config.feature_pass import FeatureConfig
 from benchmark.config.identity import identity_of
 from benchmark.config.run import Choice, as_choice
-from benchmark.models.clip.published import check_open_clip
 from benchmark.models.frameworks import has_text
 from benchmark.options import ConfigError
 from benchmark.plan.selectors import Named, Wish
@@ -37,6 +36,8 @@ def features_for(sweep: str, wish: Wish, named: Named) -> FeatureConfig | None:
     else:
         assert options.open_clip
         assert options.pretrained
+        from benchmark.models.clip.published import check_open_clip  # loads open_clip, which few sweeps need here
+
         check_open_clip(options.open_clip, options.pretrained, f"{where}.open_clip")
         chosen = {"model": options.open_clip, "pretrained": options.pretrained}
         encoder, label, seed, waits_for = Choice(name="open_clip", options=chosen), options.open_clip, 0, ()

@@ -16,6 +16,8 @@ from report_trees import epochs, fail, metric, plan, put, put_foreign, record
 
 from analysis.report import main
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = '<script>window.hacked = 1</script>"\'><img src=x onerror="window.hacked = 1">'
 
 FRESH = "localStorage.clear()"

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from claim_trees import read, run, runs
+from patience import patience
 from report_trees import metric, put
 
 from analysis.page.answers import read as make_reading
@@ -269,7 +270,7 @@ def test_the_latex_of_papers_tables_and_claims_compiles(results: Path, tmp_path:
     body = "".join(rf"\input{{{out / 'tables' / name}}}" for name in ("claims.tex", "paper.tex"))
     (tmp_path / "all.tex").write_text(head + body + r"\end{document}")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "all.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=patience(60), check=False)
     assert done.returncode == 0, done.stdout[-2000:]
     assert "too large" not in done.stdout, "a table runs over its page"
 
@@ -314,7 +315,7 @@ def test_ten_thousand_records_take_a_few_seconds(tmp_path: Path) -> None:
     order = tuple(dict.fromkeys(one.record["method"] for one in found))
     all_of = Results(tmp_path, ("tiny",), tuple(found), (), (), (), 0, order, "digest")
     blocks = build_blocks(all_of)
-    start = time.monotonic()
+    start = time.process_time()  # whatever else the machine does
     reading = make_reading(all_of, blocks, "command")
     reading.write(tmp_path / "tables")
-    assert time.monotonic() - start < 20, "about 4 s on a quiet machine"
+    assert time.process_time() - start < 20, "about 4 s"

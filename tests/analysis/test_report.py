@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import patience
 from report_trees import COMMAND, epochs, fail, metric, plan, put, put_foreign, record
 
 from analysis.report import main
@@ -388,7 +389,7 @@ def test_a_broken_plan_is_named(results: Path, capsys: pytest.CaptureFixture[str
     assert (report.code, "is not the name of a folder" in report.stderr) == (0, True)
 
 
-def test_a_run_with_a_checkpoint_is_partial_as_the_sweep_says(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_with_a_checkpoint_is_partial(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = record("full", 0)
     plan(results, run)
     (results / "tiny" / run["run"]).mkdir()
@@ -441,7 +442,7 @@ def test_latex_compiles(results: Path, capsys: pytest.CaptureFixture[str], tmp_p
     head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}\begin{document}"
     (tmp_path / "all.tex").write_text(head + r"\input{" + str(out / "tables/main.tex") + r"}\end{document}")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "all.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=patience(60), check=False)
     assert done.returncode == 0, done.stdout[-2000:]
 
 

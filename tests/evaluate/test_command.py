@@ -12,6 +12,7 @@ from typing import Any
 import open_clip
 import pytest
 import torch
+from patience import patience
 from tiny import clip_grid, moco_grid
 
 from benchmark.evaluate import command
@@ -210,7 +211,10 @@ def test_text_tasks_are_refused_for_a_model_without_text(
 
 def test_the_command_lists_what_there_is() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "benchmark.evaluate", "--list"], capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "benchmark.evaluate", "--list"],
+        capture_output=True,
+        text=True,
+        timeout=patience(60),
     )
     assert done.returncode == 0, done.stderr
     assert "linear_probe" in done.stdout

@@ -19,6 +19,8 @@ from benchmark.runs.record import read_record
 from benchmark.runs.state import state_of
 from benchmark.training import super_batch, trainer
 
+pytestmark = pytest.mark.slow
+
 EACH_STEP = {"checkpoint_minutes": 0.0}
 SCAN_GRID = clip_grid(
     pruner={"scan": {"warmup_threshold": 1.0}},  # prepare in epoch 2, mutate from epoch 3

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import patience
 from rank_processes import on_ranks
 from test_resume import SCAN_GRID, story
 from test_resume import uninterrupted as uninterrupted
@@ -28,6 +29,8 @@ from benchmark.plan.plan import PlannedRun
 from benchmark.runs.attempts import attempts_of, is_idle
 from benchmark.runs.state import state_of
 from benchmark.training import trainer
+
+pytestmark = pytest.mark.slow
 
 Plan = Callable[..., list[PlannedRun]]
 LONG = {"epochs": 4000, "log_every": 1}
@@ -138,7 +141,7 @@ os.kill(os.getpid(), signal.SIGUSR2)
 with signals.listening():
     print(signals.asked() == signals.ANNOUNCED)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=patience(60))
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
@@ -176,7 +179,7 @@ def test_a_rank_ends_when_another_has_left_an_error_though_it_waits_for_it(
             time.sleep(60)
             raise
 
-    assert on_ranks(2, work, seconds=20) == [None, None]  # both ended hard, long before gloo gives up
+    assert on_ranks(2, work, seconds=patience(20)) == [None, None]  # both ended hard, long before gloo gives up
     assert "rank 1 of 2: no luck" in (run.folder / "error.json").read_text()
 
 

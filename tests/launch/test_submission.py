@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from cluster import cluster, why_not
+from patience import patience
 from tiny import clip_grid
 
 from benchmark import sweep
@@ -174,7 +175,7 @@ def test_two_commands_at_once_submit_each_run_once_and_cancel_ends_this_sweep_al
     assert call(others, "--cluster", "slurm") == 0
     path = write_sweep(clip_grid(seed=list(range(12)), launch=HELD))
     both = [subprocess.Popen(command(path), stderr=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(timeout=240) for process in both] == [0, 0]
+    assert [process.wait(timeout=patience(120)) for process in both] == [0, 0]
     theirs = jobs(others, "others")
     queued = says("squeue", "-h", "-r", "-t", "PD", "-o", "%i").split()
     assert sorted(queued) == sorted(jobs(path) + theirs)
@@ -324,4 +325,4 @@ def test_while_the_controller_is_away_nothing_fails_and_what_runs_goes_on(
         wait_for(lambda: not says("squeue", "-h"), "the nodes report what ended meanwhile")
     finally:
         controller.send_signal(signal.SIGTERM)
-        controller.wait(timeout=30)
+        controller.wait(timeout=patience(30))

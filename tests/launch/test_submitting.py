@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from patience import patience
 from tiny import clip_grid
 
 from benchmark import sweep
@@ -357,7 +358,7 @@ def run_task(run: PlannedRun, taken: snapshot.Snapshot | None = None) -> subproc
     process = subprocess.Popen(words, env=environment, cwd=folder, stderr=subprocess.PIPE, text=True)
     time.sleep(1)
     hidden.rename(path)
-    _, error = process.communicate(timeout=240)
+    _, error = process.communicate(timeout=patience(120))
     return subprocess.CompletedProcess(words, process.returncode, stderr=error)
 
 

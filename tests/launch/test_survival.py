@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from cluster import node_daemon, start_node
+from patience import patience
 from tiny import clip_grid
 
 from benchmark import sweep
@@ -301,7 +302,7 @@ def _end_daemons(harsh_slurm: dict[str, str]) -> Iterator[None]:
     for daemon in _ENDED_LATER:
         daemon.terminate()
         with suppress(subprocess.TimeoutExpired):
-            daemon.wait(timeout=10)
+            daemon.wait(timeout=patience(10))
 
 
 def lose_power(node: str, environment: dict[str, str]) -> None:

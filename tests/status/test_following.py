@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import patience
 from tiny import clip_grid
 
 from benchmark import sweep
@@ -218,7 +219,7 @@ class start:
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
-        self.process.wait(timeout=60)
+        self.process.wait(timeout=patience(60))
 
 
 def test_cancel_ends_the_processes_of_this_sweep_and_no_others(write_sweep: WriteSweep, capsys: Output) -> None:
@@ -236,7 +237,7 @@ def test_cancel_ends_the_processes_of_this_sweep_and_no_others(write_sweep: Writ
         out = capsys.readouterr().out
         assert f"process {process.pid}" in out
         assert f"process {bystander.pid} does not hold" in out
-        assert process.wait(timeout=60) == 130
+        assert process.wait(timeout=patience(60)) == 130
         assert bystander.poll() is None
         bystander.kill()
         bystander.wait()

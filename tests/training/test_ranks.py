@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from patience import patience
 from rank_processes import on_ranks
 from tiny import TINY_CLIP, clip_grid, moco_grid
 from torch.nn.parallel import DistributedDataParallel
@@ -35,6 +36,8 @@ from benchmark.runs.state import state_of
 from benchmark.training import checkpoint, trainer
 from benchmark.training.batchnorm import over_ranks
 from benchmark.training.loader import Loader
+
+pytestmark = pytest.mark.slow
 
 Plan = Callable[..., list[PlannedRun]]
 Story = dict[str, Any]
@@ -178,8 +181,7 @@ def alone(planned: Plan, whole: dict[str, Story], name: str) -> Story:
     return whole[name]
 
 
-@pytest.mark.parametrize("world", [2, 4])
-@pytest.mark.parametrize("name", list(GRIDS))
+@pytest.mark.parametrize(("name", "world"), [*((name, 2) for name in GRIDS), ("clip", 4), ("moco_dissect", 4)])
 def test_any_number_of_ranks_gives_the_same_run(
     planned: Plan, whole: dict[str, Story], name: str, world: int
 ) -> None:
@@ -190,10 +192,9 @@ def test_any_number_of_ranks_gives_the_same_run(
     assert largest_difference(expected, shared) < 1e-5
 
 
-@pytest.mark.parametrize("world", [2, 4])
-def test_moco_in_single_precision_starts_alike_on_any_number_of_ranks(planned: Plan, world: int) -> None:
+def test_moco_in_single_precision_starts_alike_on_any_number_of_ranks(planned: Plan) -> None:
     losses = []
-    for count in (1, world):
+    for count in (1, 4):
         (run,) = planned(moco_grid(train={"epochs": 1}), results=f"on_{count}")
         on_ranks(count, lambda rank, folder=run.folder: process.run(folder))  # type: ignore[misc]
         lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
@@ -313,7 +314,7 @@ def test_ranks_that_plan_differently_all_say_so(planned: Plan) -> None:
     started = time.monotonic()
     for error in on_ranks(2, work):
         assert "ranks disagree on what epoch 0 trains on" in str(error)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < patience(10)
     found = state_of(run.folder, run.config)
     assert found.name == "failed"
     assert "ranks disagree" in found.detail
@@ -365,7 +366,7 @@ def test_torchrun_works_on_a_planned_run(planned: Plan) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=55,
+        timeout=patience(55),
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert read_record(run.folder / "record.json")["num_ranks"] == 2

@@ -11,6 +11,8 @@ from torch import nn
 
 from benchmark.training.batchnorm import RankBatchNorm, over_ranks
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from patience import patience
 from range_server import RangeServer, serving
 from shard_files import number_of_image, sample, words, write_shards, write_tar
 from torch.utils.data import DataLoader
@@ -67,7 +68,7 @@ def test_forked_workers_read_remote_shards(server: RangeServer) -> None:
         num_workers=2,
         multiprocessing_context="fork",
         collate_fn=lambda ids: pool.read(ids[0]).caption,
-        timeout=60,
+        timeout=patience(30),
     )
     assert list(loader) == [words(n) for n in range(6)]
 

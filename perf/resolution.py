@@ -32,7 +32,7 @@ from benchmark.options import ConfigError
 from benchmark.pool.samples import Pool, PoolError, PoolView
 from benchmark.pool.source import make_source
 from benchmark.pruner import make_pruner
-from benchmark.runs.folder import CONFIG_FILE
+from benchmark.runs.folder import RunFolder
 from benchmark.seeds import generator
 
 AT_ONCE = 512
@@ -156,7 +156,7 @@ def table(found: Sequence[Resolution]) -> list[str]:
 def main(words: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python perf/resolution.py", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("run", type=Path, help="folder of a finished CLIP run that still has its weights")
+    parser.add_argument("run", type=RunFolder, help="folder of a finished CLIP run that still has its weights")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[32, 128, 512, 2048], metavar="B")
     parser.add_argument("--share", type=float, default=0.3, help="of a batch that is redundant, and ill-matched")
     parser.add_argument("--cuts", type=int, default=4, help="times the pool is cut into batches (default: 4)")
@@ -171,7 +171,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _of_run(options: argparse.Namespace) -> list[Resolution]:
-    config = load_config(options.run / CONFIG_FILE)
+    config = load_config(options.run.config)
     if not isinstance(config, RunConfig) or config.framework != "clip":
         raise ConfigError(f"{options.run}: not a CLIP run; the losses of others do not follow from features")
     if options.cuts < 2:

@@ -22,6 +22,7 @@ from benchmark.pool.samples import Pool, PoolError
 from benchmark.pool.source import make_source
 from benchmark.pool.storage.shards import ShardPool
 from benchmark.pool.storage.tarwriter import Member, write_tar
+from benchmark.runs.folder import RunFolder
 
 EXIT_USAGE = 2
 TABLES: dict[str, Callable[[pd.DataFrame, BinaryIO], None]] = {
@@ -117,7 +118,7 @@ def _image_suffix(data: bytes) -> str:
 def _pool(options: argparse.Namespace) -> Pool:
     if options.pool:
         return make_source(as_choice(yaml.safe_load(options.pool), "--pool"), "--pool").training_pool()
-    config = options.coreset[0].parent.config
+    config = RunFolder(options.coreset[0].parent).config
     if not config.exists():
         raise ConfigError(f"{config}: no such file to read the pool from; name it: --pool 'emoji: {{root: data}}'")
     return make_source(RunConfig.load(config).pool, f"{config}: pool").training_pool()

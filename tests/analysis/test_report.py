@@ -180,7 +180,7 @@ def test_precision_and_recall_on_planted_truth_stand_beside_chance(
     report = Report(results, capsys)
     told = "| 25.0 (sd 0.0, n = 2)<br>random 10.0 | 75.0 (sd 0.0, n = 2)<br>random 30.0 | none | no candidates |"
     assert f"| semdedup: near_duplicate | 10.0 (sd 0.0, n = 2) {told}" in report.read("tables/truth.md")
-    assert "| scan | near_duplicate | 10.0 (n = 1) | 25.0 (n = 1) | 50.0 (n = 1) | 30.0 (n = 1) |" in report.read(
+    assert "| scan: near_duplicate | 10.0 (n = 1) | 25.0 (n = 1) | 50.0 (n = 1) | 30.0 (n = 1) |" in report.read(
         "tables/truth.md"
     )
     for line in ("random 10.0", "random 30.0", "redundant_copy does not ask which of them goes"):

@@ -48,14 +48,17 @@ def test_clip_probes_raw_features_from_before_the_projection(evaluate) -> None: 
     assert found["top1"].protocol == "linear_probe.clip_lbfgs_raw.v1"
     ours = evaluate(LinearProbe, SOURCE, encoder, recipe="clip", solver="torch")["top1"]
     assert ours.protocol == "linear_probe.clip_lbfgs_raw_solver-torch.v1"
-    # these features need up to 1000 iterations, in which last bits grow: one image of 150 is 0.007
-    assert ours.value == pytest.approx(hits.mean(), abs=0.02)
+    # between solvers only what converges can be compared, as test_logistic does: here last bits grow for 1000 iterations
+    by_torch = (
+        fit(features[0], train.labels, standardise=False, solver="torch").predict(features[1]) == test.labels
+    )
+    assert ours.value == pytest.approx(by_torch.mean())
 
 
 def test_clip_benchmark_probes_joint_features_of_length_1(evaluate, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     encoder = clip_encoder()
     seen = []
-    whole = linear_probe._adamw_probe.fit
+    whole = linear_probe.adamw.fit
 
     def watched(features: np.ndarray, *rest: Any, **options: Any) -> Any:
         seen.append((features, rest[2]))

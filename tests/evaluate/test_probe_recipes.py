@@ -48,7 +48,7 @@ def test_clip_probes_raw_features_from_before_the_projection(evaluate) -> None: 
     assert found["top1"].protocol == "linear_probe.clip_lbfgs_raw.v1"
     ours = evaluate(LinearProbe, SOURCE, encoder, recipe="clip", solver="torch")["top1"]
     assert ours.protocol == "linear_probe.clip_lbfgs_raw_solver-torch.v1"
-    # between solvers only what converges can be compared, as test_logistic does: here last bits grow for 1000 iterations
+    # solvers are compared on what converges, in test_logistic: here last bits grow for 1000 iterations
     by_torch = (
         fit(features[0], train.labels, standardise=False, solver="torch").predict(features[1]) == test.labels
     )

@@ -30,7 +30,7 @@ from benchmark import signals
 
 signals.hear_early()  # before all else: what follows takes seconds to load
 
-from benchmark.task import main
+from benchmark.job.array_task import main
 
 sys.exit(main(sys.argv[1:]))
 """

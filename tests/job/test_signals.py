@@ -27,6 +27,7 @@ from benchmark.job import peers, process, requeue
 from benchmark.job import work as job_work
 from benchmark.plan.plan import PlannedRun
 from benchmark.runs.attempts import attempts_of, is_idle
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.state import state_of
 from benchmark.training import trainer
 
@@ -248,7 +249,7 @@ def test_what_puts_a_job_back_into_the_queue(
     monkeypatch.setattr(requeue.jobs, "facts", lambda _job: facts)
     asked: list[str] = []
     monkeypatch.setattr(requeue.jobs, "requeue", lambda job_id: asked.append(job_id) or "")
-    assert requeue.leave(tmp_path, how) == requeue.STOPPED
+    assert requeue.leave(RunFolder(tmp_path), how) == requeue.STOPPED
     assert asked == (["7_2"] if queued else [])
 
 
@@ -256,4 +257,4 @@ def test_runs_that_share_a_job_do_not_queue_it_again(tmp_path: Path, monkeypatch
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "local")
     monkeypatch.setattr(requeue.jobs, "requeue", lambda _job: pytest.fail("it was"))
-    assert requeue.leave(tmp_path, signals.ANNOUNCED) == requeue.STOPPED
+    assert requeue.leave(RunFolder(tmp_path), signals.ANNOUNCED) == requeue.STOPPED

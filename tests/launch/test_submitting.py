@@ -335,8 +335,8 @@ def test_a_task_works_on_its_run_from_its_folder_alone_and_records_the_snapshot(
 def test_a_task_refuses_code_that_is_not_what_was_submitted_and_names_both(planned: Planned) -> None:
     _, run = planned(clip_grid(seed=[0, 1], train={"epochs": 1}))
     taken = snapshot.take(run.folder.parent.resolve() / "code")
-    (taken.folder / "benchmark" / "job.py").chmod(0o644)
-    (taken.folder / "benchmark" / "job.py").write_text("this does not even load")
+    (taken.folder / "benchmark" / "job" / "process.py").chmod(0o644)
+    (taken.folder / "benchmark" / "job" / "process.py").write_text("this does not even load")
     assert run_task(run, taken).returncode == 1
     error = json.loads((run.folder / "error.json").read_text())["message"]
     assert f"snapshot {taken.name}" in error

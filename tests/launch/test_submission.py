@@ -215,7 +215,7 @@ def test_queued_and_requeued_jobs_run_the_code_as_it_was_submitted(
     path = write_sweep(clip_grid(pruner="mine", launch=HELD, train=SHORT))
     subprocess.run(command(path), cwd=project, check=True, capture_output=True)
     (job_id,) = jobs(path)
-    code = project / "benchmark" / "job.py"
+    code = project / "benchmark" / "job" / "process.py"
     code.write_text("raise RuntimeError('edited')\n" + code.read_text())
     (project / "baselines" / "mine.py").unlink()
     says("scontrol", "release", job_id)

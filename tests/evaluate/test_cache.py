@@ -19,6 +19,7 @@ from benchmark.models.clip.objective import make as make_clip
 from benchmark.models.fingerprints import weights_hash
 from benchmark.models.moco.objective import make as make_moco
 from benchmark.pool.storage.imagefolder import LazyImages
+from benchmark.runs.folder import RunFolder
 
 
 class Counting:
@@ -151,11 +152,11 @@ def test_a_place_that_cannot_be_written_costs_a_warning_and_no_result(
 def test_the_environment_names_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Path("results/s/r")
     monkeypatch.delenv("SCAN_BENCH_FEATURES", raising=False)
-    assert cache_of(run) == run / "features"
+    assert cache_of(RunFolder(run)) == run / "features"
     monkeypatch.setenv("SCAN_BENCH_FEATURES", "/scratch/f")
-    assert cache_of(run) == Path("/scratch/f")
+    assert cache_of(RunFolder(run)) == Path("/scratch/f")
     monkeypatch.setenv("SCAN_BENCH_FEATURES", "off")
-    assert cache_of(run) is None
+    assert cache_of(RunFolder(run)) is None
 
 
 def clip(seed: int = 0, **vision: int):  # type: ignore[no-untyped-def]

@@ -67,7 +67,7 @@ def test_a_sample_is_the_same_whenever_it_is_read_and_after_pickling(pool: Shape
 
 def test_another_process_reads_the_same_samples(pool: ShapesPool) -> None:
     code = (
-        "from tests.sources.test_shapes import digest; from benchmark.pool.sources.shapes import Shapes;"
+        "from tests.pool.sources.test_shapes import digest; from benchmark.pool.sources.shapes import Shapes;"
         "print(digest(Shapes(num_samples=1000).training_pool(), 50))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark.catalogue import listing
 from benchmark.config import profiles
 from benchmark.config.sweepfile import read_sweep
 from benchmark.doctor import doctor
@@ -178,6 +177,8 @@ class _Parser(argparse.ArgumentParser):
     """Lists the plug-ins where help is asked for, and only there: all their files are imported."""
 
     def format_help(self) -> str:
+        from benchmark.catalogue import listing
+
         self.epilog = f"`python -m benchmark.sweep doctor` says what a cluster supports.\n\n{listing()}"
         return super().format_help()
 

@@ -107,7 +107,7 @@ def cluster(extra: Sequence[str] = ()) -> Iterator[dict[str, str]]:
 
 def _end_jobs(environment: dict[str, str], seconds: float = 30) -> None:
     """Cancel what is left and let the nodes clean up after it, so that no step outlives them."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patience(seconds)
     while time.monotonic() < end:
         for partition in ("main", "urgent"):
             subprocess.run(["scancel", f"--partition={partition}"], env=environment, capture_output=True)
@@ -168,7 +168,7 @@ def _idle_nodes(environment: dict[str, str]) -> int:
 
 def _wait(condition: object, what: str, folder: Path, seconds: float = 60) -> None:
     assert callable(condition)
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patience(seconds)
     while not condition():
         if time.monotonic() > end:
             logs = "".join(f"\n--- {p.name}\n{p.read_text()[-2000:]}" for p in sorted(folder.glob("*.log")))

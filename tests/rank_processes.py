@@ -28,7 +28,7 @@ def on_ranks(world: int, work: Callable[[int], Any], seconds: float = SECONDS) -
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         children = [_fork(folder, rank, world, work) for rank in range(world)]
-        late = _wait(children, time.monotonic() + seconds)
+        late = _wait(children, time.monotonic() + patience(seconds))
         assert not late, f"ranks {late} were still working after {seconds} s"
         files = [folder / f"{rank}.pickle" for rank in range(world)]
         return [pickle.loads(f.read_bytes()) if f.exists() else None for f in files]  # noqa: S301 (our own)

@@ -1,4 +1,4 @@
-"""Small runs that tests share: a tiny CLIP on a few rendered shapes, a tiny MoCo on digits."""
+"""Small runs that tests share: a tiny CLIP and a tiny MoCo on a few rendered shapes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ TINY_CLIP: dict[str, Any] = {
     "tiny": {
         "embed_dim": 16,
         "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
-        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1},
     }
 }
 TINY_MOCO: dict[str, Any] = {
@@ -33,6 +33,7 @@ def clip_grid(**changes: Any) -> dict[str, Any]:
 
 
 def moco_grid(**changes: Any) -> dict[str, Any]:
-    train = {"epochs": 2, "batch_size": 256, "lr": 1e-3, "log_every": 1, **changes.pop("train", {})}
-    grid = {"framework": "moco", "model": TINY_MOCO, "pool": {"digits": {"image_size": 8}}, "pruner": "full"}
+    """One grid of a sweep: 2 epochs of 5 steps of 16 samples."""
+    train = {"epochs": 2, "batch_size": 16, "lr": 1e-3, "log_every": 1, **changes.pop("train", {})}
+    grid = {"framework": "moco", "model": TINY_MOCO, "pool": {"shapes": {"num_samples": 80}}, "pruner": "full"}
     return {**grid, "train": train, **changes}

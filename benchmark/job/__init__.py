@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from benchmark.job.process import Job, run
+    from benchmark.job.process import run, start
 
-__all__ = ["Job", "run"]
+__all__ = ["run", "start"]
 
 
 def __getattr__(name: str) -> Any:

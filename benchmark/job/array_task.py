@@ -37,7 +37,7 @@ def main(words: Sequence[str]) -> int:
             write_error(folder, error)
         raise
     os.environ["SUBMITIT_FOLDER"] = str(path.parents[1])
-    process.Job(str(folder))()
+    process.start(str(folder))
     return 0
 
 

@@ -23,7 +23,6 @@ from benchmark.config.feature_pass import FeatureConfig
 from benchmark.config.run import RunConfig
 from benchmark.files import write_atomic, write_text
 from benchmark.models import weights_file
-from benchmark.models.clip.published import open_clip_encoder
 from benchmark.models.frameworks import make_objective
 from benchmark.options import plain
 from benchmark.pool.samples import Pool, PoolError, SampleError
@@ -150,6 +149,8 @@ def _encoder(folder: RunFolder, config: FeatureConfig) -> tuple[Any, str]:
     device = dist.pick_device(config.device)
     options = config.encoder.options
     if config.encoder.name == "open_clip":
+        from benchmark.models.clip.published import open_clip_encoder  # loads open_clip
+
         encoder: Any = open_clip_encoder(options["model"], options["pretrained"], device, config.batch_size)
         file = Path(options["pretrained"])
         return encoder, f"sha256:{_sha256(file)}" if file.is_file() else f"open_clip:{options['pretrained']}"

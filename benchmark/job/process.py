@@ -11,7 +11,6 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,35 +34,23 @@ from benchmark.training.trainer import NEVER
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Job:
-    """What submitit pickles: a folder's name and nothing else."""
+def start(path: str) -> str:
+    """Work on the run in the folder ``path`` in this process and its fellow ranks; ``done`` or ``held``.
 
-    folder: str
-
-    def __call__(self) -> str:
-        """Work on the run in this process and its fellow ranks; ``done`` or ``held``.
-
-        Raises SystemExit if a signal stopped it, after its job has been queued again where that was asked for.
-        """
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-        folder = RunFolder(self.folder)
-        with signals.listening() as sock:  # in place of submitit's handlers
-            is_first = False
-            try:
-                with dist.process_group(folder / "job"):
-                    is_first = dist.rank() == 0
-                    with requeue.last_resort(folder, sock if is_first else None, _patience_seconds(folder)):
-                        return run(folder)
-            except signals.Stopped as stopped:
-                # the others go without a word: rank 0's code is the job's, and a bad one would end rank 0 too soon
-                raise SystemExit(requeue.leave(folder, stopped.how) if is_first else 0) from None
-
-    def checkpoint(self) -> Any:
-        """For a signal that comes before ours are listened to; the run's own checkpoints say where to go on."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(self)
+    Raises SystemExit if a signal stopped it, after its job has been queued again where that was asked for.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    folder = RunFolder(path)
+    with signals.listening() as sock:  # in place of submitit's handlers
+        is_first = False
+        try:
+            with dist.process_group(folder / "job"):
+                is_first = dist.rank() == 0
+                with requeue.last_resort(folder, sock if is_first else None, _patience_seconds(folder)):
+                    return run(folder)
+        except signals.Stopped as stopped:
+            # the others go without a word: rank 0's code is the job's, and a bad one would end rank 0 too soon
+            raise SystemExit(requeue.leave(folder, stopped.how) if is_first else 0) from None
 
 
 def run(path: Path, report: Callable[[float, str], None] = NEVER) -> str:
@@ -147,5 +134,5 @@ def main(words: Sequence[str] | None = None) -> int:
     """0 if the run is done, 1 if another process holds it; exits with requeue.STOPPED if a signal stopped it."""
     parser = argparse.ArgumentParser(prog="python -m benchmark.job", description="Work on one planned run.")
     parser.add_argument("folder", help="the run's folder, which holds its config.yaml")
-    verdict = Job(parser.parse_args(words).folder)()
+    verdict = start(parser.parse_args(words).folder)
     return 0 if verdict == "done" else 1

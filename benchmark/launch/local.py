@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from benchmark.config.run import RunConfig
-from benchmark.job import process as job
+from benchmark.job.local_task import Job
 from benchmark.launch.slots import Slots
 from benchmark.plan.plan import PlannedRun
 from benchmark.runs.folder import RunFolder
@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 def run_inline(runs: Sequence[PlannedRun], console: Console, fail_fast: bool) -> list[State]:
     """One after the other in this process; a failed run stops nothing else unless ``fail_fast``."""
+    from benchmark.job import process  # loads all that trains
+
     states = []
     with _bars(console) as bars:
         total = bars.add_task("all runs", total=len(runs), text="")
@@ -40,7 +42,7 @@ def run_inline(runs: Sequence[PlannedRun], console: Console, fail_fast: bool) ->
                 bars.advance(total)
                 continue
             try:
-                job.run(run.folder, lambda share, text, bar=bar: bars.update(bar, completed=share, text=text))  # type: ignore[misc]
+                process.run(run.folder, lambda share, text, bar=bar: bars.update(bar, completed=share, text=text))  # type: ignore[misc]
             except Exception:
                 logger.debug("%s failed", run.config.name, exc_info=True)  # its folder holds the traceback
             states.append(state_of(run.folder, run.config))
@@ -105,7 +107,7 @@ class LocalQueue:
         )
         executor.parameters["visible_gpus"] = tuple(gpus)  # submitit checks for numbers; CUDA also takes UUIDs
         with _environment(OMP_NUM_THREADS=str(launch.cpus)), _errors_to(run.folder.job / "starter.log"):
-            process = executor.submit(job.Job(str(run.folder.resolve())))
+            process = executor.submit(Job(str(run.folder.resolve())))
         self.active[run.config.name] = (run, process, bars.add_task(run.config.name, total=1.0, text="starting"))
 
     def _finish(self, name: str, bars: Progress) -> None:

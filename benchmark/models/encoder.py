@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from PIL import Image
-from torch import Tensor, nn
 
 from benchmark.options import check_option
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 LAYERS = ("joint", "penultimate")
 """``joint``: what images and texts share (CLIP), the backbone's output (MoCo). ``penultimate``: before the last
 projection."""
 
-ImageTransform = Callable[[Image.Image], Tensor]
+ImageTransform = Callable[[Image.Image], "Tensor"]
 
 
 def check_layer(layer: str) -> None:

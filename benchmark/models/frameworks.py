@@ -1,32 +1,21 @@
 """The two frameworks under their names: how a model's options are checked and how its objective is made.
 
-A framework is loaded when it is asked for: open_clip takes seconds to import, and a sweep may need but one.
+A framework's networks are loaded when one is built: open_clip takes seconds to import, and planning needs none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from benchmark.config.run import Choice
-from benchmark.models.objective import Objective
 from benchmark.options import ConfigError, did_you_mean
 
+if TYPE_CHECKING:
+    from benchmark.models.objective import Objective
 
-def _clip() -> Any:
-    from benchmark.models.clip import objective
-
-    return objective
-
-
-def _moco() -> Any:
-    from benchmark.models.moco import objective
-
-    return objective
-
-
-FRAMEWORKS: dict[str, Callable[[], Any]] = {"clip": _clip, "moco": _moco}
-"""Name -> its module, with ``resolve_model`` and ``make``."""
+FRAMEWORKS = {"clip": "benchmark.models.clip", "moco": "benchmark.models.moco"}
+"""Name -> its folder, which has ``options`` with ``resolve_model`` and ``objective`` with ``make``."""
 
 
 def resolve_model(framework: str, choice: Choice, where: str) -> Choice:
@@ -36,7 +25,8 @@ def resolve_model(framework: str, choice: Choice, where: str) -> Choice:
             f"{where}.framework: unknown framework '{framework}'{did_you_mean(framework, FRAMEWORKS)}"
             f" (known: {', '.join(FRAMEWORKS)})"
         )
-    resolved: Choice = FRAMEWORKS[framework]().resolve_model(choice, f"{where}.model")
+    module = import_module(f"{FRAMEWORKS[framework]}.options")
+    resolved: Choice = module.resolve_model(choice, f"{where}.model")
     return resolved
 
 
@@ -46,5 +36,5 @@ def has_text(framework: str) -> bool:
 
 def make_objective(framework: str, choice: Choice, seed: int) -> Objective:
     """Build a model's objective, initialised from ``seed`` alone."""
-    objective: Objective = FRAMEWORKS[framework]().make(choice, seed)
+    objective: Objective = import_module(f"{FRAMEWORKS[framework]}.objective").make(choice, seed)
     return objective

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
-
-from torch.utils.tensorboard import SummaryWriter
+from typing import TYPE_CHECKING, Any
 
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.record import finite
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class RunLog:
@@ -23,6 +24,8 @@ class RunLog:
 
     def open(self, position: int, step: int) -> None:
         """Start writing at ``position``, where optimiser step ``step`` comes next."""
+        from torch.utils.tensorboard import SummaryWriter  # seconds to load, and a status reads logs too
+
         with self.path.open("ab") as file:
             file.truncate(min(position, file.tell()))
         self._board = SummaryWriter(str(self._board_folder), purge_step=step)

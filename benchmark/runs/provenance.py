@@ -6,11 +6,12 @@ import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from benchmark.runs import snapshot
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "scikit-learn", "numpy")
 
@@ -22,6 +23,8 @@ def versions() -> dict[str, str]:
 
 def device_name(device: torch.device) -> str:
     """The GPU's model, or the CPU's with the number of threads."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:

@@ -61,7 +61,7 @@ def in_child(work: Callable[[], Any], seconds: float = 60) -> int:
             code = int(end.code or 0)
         finally:
             os._exit(code)
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patience(seconds)
     while time.monotonic() < end:
         found, status = os.waitpid(child, os.WNOHANG)
         if found:
@@ -82,7 +82,7 @@ def test_a_signal_stops_a_run_after_the_step_it_is_in_with_one_checkpoint(planne
 
     def work() -> None:
         at_step(5, lambda: os.kill(os.getpid(), number))
-        process.Job(str(run.folder))()
+        process.start(str(run.folder))
 
     assert in_child(work) == requeue.STOPPED
     assert checkpoints(run) == ["step-000000006"]
@@ -103,7 +103,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_losses_of_one_that_was_not(
 
         def work(step: int = step) -> None:
             at_step(step, lambda: os.kill(os.getpid(), signal.SIGTERM))
-            process.Job(str(run.folder))()
+            process.start(str(run.folder))
 
         assert in_child(work) == requeue.STOPPED
     assert process.run(run.folder) == "done"
@@ -124,7 +124,7 @@ def test_signals_to_all_processes_of_a_job_leave_the_workers_and_one_checkpoint(
 
     def work() -> None:
         at_step(5, everybody)
-        process.Job(str(run.folder))()
+        process.start(str(run.folder))
 
     assert in_child(work) == requeue.STOPPED
     assert checkpoints(run) == ["step-000000006"]
@@ -180,7 +180,7 @@ def test_a_rank_ends_when_another_has_left_an_error_though_it_waits_for_it(
             time.sleep(60)
             raise
 
-    assert on_ranks(2, work, seconds=patience(20)) == [None, None]  # both ended hard, long before gloo gives up
+    assert on_ranks(2, work, seconds=15) == [None, None]  # both ended hard, long before gloo gives up
     assert "rank 1 of 2: no luck" in (run.folder / "error.json").read_text()
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from patience import patience
 from tiny import clip_grid
 
 from benchmark import sweep
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.slurm
 
 def records(path: Path, count: int, seconds: float = 180) -> list[Path]:
     """Wait for the sweep's records."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patience(seconds)
     while len(found := sorted(path.parent.glob("results/*/*/record.json"))) < count:
         logs = [p.read_text()[-3000:] for p in path.parent.glob("results/*/job/*_log.out")]
         assert time.monotonic() < end, f"{len(found)} of {count} records; logs: {logs}"
@@ -92,7 +93,7 @@ def test_a_run_that_waits_for_a_failed_one_leaves_the_queue(
     )
     words = [str(path), "--results", str(path.parent / "results")]
     assert sweep.main([*words, "--cluster", "slurm"]) == 0
-    end = time.monotonic() + 120
+    end = time.monotonic() + patience(120)
     while sweep.main([*words, "--status"]) == 0:
         shown = " ".join(capsys.readouterr().out.split())
         if "1 blocked, 1 failed" in shown:

@@ -55,7 +55,7 @@ def status(path: Path, capsys: Output, *words: str) -> str:
 
 
 def wait_for(condition: Callable[[], object], what: str, seconds: float = 150) -> None:
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patience(seconds)
     while not condition():
         if time.monotonic() > end:
             queue = subprocess.run(["scontrol", "show", "job"], capture_output=True, text=True)

@@ -58,7 +58,7 @@ def log_of(run: PlannedRun) -> str:
 
 
 def wait(run: PlannedRun, what: str, condition: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patience(seconds)
     while not (found := condition()):
         if time.monotonic() > end:
             controller = (Path(os.environ["SLURM_CONF"]).parent / "slurmctld.log").read_text()
@@ -182,26 +182,30 @@ def test_a_run_that_is_signalled_requeued_preempted_and_cancelled_ends_as_one_th
 
 
 def test_a_run_goes_on_over_its_time_limit_and_its_two_ranks_have_their_cores(write_sweep: WriteSweep) -> None:
-    launch = {
-        "minutes": 1,
-        "ranks": 2,
-        "cpus": 1,
-        "sbatch": {"signal": "USR2@10"},
-    }  # SLURM may be half a minute early
+    launch = {"minutes": 30, "ranks": 2, "cpus": 1, "sbatch": {"signal": "USR2@10"}}
     path = write_sweep(clip_grid(train=MINUTES_LONG, launch=launch))
     run, job_id = submit(path)
     first = works(run)
     step = says("scontrol", "show", "step", f"{job_id}.0")  # F25
     assert "CPUs=2 Tasks=2" in " ".join(step.split())
     assert "--cpus-per-task=1" in "".join(p.read_text() for p in run.folder.parent.glob("job/submissions/*.sh"))
+    limit_in_seconds(job_id, 30)
     goes_back(run, job_id, 75)
     (ended,) = attempts_of(run.folder)
     assert ended.why == "stopped by USR2 or USR1"  # F1, and F27: both ranks stopped at one step
     assert log_of(run).count("is queued again") == 1
+    says("scontrol", "update", f"jobid={job_id}", "timelimit=30")
     second = works(run, 2)
     assert first.steps_start == 0 < second.steps_start == ended.steps_end
     says("scancel", job_id)
     gone(run, job_id)
+
+
+def limit_in_seconds(job_id: str, least: int) -> None:
+    """Give a job that is at work the lowest limit of whole minutes that leaves it ``least`` seconds."""
+    clock = says("squeue", "-h", "-j", job_id, "-o", "%M").split(":")  # minutes and seconds
+    worked = 60 * int(clock[-2]) + int(clock[-1])
+    says("scontrol", "update", f"jobid={job_id}", f"timelimit={(worked + least) // 60 + 1}")
 
 
 def test_a_run_goes_on_on_another_node_when_its_own_dies(

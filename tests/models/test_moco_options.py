@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmark.config.run import Choice
-from benchmark.models.moco.objective import resolve_model
-from benchmark.models.moco.options import MocoModel
+from benchmark.models.moco.options import MocoModel, resolve_model
 
 TINY = {"width": 24, "depth": 2, "heads": 3, "image_size": 16, "patch_size": 4}
 

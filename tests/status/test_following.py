@@ -206,7 +206,7 @@ class start:
             stderr=subprocess.DEVNULL,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as a shell starts what runs behind
         )
-        end = time.monotonic() + 60
+        end = time.monotonic() + patience(60)
         while not self.held(path):
             assert time.monotonic() < end
             time.sleep(0.1)

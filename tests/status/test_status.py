@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from patience import patience
 from tiny import clip_grid
 
 from benchmark import sweep
@@ -30,7 +31,7 @@ def status(path: Path, capsys: Output) -> str:
 
 
 def wait_for(words: str, path: Path, capsys: Output, seconds: float = 60) -> str:
-    end = time.monotonic() + seconds
+    end = time.monotonic() + patience(seconds)
     while words not in (shown := status(path, capsys)):
         assert time.monotonic() < end, shown
         time.sleep(0.5)

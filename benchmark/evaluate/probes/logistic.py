@@ -20,8 +20,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from scipy.optimize import minimize
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
@@ -86,6 +84,8 @@ class SklearnFit:
         self.features, self.labels = features, labels
 
     def __call__(self, strength: float) -> Classifier:
+        from sklearn.linear_model import LogisticRegression  # seconds to load: not when a sweep is planned
+
         classifier = LogisticRegression(C=1 / strength, max_iter=MAX_ITERATIONS)
         classifier.fit(self.features, self.labels)
         return classifier
@@ -180,6 +180,7 @@ def search(accuracy: Callable[[int], float], count: int, step: int) -> int:
 
 def best_strength(fit: Callable[[float], Classifier], features: np.ndarray, labels: np.ndarray) -> float:
     """The strength of ``STRENGTHS`` whose fit has the highest accuracy on these validation images."""
+    from sklearn.exceptions import ConvergenceWarning
 
     def accuracy(index: int) -> float:
         with warnings.catch_warnings():

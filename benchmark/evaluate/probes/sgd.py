@@ -10,7 +10,6 @@ import math
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision import transforms as tv
 
 from benchmark.evaluate.probes.batches import Batches
 from benchmark.models.encoder import ImageTransform, Tower
@@ -48,6 +47,8 @@ class FrozenWithHead(nn.Module):
 
 def augmentation(tower: Tower, flip: bool) -> ImageTransform:
     """A random crop of 0.08 to 1 of the area, and a flip."""
+    from torchvision import transforms as tv  # seconds to load: not when a sweep is planned
+
     return tv.Compose(
         [
             tv.RandomResizedCrop(tower.image_size),

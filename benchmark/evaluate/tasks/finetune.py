@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from timm.data import Mixup, create_transform
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -212,6 +210,8 @@ class Classifier(nn.Module):
 
 def deit_transform(tower: Tower, recipe: Recipe, flip: bool) -> ImageTransform:
     """DeiT's: a crop of 0.08 to 1, a flip, RandAugment, random erasing."""
+    from timm.data import create_transform  # seconds to load: not when a sweep is planned
+
     # DEVIATION(finetune): always 224-style crops; DeiT pads images of at most 32 pixels instead
     transform: Callable[..., Any] = create_transform(
         input_size=(3, *tower.image_size),
@@ -230,6 +230,8 @@ def deit_transform(tower: Tower, recipe: Recipe, flip: bool) -> ImageTransform:
 
 def set_drop_path(module: nn.Module, rate: float) -> None:
     """Stochastic depth in a transformer of timm: from 0 at the first block to ``rate`` at the last."""
+    from timm.layers import DropPath
+
     blocks = getattr(module, "blocks", None)
     if not rate or blocks is None:
         return
@@ -268,6 +270,8 @@ def _loss(recipe: Recipe, num_classes: int) -> Callable[[nn.Module, Tensor, Tens
         return lambda model, images, labels: functional.cross_entropy(
             model(images).float(), labels, label_smoothing=recipe.smoothing
         )
+    from timm.data import Mixup
+
     mix = Mixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.smoothing, num_classes=num_classes)
 
     def loss(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:

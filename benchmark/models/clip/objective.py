@@ -6,7 +6,6 @@ Letters in shapes: b pairs on this rank, B in the global batch, d embedding widt
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -14,7 +13,6 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor, nn
 
 from benchmark import dist
@@ -30,38 +28,11 @@ from benchmark.models.objective import (
     micro_batches,
     with_negatives_weighed,
 )
-from benchmark.options import ConfigError, check_keys, did_you_mean
+from benchmark.options import ConfigError
 from benchmark.seeds import seed_of
 
 MAX_LOGIT_SCALE = math.log(100)
 """The temperature stays at or above 0.01 (arXiv 2103.00020, section 2.5)."""
-
-
-def resolve_model(choice: Choice, where: str) -> Choice:
-    """Check an open_clip model's name, or a custom configuration under a name of its own.
-
-    Raises ConfigError with the path of the mistake; builds nothing.
-    """
-    if not choice.options:
-        known = open_clip.list_models()
-        if choice.name not in known:
-            raise ConfigError(
-                f"{where}: unknown CLIP model '{choice.name}'{did_you_mean(choice.name, known)}"
-                " (an open_clip name, or a name of your own with embed_dim, vision_cfg and text_cfg)"
-            )
-        return choice
-    here = f"{where}.{choice.name}"
-    known_keys = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_scale")
-    check_keys(choice.options, known_keys, here, what="option")
-    for key in ("embed_dim", "vision_cfg", "text_cfg"):
-        if key not in choice.options:
-            raise ConfigError(
-                f"{here}.{key}: missing; a custom CLIP model needs embed_dim, vision_cfg and text_cfg"
-            )
-    for key, cls in (("vision_cfg", CLIPVisionCfg), ("text_cfg", CLIPTextCfg)):
-        fields = [f.name for f in dataclasses.fields(cls)]
-        check_keys(choice.options[key], fields, f"{here}.{key}", what="option")
-    return choice
 
 
 def make(choice: Choice, seed: int) -> Clip:

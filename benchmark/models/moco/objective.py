@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import dist
-from benchmark.config.run import Choice, resolved
+from benchmark.config.run import Choice
 from benchmark.models.moco.encoder import BackboneEncoder
 from benchmark.models.moco.options import MocoModel, model_options
 from benchmark.models.moco.views import TwoViews
@@ -30,14 +30,6 @@ from benchmark.models.objective import (
     with_negatives_weighed,
 )
 from benchmark.seeds import seed_of
-
-
-def resolve_model(choice: Choice, where: str) -> Choice:
-    """A preset, or a name of one's own with options, with every option written out; builds no network.
-
-    Raises ConfigError that opens with ``where``, the option and the nearest name.
-    """
-    return resolved(choice.name, model_options(choice, where))
 
 
 def make(choice: Choice, seed: int) -> Moco:

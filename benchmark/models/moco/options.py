@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import timm
-
-from benchmark.config.run import Choice
+from benchmark.config.run import Choice, resolved
 from benchmark.options import ConfigError, build, did_you_mean, require
 
 
@@ -89,6 +87,8 @@ class MocoModel:
         require(self.image_size % self.patch_size == 0, "image_size", multiple, self.image_size)
 
     def _check_resnet(self) -> None:
+        import timm  # takes seconds to load
+
         known = ["vit", *timm.list_models(module="resnet")]
         if self.backbone not in known:
             near = did_you_mean(self.backbone, known) or " (known: vit, and timm's ResNets)"
@@ -112,6 +112,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "vit_base": {"width": 768, "depth": 12, "heads": 12},
     "resnet50": {"backbone": "resnet50"},
 }
+
+
+def resolve_model(choice: Choice, where: str) -> Choice:
+    """A preset, or a name of one's own with options, with every option written out; builds no network.
+
+    Raises ConfigError that opens with ``where``, the option and the nearest name.
+    """
+    return resolved(choice.name, model_options(choice, where))
 
 
 def model_options(choice: Choice, where: str) -> MocoModel:

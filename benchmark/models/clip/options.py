@@ -1,0 +1,61 @@
+"""The options of a CLIP model, checked by what open_clip's files say: importing open_clip takes seconds."""
+
+from __future__ import annotations
+
+import ast
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmark.config.run import Choice
+from benchmark.options import ConfigError, check_keys, did_you_mean
+
+KEYS = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_scale")
+"""Of a custom configuration; the first three must be there."""
+
+
+def resolve_model(choice: Choice, where: str) -> Choice:
+    """Check an open_clip model's name, or a custom configuration under a name of its own.
+
+    Raises ConfigError with the path of the mistake; builds nothing.
+    """
+    if not choice.options:
+        known = model_names()
+        if choice.name not in known:
+            raise ConfigError(
+                f"{where}: unknown CLIP model '{choice.name}'{did_you_mean(choice.name, known)}"
+                " (an open_clip name, or a name of your own with embed_dim, vision_cfg and text_cfg)"
+            )
+        return choice
+    here = f"{where}.{choice.name}"
+    check_keys(choice.options, KEYS, here, what="option")
+    for key in KEYS[:3]:
+        if key not in choice.options:
+            raise ConfigError(
+                f"{here}.{key}: missing; a custom CLIP model needs embed_dim, vision_cfg and text_cfg"
+            )
+    for key, cls in (("vision_cfg", "CLIPVisionCfg"), ("text_cfg", "CLIPTextCfg")):
+        check_keys(choice.options[key], fields_of(cls), f"{here}.{key}", what="option")
+    return choice
+
+
+@lru_cache(maxsize=1)
+def model_names() -> list[str]:
+    """As ``open_clip.list_models()``, in no order of meaning."""
+    return sorted(path.stem for path in (_package() / "model_configs").glob("*.json"))
+
+
+@lru_cache(maxsize=2)
+def fields_of(cls: str) -> list[str]:
+    """Names of the fields of a dataclass of ``open_clip.model``, in order."""
+    tree = ast.parse((_package() / "model.py").read_text(encoding="utf-8"))
+    (found,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == cls)
+    lines = (line.target for line in found.body if isinstance(line, ast.AnnAssign))
+    return [target.id for target in lines if isinstance(target, ast.Name)]
+
+
+def _package() -> Path:
+    spec = find_spec("open_clip")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent

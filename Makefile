@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-JOBS ?= auto
+JOBS ?= $(shell expr $$(nproc) + 2)  # tests that wait for SLURM leave their cores to others
 
 .PHONY: install quickstart test test-fast lint clean
 
@@ -19,10 +19,10 @@ quickstart: install
 	$(BIN)/python -m analysis.report --results runs --out report
 
 test: install
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 test-fast: install
-	$(BIN)/python -m pytest -n $(JOBS) -m "not slow and not slurm"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow and not slurm"
 
 lint: install
 	$(BIN)/ruff check .

@@ -21,6 +21,7 @@ SMALLER = [
     "train.log_every=5",
     "grid[0].pool={shapes: {num_samples: 256}}",
     "grid[0].evaluate=[{zero_shot: {dataset: shapes}}, {retrieval: {dataset: shapes}}]",
+    "grid[1].pool={shapes: {num_samples: 256}}",
     "grid[1].model.ViT-nano.depth=1",
     "grid[1].model.ViT-nano.hidden_dim=32",
 ]

@@ -28,7 +28,6 @@ from benchmark.evaluate import run as evaluation
 from benchmark.evaluate.cache import cache_of
 from benchmark.evaluate.run import Outcome
 from benchmark.evaluate.task import Task, make_task
-from benchmark.models.clip.published import check_open_clip, open_clip_encoder
 from benchmark.models.encoder import Encoder
 from benchmark.models.fingerprints import weights_hash
 from benchmark.models.frameworks import has_text
@@ -133,6 +132,8 @@ def _foreign(options: argparse.Namespace, asked: Sequence[Choice], console: Cons
     model, colon, pretrained = options.checkpoint.removeprefix(OPEN_CLIP).partition(":")
     if not colon or not pretrained:
         raise ConfigError(f"{options.checkpoint}: expected open_clip:MODEL:PRETRAINED, a tag or a file of weights")
+    from benchmark.models.clip.published import check_open_clip, open_clip_encoder  # loads open_clip
+
     check_open_clip(model, pretrained, options.checkpoint)
     if not asked:
         raise ConfigError(f"{options.checkpoint}: say --tasks TASK:DATASET (see --list)")

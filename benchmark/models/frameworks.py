@@ -5,29 +5,27 @@ A framework's networks are loaded when one is built: open_clip takes seconds to 
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from benchmark.config.run import Choice
+from benchmark.models.clip import options as clip
+from benchmark.models.moco import options as moco
 from benchmark.options import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
     from benchmark.models.objective import Objective
 
-FRAMEWORKS = {"clip": "benchmark.models.clip", "moco": "benchmark.models.moco"}
-"""Name -> its folder, which has ``options`` with ``resolve_model`` and ``objective`` with ``make``."""
+OPTIONS = {"clip": clip, "moco": moco}
 
 
 def resolve_model(framework: str, choice: Choice, where: str) -> Choice:
     """Check a model without building it. Raises ConfigError that opens with ``where``."""
-    if framework not in FRAMEWORKS:
+    if framework not in OPTIONS:
         raise ConfigError(
-            f"{where}.framework: unknown framework '{framework}'{did_you_mean(framework, FRAMEWORKS)}"
-            f" (known: {', '.join(FRAMEWORKS)})"
+            f"{where}.framework: unknown framework '{framework}'{did_you_mean(framework, OPTIONS)}"
+            f" (known: {', '.join(OPTIONS)})"
         )
-    module = import_module(f"{FRAMEWORKS[framework]}.options")
-    resolved: Choice = module.resolve_model(choice, f"{where}.model")
-    return resolved
+    return OPTIONS[framework].resolve_model(choice, f"{where}.model")
 
 
 def has_text(framework: str) -> bool:
@@ -36,5 +34,10 @@ def has_text(framework: str) -> bool:
 
 def make_objective(framework: str, choice: Choice, seed: int) -> Objective:
     """Build a model's objective, initialised from ``seed`` alone."""
-    objective: Objective = import_module(f"{FRAMEWORKS[framework]}.objective").make(choice, seed)
-    return objective
+    if framework == "clip":
+        from benchmark.models.clip.objective import make as make_clip
+
+        return make_clip(choice, seed)
+    from benchmark.models.moco.objective import make as make_moco
+
+    return make_moco(choice, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import nullcontext
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from open_clip.model import CLIPTextCfg, CLIPVisionCfg
 from PIL import Image
 from tiny import TINY_CLIP
 from torchvision.transforms import RandomResizedCrop
 
 from benchmark.config.run import Choice
 from benchmark.models.clip import objective as clip_objective
+from benchmark.models.clip import options
 from benchmark.models.clip.objective import MAX_LOGIT_SCALE, Clip, contrastive_losses, make
 from benchmark.models.clip.transform import CROP_RATIO, CROP_SCALE, ClipTransform, crop_box, normalised
 from benchmark.pool.samples import Sample
@@ -202,3 +205,9 @@ def test_normalised_images_are_bit_equal_to_the_formula() -> None:
     found = normalised(images)
     assert found.is_contiguous()
     assert torch.equal(found, ((images - mean) / std).permute(0, 3, 1, 2))
+
+
+def test_options_are_those_of_open_clip_though_it_is_not_loaded_to_check_them() -> None:
+    assert options.model_names() == sorted(open_clip.list_models())
+    for cls in (CLIPVisionCfg, CLIPTextCfg):
+        assert options.fields_of(cls.__name__) == [field.name for field in dataclasses.fields(cls)]

@@ -7,11 +7,13 @@ The file holds one frozen dataclass that derives from the package's base class; 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import sys
 from dataclasses import dataclass, is_dataclass
-from types import GenericAlias
+from pathlib import Path
+from types import GenericAlias, ModuleType
 from typing import TypeVar
 
 from benchmark.options import ConfigError, did_you_mean
@@ -63,6 +65,24 @@ def load(package: str, name: str, base: type[T], where: str) -> type[T]:
         module = importlib.import_module(f"{package}.{name}")
     except (Exception, SystemExit) as error:  # whatever a plug-in's file raises is reported under its own name
         raise ConfigError(f"{where}: {file} cannot be imported: {type(error).__name__}: {error}") from error
+    return _only_class(module, base, f"{where}: {file}")
+
+
+def load_file(path: Path, base: type[T], where: str) -> type[T]:
+    """As ``load``, of a file anywhere. Raises ConfigError."""
+    spec = importlib.util.spec_from_file_location(f"plugin_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ConfigError(f"{where}: {path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickle look their module up
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{where}: {path} cannot be imported: {type(error).__name__}: {error}") from error
+    return _only_class(module, base, f"{where}: {path}")
+
+
+def _only_class(module: ModuleType, base: type[T], where: str) -> type[T]:
     found = [
         c
         for c in vars(module).values()
@@ -74,7 +94,7 @@ def load(package: str, name: str, base: type[T], where: str) -> type[T]:
     ]
     if len(found) != 1:
         listed = ", ".join(c.__name__ for c in found) or "none"
-        raise ConfigError(f"{where}: {file} must define exactly one {base.__name__}; found {listed}")
+        raise ConfigError(f"{where} must define exactly one {base.__name__}; found {listed}")
     if not is_dataclass(found[0]):
-        raise ConfigError(f"{where}: {file}: {found[0].__name__} must be a dataclass: its fields are its options")
+        raise ConfigError(f"{where}: {found[0].__name__} must be a dataclass: its fields are its options")
     return found[0]

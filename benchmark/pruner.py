@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmark import plugins
 from benchmark.config.run import Choice
-from benchmark.options import build
+from benchmark.options import ConfigError, build
 from benchmark.pool.samples import PoolView
 from benchmark.seeds import generator
 
@@ -51,6 +51,10 @@ class EpochPlan:
             if array is not None:
                 value = zlib.crc32(np.ascontiguousarray(array).tobytes(), zlib.crc32(name.encode(), value))
         return value if self.super_batch == 1 else zlib.crc32(repr(float(self.super_batch)).encode(), value)
+
+
+class PlanError(ValueError):
+    """A method that breaks its contract; the message names it, what came and what is due."""
 
 
 class Pruner(ABC):
@@ -148,11 +152,7 @@ class StaticPruner(Pruner):
     def plan(self, epoch: int) -> EpochPlan:
         if self._keep is None:
             keep = np.asarray(self.select(self.pool))
-            if keep.dtype != np.bool_ or keep.shape != (self.pool.num_samples,):
-                raise ValueError(
-                    f"{type(self).__name__}.select must return bool [{self.pool.num_samples}],"
-                    f" got {keep.dtype} {list(keep.shape)}"
-                )
+            _check_array(f"{type(self).__name__}.select", keep, np.bool_, self.pool.num_samples)
             self._keep = keep
         return EpochPlan(self._keep)
 
@@ -163,10 +163,65 @@ class StaticPruner(Pruner):
         self._keep = unpack(state["keep"], self.pool.num_samples)
 
 
+def plan_of(pruner: Pruner, epoch: int) -> EpochPlan:
+    """What ``epoch`` trains on, checked. Raises PlanError for a plan of another shape, or of another each time."""
+    name, due = type(pruner).__name__, pruner.pool.num_samples
+    plan = pruner.plan(epoch)
+    if not isinstance(plan, EpochPlan):
+        raise PlanError(f"{name}.plan({epoch}) must return an EpochPlan, got {type(plan).__name__}")
+    _check_array(f"{name}.plan({epoch}): keep", plan.keep, np.bool_, due)
+    for key in ("weight", "log_negative"):
+        if (values := getattr(plan, key)) is not None:
+            _check_array(f"{name}.plan({epoch}): {key}", values, np.float32, due)
+            if not np.isfinite(values).all():
+                bad = np.flatnonzero(~np.isfinite(values))
+                raise PlanError(
+                    f"{name}.plan({epoch}): {key} must be finite, got {values[bad[0]]} for {len(bad)} of {due}"
+                    f" samples, the first {bad[0]}"
+                )
+    if not 1 <= plan.super_batch <= pruner.super_batch:
+        raise PlanError(
+            f"{name}.plan({epoch}): super_batch must lie between 1 and {pruner.super_batch:g} (the method's"
+            f" property super_batch), got {plan.super_batch!r}"
+        )
+    if pruner.plan(epoch).checksum() != plan.checksum():
+        raise PlanError(
+            f"{name}.plan({epoch}) gives another answer when it is asked again: a run that is restarted would"
+            " become another run. Draw from self.rng(epoch), and change nothing in plan"
+        )
+    return plan
+
+
+def _check_array(what: str, array: object, dtype: type[np.generic], due: int) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != (due,):
+        came = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise PlanError(f"{what} must be {np.dtype(dtype).name} [{due}], got {came}")
+
+
 def make_pruner(choice: Choice, where: str) -> Pruner:
     """Build a method from its name and options. Raises ConfigError that opens with ``where``."""
     cls = plugins.load("baselines", choice.name, Pruner, where)  # type: ignore[type-abstract]
-    return build(cls, choice.options, f"{where}.{choice.name}")
+    pruner = build(cls, choice.options, f"{where}.{choice.name}")
+    if problem := forgets(cls):
+        raise ConfigError(f"{where}.{choice.name}: {problem}")
+    return pruner
+
+
+def forgets(cls: type[Pruner]) -> str:
+    """What a method that learns from losses lacks to be restarted; "" if nothing."""
+    learns = [name for name in ("observe", "end_epoch") if _defines(cls, name)]
+    lacks = [name for name in ("state_dict", "load_state_dict") if not _defines(cls, name)]
+    if not learns or not lacks:
+        return ""
+    return (
+        f"{cls.__name__} defines {' and '.join(learns)} and not {' and '.join(lacks)}: a run that is restarted"
+        " would go on without what it learned. Save it there (or return an empty state if nothing is to be saved)"
+    )
+
+
+def _defines(cls: type[Pruner], name: str) -> bool:
+    """Whether a class, or one between it and the interface, has a method of its own."""
+    return getattr(cls, name) not in (getattr(Pruner, name), getattr(StaticPruner, name))
 
 
 def pack(mask: np.ndarray) -> np.ndarray:

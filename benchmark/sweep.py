@@ -46,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[:1] == ["doctor"]:
             return doctor.main(words[1:], Console(width=None if sys.stdout.isatty() else WIDTH))
+        if words[:1] == ["check"]:
+            from benchmark import contract
+
+            return contract.main(words[1:], Console(width=None if sys.stdout.isatty() else WIDTH))
         return _sweep(_parser().parse_intermixed_args(words), console)
     except (ConfigError, HeldError, SnapshotError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
@@ -179,7 +183,10 @@ class _Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         from benchmark.catalogue import listing
 
-        self.epilog = f"`python -m benchmark.sweep doctor` says what a cluster supports.\n\n{listing()}"
+        self.epilog = (
+            "`python -m benchmark.sweep doctor` says what a cluster supports, `check METHOD` whether a pruning"
+            f" method keeps to what every method must.\n\n{listing()}"
+        )
         return super().format_help()
 
 

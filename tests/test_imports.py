@@ -18,6 +18,7 @@ MAY = {
     "runs": f"config slurm {GROUND}",
     "pool": f"config plugins {GROUND}",
     "pruner": f"pool config plugins {GROUND}",
+    "contract": f"pruner pool config plugins {GROUND}",
     "coreset": f"pruner pool config runs {GROUND}",
     "models": f"pool config runs.folder {GROUND}",
     "evaluate": f"models pool config runs plugins {GROUND}",
@@ -29,7 +30,7 @@ MAY = {
     "launch": f"status plan job evaluate runs slurm config {GROUND}",
     "doctor": f"launch.script launch.slots slurm config runs {GROUND}",
     "catalogue": "plugins pruner pool evaluate",
-    "sweep": "catalogue doctor launch status plan config runs slurm options",
+    "sweep": "catalogue contract doctor launch status plan config runs slurm options",
 }
 """What each room of ``benchmark/`` may import of the others, in the order in which data goes through them; of some
 rooms one file alone."""

@@ -29,6 +29,8 @@ class Progress:
     attempts: int = 0
     log_position: int = 0
     by_epoch: list[dict[str, Any]] = field(default_factory=list)
+    plan: int | None = None
+    """Checksum of what the epoch trains on that is under way; None in checkpoints of older versions."""
 
     def facts(
         self, *, epochs: int, samples_full: int, data_seconds: float, device: torch.device

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmark import dist
 from benchmark.models.objective import Tensors
-from benchmark.pruner import Pruner
+from benchmark.pruner import PlanError, Pruner
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ def gathered(ids: Tensor, losses: Tensor, similarity: Tensor) -> Scores:
 
 
 def choose(pruner: Pruner, epoch: int, step: int, scores: Scores, count: int) -> np.ndarray:
-    """What the method chooses: int64 [B], rising. Raises ValueError for anything else."""
+    """What the method chooses: int64 [B], rising. Raises PlanError for anything else."""
     size = len(scores.ids)
     arrays = (scores.ids.numpy(), scores.losses.numpy(), scores.similarity.numpy())
     positions = np.asarray(pruner.choose(epoch, step, *arrays, count))
-    is_rising = positions.ndim == 1 and bool((np.diff(positions) > 0).all())
+    is_rising = positions.ndim == 1 and positions.dtype.kind in "iu" and bool((np.diff(positions) > 0).all())
     if not is_rising or len(positions) != count or positions[0] < 0 or positions[-1] >= size:
-        raise ValueError(
+        raise PlanError(
             f"{type(pruner).__name__}.choose must return {count} different positions below {size} in rising order,"
             f" got {positions.dtype} {list(positions.shape)}"
         )

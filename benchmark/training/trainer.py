@@ -21,8 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmark import dist, signals, states
 from benchmark.config.run import TrainConfig
 from benchmark.models.objective import Objective, Tensors
-from benchmark.pool.samples import Pool
-from benchmark.pruner import EpochPlan, Pruner, StaticPruner
+from benchmark.pool.samples import Pool, PoolError
+from benchmark.pruner import EpochPlan, PlanError, Pruner, StaticPruner, plan_of
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.log import RunLog
 from benchmark.runs.record import finite
@@ -92,8 +92,9 @@ class Trainer:
     def fit(self) -> dict[str, Any]:
         """Train to the end, from the newest whole checkpoint if there is one; return the record's ``training``.
 
-        Raises NonFiniteLossError, CheckpointError, and what a pool raises for data it cannot read; signals.Stopped
-        on all ranks, after a checkpoint, if one of them was asked to stop.
+        Raises NonFiniteLossError, CheckpointError, PlanError for a method that breaks its contract, and what a
+        pool raises for data it cannot read or that has changed; signals.Stopped on all ranks, after a checkpoint,
+        if one of them was asked to stop.
         """
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             self._resume()
@@ -121,8 +122,9 @@ class Trainer:
 
     def _run_epoch(self, model: Callable[..., Any]) -> None:
         now, started = self.now, time.perf_counter()
-        plan = self.pruner.plan(now.epoch)
+        plan = plan_of(self.pruner, now.epoch)
         dist.assert_same(plan.checksum(), f"what epoch {now.epoch} trains on")
+        self._check_goes_on(plan)
         now.pruning_seconds += time.perf_counter() - started
         steps, batches = self.loader.epoch(now.epoch, plan.keep, now.step, plan.super_batch)
         for batch in batches:
@@ -137,6 +139,15 @@ class Trainer:
                 self._leave(plan, steps, how)
         self._hand_over(plan, steps)
         self._end_epoch(plan, steps)
+
+    def _check_goes_on(self, plan: EpochPlan) -> None:
+        """An epoch that was interrupted goes on with the plan that it began with."""
+        begun, self.now.plan = self.now.plan, plan.checksum()
+        if self.now.step and begun is not None and begun != self.now.plan:
+            raise PlanError(
+                f"{type(self.pruner).__name__}: epoch {self.now.epoch} was begun with another plan than it would"
+                " go on with: what plan depends on is not in state_dict, or the method's code has changed since"
+            )
 
     def _step(self, model: Callable[..., Any], batch: Batch, plan: EpochPlan, steps: int) -> None:
         now, config = self.now, self.config
@@ -255,6 +266,7 @@ class Trainer:
         if dist.rank() == 0:
             self.now.log_position = self.log.position
             state = {
+                "pool": {"num_samples": self.pool.num_samples, "fingerprint": self.pool.fingerprint},
                 "progress": {**dataclasses.asdict(self.now), "data_seconds": self._data_seconds()},
                 "objective": self.objective.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
@@ -278,6 +290,7 @@ class Trainer:
     def _resume(self) -> None:
         state = checkpoint.load_newest(self.folder.checkpoint)
         if state is not None:
+            self._check_pool(state.get("pool"))
             self.now = Progress(**state["progress"])
             self.objective.load_state_dict(state["objective"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -292,6 +305,17 @@ class Trainer:
         self._clock = self._saved_at = time.perf_counter()
         if dist.rank() == 0:
             self.log.open(self.now.log_position, self.now.total_steps)
+
+    def _check_pool(self, saved: Mapping[str, Any] | None) -> None:
+        """Raise PoolError unless the checkpoint is of this pool; those of older versions do not say."""
+        here = {"num_samples": self.pool.num_samples, "fingerprint": self.pool.fingerprint}
+        if saved is not None and dict(saved) != here:
+            raise PoolError(
+                f"{self.folder}: its checkpoint was trained on a pool of {saved['num_samples']} samples,"
+                f" fingerprint {saved['fingerprint']}; now it has {here['num_samples']}, fingerprint"
+                f" {here['fingerprint']}: its data has changed. Bring it back, or remove the folder to train on"
+                " what is there"
+            )
 
     def _check_finite(self, ids: Tensor, losses: Tensor, step: int) -> None:
         bad = ~torch.isfinite(losses).all(dim=1)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-import io
-import pickle
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
+from rich.console import Console
 
-from benchmark import plugins
+from benchmark import contract, plugins, sweep
 from benchmark.config.run import Choice
+from benchmark.contract import BrokenError, Make
 from benchmark.coreset.coreset import Coreset, save_coreset
 from benchmark.options import ConfigError
-from benchmark.pool.samples import PoolView
-from benchmark.pruner import Pruner, StaticPruner, make_pruner
-from benchmark.states import to_arrays, to_tensors
+from benchmark.pruner import EpochPlan, PlanError, Pruner, StaticPruner, make_pruner, plan_of
 
-N, B, EPOCHS = 96, 16, 12
 REQUIRED: dict[str, dict[str, Any]] = {
     name: {"keep_fraction": 0.5}
     for name in (
@@ -46,155 +42,187 @@ METHODS = plugins.names("baselines")
 
 @pytest.fixture(autouse=True, scope="module")
 def _coreset() -> None:
-    score = np.random.default_rng(2).random(N, dtype=np.float32)
-    save_coreset(CORESET, Coreset(score < 0.5, "contract", "scan", 0, "another run", score))
+    score = np.random.default_rng(2).random(contract.N, dtype=np.float32)
+    save_coreset(CORESET, Coreset(score < 0.5, contract.FINGERPRINT, "scan", 0, "another run", score))
 
 
-def view(with_truth: bool = False) -> PoolView:
-    rng = np.random.default_rng(0)
-    sizes = {"image_embedding": N, "text_embedding": N, "target_embedding": 24}
-    features = {name: rng.normal(size=(rows, 8)).astype(np.float32) for name, rows in sizes.items()}
-    truth = {"ill_matched": np.arange(N) % 3 == 0} if with_truth else {}
-    return PoolView(N, "contract", features, truth)
+def make(name: str, **more: Any) -> Make:
+    return contract.maker(name, {**REQUIRED.get(name, {}), **more})
 
 
-def make(name: str, seed: int = 0) -> Pruner:
-    pruner = make_pruner(Choice(name=name, options=REQUIRED.get(name, {})), "test")
-    pruner.setup(view(pruner.uses_truth), num_epochs=EPOCHS, seed=seed)
-    return pruner
-
-
-def losses_of(epoch: int, ids: np.ndarray) -> np.ndarray:
-    base = np.random.default_rng(1).random((N, 2)).astype(np.float32)
-    return base[ids] + np.float32(1 / (epoch + 1))
-
-
-def similarity_of(epoch: int, ids: np.ndarray) -> np.ndarray:
-    cosine = np.random.default_rng(3).uniform(-1, 1, N).astype(np.float32)
-    return cosine[ids] * np.float32(1 - 1 / (epoch + 2))
-
-
-Epoch = list[np.ndarray]
-"""What an epoch trains on: its mask, then the ids of each batch."""
-
-
-def step(pruner: Pruner, epoch: int, batches: slice = slice(None)) -> Epoch:
-    """Drive an epoch, or some of its batches, as the trainer does."""
-    plan = pruner.plan(epoch)
-    size = round(B * plan.super_batch)
-    ids = np.random.default_rng(epoch).permutation(N)
-    ids = ids[plan.keep[ids]]
-    whole = list(enumerate(ids[: len(ids) - len(ids) % size].reshape(-1, size)))
-    seen = [plan.keep]
-    for number, part in whole[batches]:
-        if plan.super_batch != 1:
-            part = part[chosen(pruner, epoch, number, part)]
-        if plan.observe:
-            pruner.observe(part, losses_of(epoch, part))
-        seen.append(part)
-    return seen
-
-
-def chosen(pruner: Pruner, epoch: int, number: int, ids: np.ndarray) -> np.ndarray:
-    positions = pruner.choose(epoch, number, ids, losses_of(epoch, ids), similarity_of(epoch, ids), B)
-    assert np.issubdtype(positions.dtype, np.integer)
-    assert positions.shape == (B,)
-    assert (np.diff(positions) > 0).all()
-    assert positions[0] >= 0
-    assert positions[-1] < len(ids)
-    return positions
-
-
-def masks(pruner: Pruner, epochs: range) -> list[Epoch]:
-    found = []
-    for epoch in epochs:
-        found.append(step(pruner, epoch))
-        pruner.end_epoch(epoch)
-    return found
-
-
-def assert_same(one: Epoch, other: Epoch) -> None:
-    for mine, theirs in zip(one, other, strict=True):
-        assert np.array_equal(mine, theirs)
+@pytest.mark.parametrize("question", contract.QUESTIONS, ids=lambda question: question.__name__)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_keeps_to_the_contract(name: str, question: Callable[[Make], None]) -> None:
+    question(make(name))
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_plan_is_well_formed_and_never_empty(name: str) -> None:
-    pruner = make(name)
-    for epoch in range(EPOCHS):
-        plan = pruner.plan(epoch)
-        assert plan.keep.dtype == np.bool_
-        assert plan.keep.shape == (N,)
-        assert plan.keep.any()
-        for values in (plan.weight, plan.log_negative):
-            if values is not None:
-                assert values.dtype == np.float32
-                assert values.shape == (N,)
-                assert np.isfinite(values).all()
-        assert 1 <= plan.super_batch <= pruner.super_batch
-        step(pruner, epoch)
-        pruner.end_epoch(epoch)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_asking_twice_gives_the_same_plan(name: str) -> None:
-    pruner = make(name)
-    for epoch in range(EPOCHS):
-        checksum = pruner.plan(epoch).checksum()
-        assert pruner.plan(epoch).checksum() == checksum
-        step(pruner, epoch)
-        assert pruner.plan(epoch).checksum() == checksum  # also after the epoch's losses were observed
-        pruner.end_epoch(epoch)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_the_same_seed_gives_the_same_masks_and_choices(name: str) -> None:
-    for one, other in zip(masks(make(name), range(EPOCHS)), masks(make(name), range(EPOCHS)), strict=True):
-        assert_same(one, other)
-
-
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("cut", [0, 3, 6, EPOCHS - 1])
-def test_a_restart_in_mid_epoch_changes_nothing(name: str, cut: int) -> None:
-    whole = masks(make(name), range(EPOCHS))
-    pruner = make(name)
-    masks(pruner, range(cut))
-    step(pruner, cut, slice(0, 2))
-    saved = through_a_checkpoint(pruner.state_dict())
-    resumed = make(name)
-    resumed.load_state_dict(saved)
-    keep, *rest = step(resumed, cut, slice(2, None))
-    assert_same([keep, *rest], [whole[cut][0], *whole[cut][3:]])
-    resumed.end_epoch(cut)
-    for one, other in zip(masks(resumed, range(cut + 1, EPOCHS)), whole[cut + 1 :], strict=True):
-        assert_same(one, other)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_fields_are_options_and_a_wrong_one_is_refused(name: str) -> None:
-    assert dataclasses.is_dataclass(make(name))
+def test_a_wrong_option_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="no_such_option"):
-        make_pruner(Choice(name=name, options={**REQUIRED.get(name, {}), "no_such_option": 1}), "test")
-    pickle.dumps(make(name))
+        make(name, no_such_option=1)()
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_the_global_generators_are_left_alone(name: str) -> None:
-    np_state, torch_state = np.random.get_state()[1], torch.get_rng_state()  # noqa: NPY002 (its state is the test)
-    masks(make(name), range(EPOCHS))
-    assert np.array_equal(np.random.get_state()[1], np_state)  # type: ignore[arg-type]  # noqa: NPY002
-    assert torch.equal(torch.get_rng_state(), torch_state)
+class Wrong(Pruner):
+    """A method that does all it should, for others to break."""
+
+    def setup(self, *args: Any, **options: Any) -> None:
+        super().setup(*args, **options)
+        self.loss = np.zeros(self.pool.num_samples, dtype=np.float32)
+
+    def plan(self, epoch: int) -> EpochPlan:
+        return EpochPlan(keep=self.loss <= np.median(self.loss), observe=True)
+
+    def observe(self, ids: np.ndarray, losses: np.ndarray) -> None:
+        self.seen = (ids, losses)
+
+    def end_epoch(self, epoch: int) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"loss": self.loss}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.loss = state["loss"]
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_static_methods_choose_once(name: str) -> None:
-    pruner = make(name)
-    if isinstance(pruner, StaticPruner):
-        assert len({pruner.plan(epoch).checksum() for epoch in range(EPOCHS)}) == 1
+PLANS: dict[str, tuple[Callable[[int], Any], str]] = {
+    "ids": (lambda n: EpochPlan(np.arange(n // 2)), rf"keep must be bool \[{contract.N}\], got int64 \[48\]"),
+    "one sample": (lambda n: EpochPlan(np.zeros(n, int)), r"keep must be bool \[96\], got int64 \[96\]"),
+    "a short mask": (lambda n: EpochPlan(np.ones(n - 1, bool)), r"got bool \[95\]"),
+    "a column": (lambda n: EpochPlan(np.ones((n, 1), bool)), r"got bool \[96, 1\]"),
+    "a list": (lambda n: EpochPlan([True] * n), "got list"),  # type: ignore[arg-type]
+    "a mask alone": (lambda n: np.ones(n, bool), "must return an EpochPlan, got ndarray"),
+    "weights of doubles": (lambda n: EpochPlan(np.ones(n, bool), np.ones(n)), "weight must be float32"),
+    "a weight for all": (
+        lambda n: EpochPlan(np.ones(n, bool), np.ones(1, np.float32)),
+        r"weight must be float32 \[96\], got float32 \[1\]",
+    ),
+    "nan": (
+        lambda n: EpochPlan(np.ones(n, bool), np.where(np.arange(n) == 7, np.nan, 1).astype(np.float32)),
+        "weight must be finite, got nan for 1 of 96 samples, the first 7",
+    ),
+    "log of nothing": (
+        lambda n: EpochPlan(np.ones(n, bool), log_negative=np.full(n, -np.inf, np.float32)),
+        "log_negative must be finite, got -inf for 96 of 96",
+    ),
+    "a larger batch": (
+        lambda n: EpochPlan(np.ones(n, bool), super_batch=2),
+        "super_batch must lie between 1 and 1",
+    ),
+}
 
 
-def through_a_checkpoint(state: dict[str, Any]) -> Any:
-    file = io.BytesIO()
-    torch.save(to_tensors(state), file)
-    file.seek(0)
-    return to_arrays(torch.load(file, weights_only=True))
+@pytest.mark.parametrize("kind", PLANS)
+def test_a_wrong_plan_is_one_error_that_names_the_method_what_came_and_what_is_due(kind: str) -> None:
+    wrong, message = PLANS[kind]
+
+    class Odd(Wrong):
+        def plan(self, epoch: int) -> Any:
+            return wrong(self.pool.num_samples)
+
+    with pytest.raises(PlanError, match=rf"^Odd.plan\(0\).*{message}"):
+        plan_of(contract.ready(Odd), 0)
+
+
+def test_a_wrong_mask_of_a_static_method_is_told_too() -> None:
+    class Odd(StaticPruner):
+        def select(self, pool: Any) -> Any:
+            return np.flatnonzero(np.ones(pool.num_samples))
+
+    with pytest.raises(PlanError, match=r"^Odd.select must be bool \[96\], got int64 \[96\]"):
+        plan_of(contract.ready(Odd), 0)
+
+
+def test_a_plan_that_differs_when_it_is_asked_again_is_refused() -> None:
+    class Odd(Wrong):
+        def plan(self, epoch: int) -> EpochPlan:
+            return EpochPlan(np.random.default_rng().random(self.pool.num_samples) < 0.5)
+
+    with pytest.raises(PlanError, match="another answer when it is asked again"):
+        plan_of(contract.ready(Odd), 0)
+
+
+BREAKS = {
+    "self.loss[ids] = losses.mean(1)": {"plans_are_well_formed", "restarts_change_nothing"},
+    "self.__dict__.setdefault('kept', {}).update(zip(ids.tolist(), losses.mean(1)))": {"restarts_change_nothing"},
+    "np.random.shuffle(np.arange(3))": {"generators_are_left_alone"},
+}
+"""What is done with losses -> the questions that it breaks."""
+METHOD = """
+from dataclasses import dataclass
+import numpy as np
+from benchmark.pruner import EpochPlan, Pruner
+
+@dataclass
+class Mine(Pruner):
+    share: float = 0.5
+
+    def setup(self, pool, **options):
+        super().setup(pool, **options)
+        self.loss = np.zeros(pool.num_samples, dtype=np.float32)
+
+    def plan(self, epoch):
+        return EpochPlan(self.loss <= np.quantile(self.loss, 1 - self.share), observe=True)
+
+    def observe(self, ids, losses):
+        {observe}
+
+    def end_epoch(self, epoch):
+        kept = getattr(self, "kept", {{}})
+        for i, loss in kept.items():
+            self.loss[i] = loss
+
+    def state_dict(self):
+        return {{"loss": self.loss}}
+
+    def load_state_dict(self, state):
+        self.loss = state["loss"]
+"""
+
+
+def check(*words: str) -> int:
+    return contract.main(words, Console(width=500))
+
+
+@pytest.mark.parametrize("observe", BREAKS)
+def test_the_command_says_which_part_of_the_contract_a_file_breaks(
+    observe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(METHOD.format(observe=observe))
+    assert check(str(path), "share=0.25") == 1
+    lines = capsys.readouterr().out.splitlines()
+    named = {q.__name__: line for q, line in zip(contract.QUESTIONS, lines, strict=True)}
+    assert {name for name, line in named.items() if line.startswith("BROKEN")} == BREAKS[observe]
+    path.write_text(METHOD.format(observe="self.seen = ids"))
+    assert check(str(path)) == 0
+
+
+def test_the_command_knows_the_methods_of_baselines_and_refuses_what_it_does_not_know(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert sweep.main(["check", "random_subset", "keep_fraction=0.5"]) == 0
+    assert capsys.readouterr().out.count("kept") == len(contract.QUESTIONS)
+    assert sweep.main(["check", "random_subset"]) == sweep.EXIT_USAGE
+    assert "keep_fraction" in capsys.readouterr().err
+    assert sweep.main(["check", "nowhere/mine.py"]) == sweep.EXIT_USAGE
+    assert "nowhere/mine.py is no Python file" in capsys.readouterr().err
+
+
+def test_a_method_that_learns_and_saves_nothing_is_refused_when_it_is_planned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import baselines
+
+    text = METHOD.format(observe="self.loss[ids] = losses.mean(1)")
+    (tmp_path / "forgetful.py").write_text(text[: text.index("    def state_dict")])
+    monkeypatch.setattr(baselines, "__path__", [*baselines.__path__, str(tmp_path)])
+    with pytest.raises(
+        ConfigError,
+        match=r"^grid.forgetful: Mine defines observe and end_epoch and not state_dict and load_state_dict",
+    ):
+        make_pruner(Choice(name="forgetful", options={}), "grid")
+    (tmp_path / "mindful.py").write_text(text)
+    make_pruner(Choice(name="mindful", options={}), "grid")
+    with pytest.raises(BrokenError, match="Mine defines"):
+        contract.restarts_change_nothing(contract.maker(str(tmp_path / "forgetful.py"), {}))

@@ -38,7 +38,8 @@ EXIT_FAILED, EXIT_USAGE, EXIT_LEFT = 1, 2, 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code.
 
-    0; 1 if a run failed or cannot be read; 2 for a mistake in the input; 3 if SLURM took only some of the runs.
+    0; 1 if a run failed or cannot be read; 2 for a mistake in the input; 3 if runs remain, since SLURM took only
+    some or another process works on them.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     console = Console(stderr=True)
@@ -93,7 +94,8 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
                 run_inline(todo, console, options.fail_fast)
             else:
                 LocalQueue(todo, slots, options.fail_fast, console).work()
-    return _conclude(plan, console) or (EXIT_LEFT if sent.left else 0)
+    is_left = bool(sent.left) if cluster == "slurm" else _is_left(plan, chosen, console)
+    return _conclude(plan, console) or (EXIT_LEFT if is_left else 0)
 
 
 def _report(sent: Sent, console: Console) -> None:
@@ -156,6 +158,15 @@ def _conclude(plan: Sequence[PlannedRun], console: Console) -> int:
         console.print("the same command with --retry takes failed runs again")
     console.print(_title(runs), soft_wrap=True)
     return EXIT_FAILED if any(run.state.name in ("failed", "unreadable") for run in runs) else 0
+
+
+def _is_left(plan: Sequence[PlannedRun], chosen: set[str], console: Console) -> bool:
+    """Whether runs remain though nothing failed: other processes work on them, or they wait for such runs."""
+    left = [run for run in with_states(plan, look(plan)) if run.config.name in chosen and run.state.name != "done"]
+    if left:
+        said = f"{len(left)} runs remain ({left[0].config.name}: {left[0].state.name}): the same command goes on"
+        console.print(said, style="yellow", markup=False, soft_wrap=True)
+    return bool(left)
 
 
 def _title(runs: Sequence[PlannedRun]) -> str:

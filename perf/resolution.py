@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parent.parent)  # or baselines.py beside this file would hide the package
@@ -125,7 +126,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> float:
 
 
 def _spearman(one: np.ndarray, other: np.ndarray) -> float:
-    rank, other_rank = (np.argsort(np.argsort(x, kind="stable"), kind="stable") for x in (one, other))
+    rank, other_rank = rankdata(one), rankdata(other)  # of equal values the mean rank
     return float(np.corrcoef(rank, other_rank)[0, 1])
 
 

@@ -8,7 +8,7 @@ TINY_CLIP: dict[str, Any] = {
     "tiny": {
         "embed_dim": 16,
         "vision_cfg": {"image_size": 16, "patch_size": 8, "width": 16, "layers": 1, "head_width": 8},
-        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
     }
 }
 TINY_MOCO: dict[str, Any] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,6 +62,8 @@ class LaunchConfig:
             require(
                 getattr(self, name) is None or getattr(self, name) >= 1, name, "at least 1", getattr(self, name)
             )
+        for name in ("partition", "account", "qos", "constraint"):
+            _check_line(name, getattr(self, name) or "")
         for name in ("sbatch", "srun"):
             for key, value in getattr(self, name).items():
                 _check_slurm_option(name, str(key), value)
@@ -96,3 +99,12 @@ def _check_slurm_option(kind: str, key: str, value: Any) -> None:
         raise ValueError(f"{kind}.{key}: say {SAID_ELSEWHERE[key.replace('_', '-')]} instead")
     if not isinstance(value, str | int | float):
         raise ValueError(f"{kind}.{key}: expected one value, got {value!r}")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", key):
+        raise ValueError(f"{kind}.{key!r}: no option of SLURM's is written like this")
+    _check_line(f"{kind}.{key}", str(value))
+
+
+def _check_line(name: str, text: str) -> None:
+    """Raise ValueError for a text that would become several lines of the script."""
+    if not text.isprintable():
+        raise ValueError(f"{name}: expected one line of printable text, got {text!r}")

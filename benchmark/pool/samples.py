@@ -14,12 +14,13 @@ SAMPLE_FAULTS = {
     "image_missing": "a caption without an image next to it in the shard",
     "image_empty": "an image of 0 bytes",
     "image_undecodable": "bytes that are no JPEG, PNG, WebP, GIF or BMP, or a damaged one",
-    "image_too_large": "more pixels than PIL.Image.MAX_IMAGE_PIXELS, or a file of 4 GiB and more",
+    "image_too_large": "more pixels than PIL.Image.MAX_IMAGE_PIXELS, or a file of more than 1 GiB",
     "caption_missing": "an image without a caption next to it in the shard, or JSON without a text 'caption'",
     "caption_empty": "a caption of 0 bytes or of white space alone",
     "caption_not_utf8": "a caption that is not valid UTF-8",
     "caption_not_json": "a .json entry that is not a JSON object",
     "caption_too_long": "a caption of more than 64 KiB, or a .json entry of more than 1 MiB",
+    "member_sparse": "stored as a sparse file, without its holes: pack it without tar's --sparse",
     "member_repeated": "two images or two entries of one name in one sample: no telling which belong together",
 }
 """Why a sample is skipped or cannot be read: reason -> what it means."""

@@ -51,7 +51,7 @@ class Attempt:
 def attempts_of(folder: RunFolder) -> list[Attempt]:
     """The attempts at a run, oldest first; lines that cannot be read are passed over."""
     try:
-        lines = folder.attempts.read_text(encoding="utf-8").splitlines()
+        lines = folder.attempts.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     found = []

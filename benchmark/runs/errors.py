@@ -15,9 +15,16 @@ logger = logging.getLogger(__name__)
 
 
 def has_new_error(folder: RunFolder) -> bool:
-    """Whether this attempt, or the last one, has left an error."""
-    error_time = _time(folder.error)
-    return error_time > 0 and error_time >= _time(folder.started)
+    """Whether this attempt, or the last one, has left an error. It names its attempt: clocks disagree."""
+    try:
+        content = json.loads(folder.error.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        content = None
+    if isinstance(content, dict) and "attempt" in content:
+        return bool(content["attempt"] == _attempt(folder))
+    return _time(folder.error) >= _time(folder.started)  # of an older version, or damaged
 
 
 def write_error(folder: RunFolder, error: BaseException, where: str = "") -> None:
@@ -27,6 +34,7 @@ def write_error(folder: RunFolder, error: BaseException, where: str = "") -> Non
         "message": f"{where}{error}",
         "traceback": "".join(traceback.format_exception(error)),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "attempt": _attempt(folder),
     }
     try:
         write_text(folder.error, json.dumps(content, indent=1) + "\n")
@@ -41,6 +49,14 @@ def error_message(folder: RunFolder) -> str:
         return f"{content['type']}: {str(content['message']).splitlines()[0]}"
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return "error.json cannot be read"
+
+
+def _attempt(folder: RunFolder) -> str | None:
+    """What ``started.json`` says of the last attempt, None before the first."""
+    try:
+        return folder.started.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
 
 
 def _time(path: Path) -> int:

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -27,7 +28,19 @@ OWN_JOB_SECONDS = 300.0
 """How long a job's next attempt waits for the locks of the last: file servers drop those of a dead node late."""
 LOST = 70
 """Exit code of a process whose lease another one has taken."""
+_open: set[IO[str]] = set()
+"""Lease files of this process."""
 logger = logging.getLogger(__name__)
+
+
+def _let_go() -> None:
+    """A forked child, such as a loader's worker, would keep its parent's lock when the parent is killed."""
+    for file in _open:
+        file.close()
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 class HeldError(RuntimeError):
@@ -54,6 +67,7 @@ def lease(path: Path, wait_seconds: float = 0.5, beats: bool = False) -> Iterato
         text = json.dumps({**holder, "restart": this_job.restart_count(), "beats": beats})
         file.write(text)
         file.flush()
+        _open.add(file)
         done = threading.Event()
         if beats:
             threading.Thread(target=_beat, args=(path, text, done), daemon=True).start()
@@ -61,7 +75,9 @@ def lease(path: Path, wait_seconds: float = 0.5, beats: bool = False) -> Iterato
             yield  # the file stays: removing it would let two processes lock two files of one name
         finally:
             done.set()
-            file.truncate(0)
+            if file in _open:  # not so in a forked child
+                _open.remove(file)
+                file.truncate(0)
 
 
 def is_held(path: Path) -> bool:
@@ -96,7 +112,17 @@ def _lock(file: IO[str], path: Path, wait_seconds: float) -> None:
 def _lives_elsewhere(path: Path) -> bool:
     """Whether a process of another machine has lately touched the lease."""
     holder = _holder(path)
-    return holder is not None and _is_foreign(holder) and time.time() - path.stat().st_mtime < STALE_SECONDS
+    return holder is not None and _is_foreign(holder) and abs(_age(path)) < STALE_SECONDS
+
+
+def _age(path: Path) -> float:
+    """Seconds since a file was touched, by the clock of the file system that it lies on."""
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as new:
+            now = os.fstat(new.fileno()).st_mtime
+    except OSError:  # a folder that others may only read
+        now = time.time()
+    return now - path.stat().st_mtime
 
 
 def _has_job_elsewhere(path: Path) -> bool:

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 
+class LogError(ValueError):
+    """A log that is not what its checkpoint says; the message names the file."""
+
+
 class RunLog:
     """Appends to a run's log. ``position`` (bytes) goes into checkpoints; a restart cuts the log back to it."""
 
@@ -23,11 +27,19 @@ class RunLog:
         self._board: SummaryWriter | None = None
 
     def open(self, position: int, step: int) -> None:
-        """Start writing at ``position``, where optimiser step ``step`` comes next."""
+        """Start writing at ``position``, where optimiser step ``step`` comes next.
+
+        Raises LogError if lines are missing that had been written before.
+        """
         from torch.utils.tensorboard import SummaryWriter  # seconds to load, and a status reads logs too
 
         with self.path.open("ab") as file:
-            file.truncate(min(position, file.tell()))
+            if file.tell() < position:
+                raise LogError(
+                    f"{self.path}: lines are lost: it holds {file.tell()} bytes, and {position} when its run's"
+                    " checkpoint was written. Bring the file back, or remove the run's folder to train anew"
+                )
+            file.truncate(position)
         self._board = SummaryWriter(str(self._board_folder), purge_step=step)
 
     @property

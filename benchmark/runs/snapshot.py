@@ -35,6 +35,8 @@ from benchmark.job.array_task import main
 sys.exit(main(sys.argv[1:]))
 """
 DIGITS = 12
+CODE = (".py", ".yaml", ".html", ".js")
+"""What is taken of files that nobody has committed: notes and keys that lie beside them stay where they are."""
 LEFT_BY_PYTHON = ("__pycache__", ".mypy_cache", ".ruff_cache")
 
 
@@ -56,13 +58,17 @@ class Snapshot:
 def take(folder: Path, root: Path = ROOT) -> Snapshot:
     """Copy the packages at ``root`` as they are now into ``folder``; a state that is there already is used again.
 
-    In a git checkout that is every file of theirs that git does not ignore, committed or not; elsewhere, every
-    file. Raises SnapshotError if the copy that is there was changed.
+    In a git checkout that is every file that git knows, and code that nobody has committed yet; elsewhere all code
+    (``CODE``). Raises SnapshotError for a link out of ``root``, and if the copy that is there was changed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     copy = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=folder))
     try:
         for name in _files(root):
+            if not (root / name).resolve().is_relative_to(root.resolve()):
+                raise SnapshotError(
+                    f"{root / name} is a link to a file elsewhere, which no job gets: copy it here"
+                )
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / name, copy / name)
             (copy / name).chmod(0o444)
@@ -108,10 +114,16 @@ def _files(root: Path) -> list[str]:
     """What to copy, relative to ``root``."""
     listed = None
     if _git(root, "rev-parse", "--show-prefix") == "":  # the checkout's own top, not a folder that lies in one
-        listed = _git(root, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PACKAGES)
+        listed = _git(root, "ls-files", "-z", "--cached", "--", *PACKAGES)
+        new = _git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", *PACKAGES)
     if listed is None:
-        return [name for package in PACKAGES for name in _walk(root, Path(package))]
-    return [name for name in listed.split("\0") if name and (root / name).is_file()]
+        return [name for package in PACKAGES for name in _walk(root, Path(package)) if _is_code(name)]
+    names = [*listed.split("\0"), *filter(_is_code, (new or "").split("\0"))]
+    return [name for name in names if name and (root / name).is_file()]
+
+
+def _is_code(name: str) -> bool:
+    return name.endswith(CODE) and not any(part.startswith(".") for part in Path(name).parts)
 
 
 def _walk(root: Path, below: Path) -> Iterator[str]:

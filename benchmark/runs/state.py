@@ -50,6 +50,11 @@ def state_at_rest(folder: RunFolder, config: JobConfig) -> State:
         record = None
     except RecordError as error:
         return State("unreadable", str(error))
+    if record is not None and record["run"] != config.name:
+        return State(
+            "unreadable",
+            f"{folder.record}: it is the record of {record['run']}, not of this run: move it to where it belongs",
+        )
     if record is not None and not left_out(record, config):
         skipped = len(skipped_tasks(record, config))
         return State("done", f"incomplete: {skipped} task{'s' * (skipped > 1)} skipped" if skipped else "")

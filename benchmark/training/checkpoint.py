@@ -94,7 +94,7 @@ def _digest(path: Path) -> str:
 def _problem(path: Path) -> str | None:
     """Why a checkpoint must be passed over, or None."""
     try:
-        expected = _digest_file(path).read_text()
+        expected = _digest_file(path).read_bytes()
     except FileNotFoundError:
         return "its digest is missing (it was being written when the run ended)"
-    return None if _digest(path) == expected else "its content does not match its digest (it is damaged)"
+    return None if _digest(path).encode() == expected else "its content does not match its digest (it is damaged)"

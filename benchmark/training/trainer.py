@@ -263,6 +263,7 @@ class Trainer:
         self._tick()
         self._saved_at, self._saved_steps = time.perf_counter(), self.now.total_steps
         self.faults.share()  # rank 0 writes for all
+        self._check_weights()
         if dist.rank() == 0:
             self.now.log_position = self.log.position
             state = {
@@ -325,6 +326,18 @@ class Trainer:
                 f"loss is not finite at epoch {self.now.epoch}, step {step}, for {int(bad.sum())} of {len(ids)}"
                 f" samples: {keys}. The last checkpoint is from before; lower train.lr, set train.clip_norm or"
                 " train.precision, or look at these samples"
+            )
+
+    def _check_weights(self) -> None:
+        """A checkpoint whose weights are not finite would hold the run for ever: it is not written."""
+        named = [(name, p) for name, p in self.objective.named_parameters() if p.numel()]
+        are_finite = torch.stack([torch.isfinite(p).all() for _, p in named]).tolist()
+        bad = [name for (name, _), is_finite in zip(named, are_finite, strict=True) if not is_finite]
+        if bad:
+            raise NonFiniteLossError(
+                f"weights are not finite after epoch {self.now.epoch}, step {self.now.step}: {', '.join(bad[:5])}"
+                f" ({len(bad)} of {len(named)} tensors). The last checkpoint is older; lower train.lr, or set"
+                " train.clip_norm or train.precision"
             )
 
     def _wrapped(self) -> Callable[..., Any]:

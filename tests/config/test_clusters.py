@@ -72,6 +72,18 @@ def test_a_shell_s_variables_in_set_up_lines_are_left_to_the_shell(
         ("mine", {"minutes": 0}, "mine.yaml: minutes must be at least 1"),
         ("mine", {"sbatch": {"time": "1:00"}}, "mine.yaml: sbatch.time: say launch.minutes instead"),
         ("mine", {"srun": {"--cpu-bind": "none"}}, "mine.yaml: srun.--cpu-bind: write it without its dashes"),
+        (
+            "mine",
+            {"partition": "gpu\n#SBATCH --uid=0"},
+            "mine.yaml: partition: expected one line of printable text",
+        ),
+        ("mine", {"sbatch": {"comment": "a\nrm x"}}, "mine.yaml: sbatch.comment: expected one line of printable"),
+        ("mine", {"sbatch": {"x\nrm": "a"}}, "mine.yaml: sbatch.'x\\nrm': no option of SLURM's is written like"),
+        (
+            "mine",
+            {"srun": {"mpi": "a\rb"}},
+            "mine.yaml: srun.mpi: expected one line of printable text, got 'a\\rb'",
+        ),
         ("mine", {"profile": "example"}, "mine.yaml.profile: unknown option"),
     ],
 )

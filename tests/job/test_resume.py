@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 from tiny import clip_grid, moco_grid
 
+from baselines.scan import Scan
 from benchmark import files
 from benchmark.job import process, work
 from benchmark.plan.plan import PlannedRun
+from benchmark.pool.samples import PoolError
+from benchmark.pool.sources.shapes import Shapes
+from benchmark.pruner import PlanError
 from benchmark.runs.record import read_record
 from benchmark.runs.state import state_of
 from benchmark.training import super_batch, trainer
@@ -117,6 +121,45 @@ def test_killed_while_a_file_is_put_in_place(
     assert story(run) == uninterrupted["clip"]
     leftovers = [p for p in run.folder.rglob(f"{files.TEMPORARY_PREFIX}*") if p.parent.name == "checkpoint"]
     assert leftovers == []
+
+
+def test_a_pool_that_changed_meanwhile_is_refused_by_name(
+    planned: Callable[..., list[PlannedRun]], uninterrupted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = planned(SCAN_GRID)
+    run_and_die(run.folder, die_at_call(trainer.Trainer, "_step", 17))
+    original = Shapes.training_pool
+    for changes in ({"num_samples": 63}, {"fingerprint": "other"}):
+
+        def changed(self: Shapes, changes: dict[str, Any] = changes) -> Any:
+            pool = original(self)
+            for name, value in changes.items():
+                setattr(pool, name, value)
+            return pool
+
+        monkeypatch.setattr(Shapes, "training_pool", changed)
+        with pytest.raises(
+            PoolError, match=rf"{run.config.name}: its checkpoint was trained on a pool of 64 samples"
+        ):
+            process.run(run.folder)
+        assert state_of(run.folder, run.config).name == "failed"
+    monkeypatch.undo()
+    assert process.run(run.folder) == "done"
+    assert story(run) == uninterrupted["clip"]
+
+
+def test_a_method_that_would_go_on_with_another_plan_is_refused(
+    planned: Callable[..., list[PlannedRun]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (run,) = planned(SCAN_GRID)
+    run_and_die(run.folder, die_at_call(trainer.Trainer, "_step", 30))  # in a mutation epoch
+
+    def forgetful(self: Scan, state: dict[str, Any]) -> None:
+        pass
+
+    monkeypatch.setattr(Scan, "load_state_dict", forgetful)
+    with pytest.raises(PlanError, match="Scan: epoch 3 was begun with another plan than it would go on with"):
+        process.run(run.folder)
 
 
 def test_killed_again_and_again(planned: Callable[..., list[PlannedRun]], uninterrupted: dict[str, Any]) -> None:

@@ -22,6 +22,7 @@ from benchmark.launch import submit as slurm
 from benchmark.plan.plan import PlannedRun
 from benchmark.runs import snapshot, submission
 from benchmark.runs.record import read_record
+from benchmark.runs.snapshot import SnapshotError
 from benchmark.slurm.commands import clean_environment
 
 WriteSweep = Callable[..., Path]
@@ -311,6 +312,21 @@ def test_a_snapshot_holds_what_git_does_not_ignore_and_is_shared_by_one_state(
     assert (
         snapshot.take(tmp_path / "again", first.folder).name == first.name
     )  # a job that submits more of its kind
+
+
+def test_a_snapshot_leaves_what_is_no_code_and_follows_no_link_out_of_the_tree(
+    project: Path, tmp_path: Path
+) -> None:
+    for name in ("baselines/notes.txt", "baselines/.netrc", "benchmark/key.pem", "analysis/.secret.py"):
+        (project / name).write_text("private")
+    taken = snapshot.take(tmp_path / "code", project)
+    assert not [p for p in taken.folder.rglob("*") if p.is_file() and p.read_text() == "private"]
+    (tmp_path / "elsewhere.py").write_text("private")
+    (project / "baselines" / "mine.py").symlink_to(project / "baselines" / "scan.py")
+    assert (snapshot.take(tmp_path / "code", project).folder / "baselines" / "mine.py").exists()
+    (project / "baselines" / "theirs.py").symlink_to(tmp_path / "elsewhere.py")
+    with pytest.raises(SnapshotError, match=r"baselines/theirs\.py is a link to a file elsewhere"):
+        snapshot.take(tmp_path / "code", project)
 
 
 def test_outside_a_checkout_a_snapshot_holds_the_packages_as_they_are(project: Path, tmp_path: Path) -> None:

@@ -208,6 +208,6 @@ def test_normalised_images_are_bit_equal_to_the_formula() -> None:
 
 
 def test_options_are_those_of_open_clip_though_it_is_not_loaded_to_check_them() -> None:
-    assert options.model_names() == sorted(open_clip.list_models())
+    assert set(options.model_names()) == set(open_clip.list_models()) - {"mini"}  # which another test adds
     for cls in (CLIPVisionCfg, CLIPTextCfg):
         assert options.fields_of(cls.__name__) == [field.name for field in dataclasses.fields(cls)]

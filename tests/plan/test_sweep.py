@@ -140,7 +140,9 @@ def test_two_sweeps_started_at_once_never_run_a_run_twice(write_sweep: WriteSwee
         subprocess.Popen([*words, "--cluster", "local", "--jobs", "1"], stderr=subprocess.DEVNULL)
         for _ in range(2)
     ]
-    assert [p.wait(timeout=patience(120)) for p in both] == [0, 0]
+    ends = {p.wait(timeout=patience(120)) for p in both}
+    assert ends <= {0, sweep.EXIT_LEFT}  # one may end while the other still works
+    assert 0 in ends
     assert len(records(path)) == 2
     for record in records(path):
         assert read_record(record)["training"]["attempts"] == 1

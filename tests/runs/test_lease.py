@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable
@@ -82,6 +83,45 @@ def test_a_lease_without_a_lock_holds_as_long_as_its_holder_may_live(
 ) -> None:
     slurm_says(state)
     assert is_taken(left(age, **changes)) == taken
+
+
+def test_a_child_that_outlives_its_parent_does_not_keep_the_lease(tmp_path: Path) -> None:
+    path, (reads, writes) = tmp_path / "run.lock", os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        with lease.lease(path):
+            if os.fork() == 0:  # a loader's worker
+                os.write(writes, str(os.getpid()).encode())
+                time.sleep(60)
+                os._exit(0)
+            time.sleep(60)
+        os._exit(0)
+    worker = int(os.read(reads, 20))
+    try:
+        assert is_taken(path)
+        os.kill(parent, signal.SIGKILL)
+        os.waitpid(parent, 0)
+        assert Path(f"/proc/{worker}").exists()
+        assert not is_held(path)
+        assert not is_taken(path)
+    finally:
+        os.kill(worker, signal.SIGKILL)
+
+
+def test_a_heartbeat_is_as_old_as_its_file_system_says(
+    left: Callable[..., Path],
+    slurm_says: Callable[[str | None], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    slurm_says("COMPLETED")
+    young, ahead = (
+        left(),
+        left(age=-3600, path=tmp_path / "ahead.lock"),
+    )  # touched by a clock that was an hour ahead
+    monkeypatch.setattr(lease.time, "time", lambda: 0.0)  # this machine's own clock is decades behind
+    assert is_held(young)
+    assert not is_held(ahead)
 
 
 def test_the_next_attempt_of_a_job_takes_over_from_the_last(

@@ -197,3 +197,21 @@ def test_training_leaves_the_global_generator_alone(planned: Plan) -> None:
     before = torch.get_rng_state()
     process.run(run.folder)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_that_are_not_finite_are_never_saved(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run,) = planned(clip_grid(train={"checkpoint_minutes": 0.0}))
+    calls = iter(range(10**6))
+
+    def spoil(self: clip.Clip) -> None:
+        if next(calls) == 10:  # after the step's own loss was found finite
+            with torch.no_grad():
+                self.model.visual.proj[0, 0] = float("nan")
+
+    monkeypatch.setattr(clip.Clip, "after_step", spoil)
+    with pytest.raises(trainer.NonFiniteLossError, match=r"weights are not finite .*model\.visual\.proj \(1 of"):
+        process.run(run.folder)
+    assert state_of(run.folder, run.config).name == "failed"
+    assert checkpoint.whole_checkpoints(run.folder / "checkpoint")[0].stem == "step-000000010"
+    monkeypatch.undo()
+    assert process.run(run.folder) == "done"

@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from fsspec.asyn import sync  # type: ignore[import-untyped]
+
 from benchmark.pool.samples import PoolError
 from benchmark.pool.storage.names import file_system, is_remote
 
@@ -25,6 +27,9 @@ T = TypeVar("T")
 
 BACKOFF_SECONDS = (1.0, 4.0, 16.0)
 """Waits before the second, third and fourth try."""
+
+ANSWER_SECONDS = 60.0
+"""How long one request to a server may take."""
 
 STAMP_KEYS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated")
 
@@ -71,11 +76,18 @@ def _stamp(name: str) -> Stamp:
             status = os.stat(name)
             return Stamp(status.st_size, str(status.st_mtime_ns))
         files, path = file_system(name)
-        facts = files.info(path)
+        facts = _answered(files, "info", path)
     except (FileNotFoundError, NotADirectoryError):
         return ABSENT
     version = next((str(facts[key]) for key in STAMP_KEYS if facts.get(key)), "")
     return Stamp(int(facts["size"] or 0), version)
+
+
+def _answered(files: Any, method: str, *words: Any, **options: Any) -> Any:
+    """Call a file system, and wait no longer than ``ANSWER_SECONDS`` where it can be left."""
+    if not getattr(files, "async_impl", False):
+        return getattr(files, method)(*words, **options)
+    return sync(files.loop, getattr(files, f"_{method}"), *words, timeout=ANSWER_SECONDS, **options)
 
 
 class _File:
@@ -150,5 +162,4 @@ class ByteRanges:
 
     def _remote(self, name: str, start: int, length: int) -> bytes:
         files, path = file_system(name)
-        data: Any = files.cat_file(path, start=start, end=start + length)
-        return bytes(data)
+        return bytes(_answered(files, "cat_file", path, start=start, end=start + length))

@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+MAX_IMAGE_BYTES = 1 << 30
+"""A file that is larger is not read: it would take a worker's memory."""
 MAX_CAPTION_BYTES = 64 << 10
 MAX_JSON_BYTES = 1 << 20
 

@@ -21,7 +21,7 @@ from benchmark.pool.samples import Pool, PoolError, Sample, SampleError, digest_
 from benchmark.pool.storage import arrayfile
 from benchmark.pool.storage.arrayfile import ArrayFileError, cache_folder
 from benchmark.pool.storage.byteranges import retried
-from benchmark.pool.storage.decode import SampleFault, image_from
+from benchmark.pool.storage.decode import MAX_IMAGE_BYTES, SampleFault, image_from
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class FolderPool(Pool):
         """Raises SampleError for an image that is damaged, PoolError for one that cannot be read."""
         path = self.folder / self.key(sample_id)
         try:
-            return Sample(image_from(retried(str(path), path.read_bytes), self.decode_size), "")
+            return Sample(image_from(_bytes(path), self.decode_size), "")
         except SampleFault as fault:
             raise SampleError(fault.reason, f"sample {sample_id} ({path}): {fault.reason}: {fault}") from fault
 
@@ -110,6 +110,12 @@ class FolderPool(Pool):
         """All images, or those of ``ids``, decoded when taken out."""
         chosen = range(self.num_samples) if ids is None else ids
         return LazyImages(chosen, lambda i: self.read(i).image, f"{self.fingerprint} {self.decode_size}")
+
+
+def _bytes(path: Path) -> bytes:
+    if (size := retried(str(path), path.stat).st_size) > MAX_IMAGE_BYTES:
+        raise SampleFault("image_too_large", f"{size} bytes, more than {MAX_IMAGE_BYTES}")
+    return retried(str(path), path.read_bytes)
 
 
 def list_folder(folder: Path) -> Path:

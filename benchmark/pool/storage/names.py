@@ -19,6 +19,7 @@ import fsspec  # type: ignore[import-untyped]
 from benchmark.pool.samples import PoolError
 
 _BRACES = re.compile(r"\{([^{}]*)\}")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))(?=/|$)")
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?")
 
 
@@ -41,7 +42,7 @@ def expand(patterns: str | Iterable[str]) -> list[str]:
     found: list[str] = []
     for text in texts:
         for part in text.split("::"):
-            for name in braces(os.path.expandvars(part.strip())):
+            for name in braces(_with_folder(part.strip())):
                 found += _remote(name) if is_remote(name) else _local(name)
     seen: set[str] = set()
     for name in found:
@@ -58,6 +59,20 @@ def braces(text: str) -> list[str]:
         raise PoolError(f"'{text}': braces do not close, or stand in one another")
     choices = [_choices(part, text) if i % 2 else [part] for i, part in enumerate(parts)]
     return ["".join(picked) for picked in itertools.product(*choices)]
+
+
+def _with_folder(pattern: str) -> str:
+    """``$NAME/...`` with the folder that the environment names. No other variable is filled in: its value would
+    stand in logs and addresses. Raises PoolError if it names no folder."""
+    found = _VARIABLE.match(pattern)
+    if found is None:
+        if "$" in pattern:
+            raise PoolError(f"'{pattern}': a variable can stand at the front alone, for a folder: $NAME/...")
+        return pattern
+    value = os.environ.get(found[1] or found[2], "")
+    if not os.path.isdir(value):
+        raise PoolError(f"'{pattern}': the environment has no folder of the name {found[1] or found[2]}")
+    return value + pattern[found.end() :]
 
 
 def common_folder(names: Sequence[str]) -> str:

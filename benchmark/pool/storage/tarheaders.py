@@ -16,7 +16,7 @@ WINDOW = 4096
 MAX_NAME_BYTES = 1 << 20
 _PAX = (b"x", b"X")
 _EXTRA = (b"L", b"K", b"g", *_PAX)  # say something of the member that follows, or of all (g: not read)
-_REGULAR = (b"0", b"\0", b"7")
+_REGULAR = (b"0", b"\0", b"7", b"S")
 _NO_DATA = (b"1", b"2", b"3", b"4", b"5", b"6")
 _DIGITS = frozenset(b"01234567")
 
@@ -36,6 +36,8 @@ class Member:
     start: int
     """Offset of its data, a multiple of 512."""
     length: int
+    is_sparse: bool = False
+    """Stored without its holes: its bytes are not those of the file."""
 
 
 def members(read: Read, total: int) -> Iterator[Member]:
@@ -43,6 +45,7 @@ def members(read: Read, total: int) -> Iterator[Member]:
     offset = 0
     long_name: bytes | None = None  # from extra headers, for the member that follows them
     long_size: int | None = None
+    is_sparse = False
     window_start, window = 0, b""
     while True:
         if offset < window_start or offset + BLOCK > window_start + len(window):
@@ -61,14 +64,15 @@ def members(read: Read, total: int) -> Iterator[Member]:
             if flag == b"L":
                 long_name = data.split(b"\0", 1)[0]
             elif flag in _PAX:
-                path, long_size = _pax(data, offset)
+                path, long_size, is_sparse = _pax(data, offset)
                 long_name = long_name if path is None else path
             offset += BLOCK + _padded(size)
             continue
-        member = Member(_name(header) if long_name is None else long_name, offset + BLOCK, long_size or size)
-        long_name = long_size = None
+        start = offset + BLOCK
         if flag == b"S":
-            raise TarFault(f"holds a sparse file at byte {offset}, which is not supported")
+            is_sparse, start = True, start + _map_of_holes(read, start, header)
+        member = Member(_name(header) if long_name is None else long_name, start, long_size or size, is_sparse)
+        long_name, long_size, is_sparse = None, None, False
         if flag in _REGULAR and not member.name.endswith(b"/"):
             if member.start + member.length > total:
                 raise TarFault(f"ends within {member.name.decode('utf-8', 'backslashreplace')}: cut short")
@@ -115,14 +119,17 @@ def _number(digits: bytes, offset: int) -> int:
     return number
 
 
-def _pax(data: bytes, offset: int) -> tuple[bytes | None, int | None]:
-    """``path`` and ``size`` of a pax header, records of the form ``27 path=some/name.jpg\\n``."""
-    path, size = None, None
-    while data.strip(b"\0"):
-        digits, _, rest = data.partition(b" ")
-        length = int(digits) if digits.isdigit() and len(digits) < 9 else 0
-        record = rest[: length - len(digits) - 1]
-        if length <= len(digits) + 1 or length > len(data) or not record.endswith(b"\n"):
+def _pax(data: bytes, offset: int) -> tuple[bytes | None, int | None, bool]:
+    """``path`` and ``size`` of a pax header, records of the form ``27 path=some/name.jpg\\n``, and whether it is
+    that of a sparse file."""
+    path, size, is_sparse = None, None, False
+    start, end = 0, len(data.rstrip(b"\0"))
+    while start < end:
+        space = data.find(b" ", start, start + 9)
+        digits = data[start:space] if space > start else b""
+        length = int(digits) if digits.isdigit() else 0
+        record = data[space + 1 : start + length]
+        if length <= len(digits) + 1 or start + length > len(data) or not record.endswith(b"\n"):
             raise TarFault(f"is damaged: no pax record in the header at byte {offset}")
         keyword, _, value = record[:-1].partition(b"=")
         if keyword == b"path":
@@ -131,8 +138,22 @@ def _pax(data: bytes, offset: int) -> tuple[bytes | None, int | None]:
             if not value.isdigit() or len(value) > 15:
                 raise TarFault(f"is damaged: a size in the pax header at byte {offset}")
             size = int(value)
-        data = data[length:]
-    return path, size
+        elif keyword.startswith(b"GNU.sparse."):
+            is_sparse = True
+            path = value if keyword == b"GNU.sparse.name" else path
+        start += length
+    return path, size, is_sparse
+
+
+def _map_of_holes(read: Read, offset: int, header: bytes) -> int:
+    """Bytes of the headers that follow a sparse file's own, at ``offset``: they tell where its holes are."""
+    more, place = header[482], offset
+    while more:
+        block = read(place, BLOCK)
+        if len(block) < BLOCK:
+            raise TarFault("ends within the map of a sparse file: cut short")
+        more, place = block[504], place + BLOCK
+    return place - offset
 
 
 def _padded(size: int) -> int:

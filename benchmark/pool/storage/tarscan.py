@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmark.pool.storage.decode import MAX_JSON_BYTES, SampleFault, caption_from
+from benchmark.pool.storage.decode import MAX_IMAGE_BYTES, MAX_JSON_BYTES, SampleFault, caption_from
 from benchmark.pool.storage.names import file_system, is_remote
 from benchmark.pool.storage.tarheaders import Member, Read, TarFault, members
 
@@ -119,10 +119,12 @@ def _reason(
     """Why the members of one key are no sample, "" if they are."""
     if repeated or len(images) > 1:
         return "member_repeated"
+    if any(member.is_sparse for member in group.values()):
+        return "member_sparse"
     if not images:
         return "image_missing"
     length = group[images[0]].length
-    if not length or length >= 1 << 32:
+    if not length or length > MAX_IMAGE_BYTES:
         return "image_too_large" if length else "image_empty"
     if caption is None:
         return "caption_missing"

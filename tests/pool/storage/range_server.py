@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +17,8 @@ class RangeServer(ThreadingHTTPServer):
     serves_ranges = True
     failures = 0
     """How many of the next GET requests are answered with an error."""
+    is_silent = False
+    """Whether it takes requests and never answers."""
     requests: list[tuple[str, str]]
     """Method and range of every request."""
 
@@ -37,6 +40,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> None:
         wanted = self.headers.get("Range", "")
         self.server.requests.append((self.command, wanted))
+        while self.server.is_silent:
+            time.sleep(0.05)
         path = self.server.folder / self.path.lstrip("/")
         if self.command == "GET" and self.server.failures:
             self.server.failures -= 1

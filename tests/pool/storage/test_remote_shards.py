@@ -86,6 +86,22 @@ def test_absent_shards_and_failing_servers_are_told_apart(server: RangeServer) -
         pool.read(1)
 
 
+def test_a_server_that_never_answers_holds_no_worker(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_shards(server.folder, [2])
+    url = f"{server.address}/00000.tar"
+    pool = ShardPool.open(url)
+    monkeypatch.setattr(byteranges, "ANSWER_SECONDS", 0.2)
+    server.is_silent = True
+    try:
+        with pytest.raises(PoolError, match=r"00000\.tar cannot be read: FSTimeoutError"):
+            pool.read(0)
+        with pytest.raises(PoolError, match=r"00000\.tar cannot be read: FSTimeoutError"):
+            byteranges.stamp(url)
+    finally:
+        server.is_silent = False
+    assert pool.read(0).caption == words(0)
+
+
 def test_a_server_without_ranges_is_refused(server: RangeServer) -> None:
     write_shards(server.folder, [2])
     url = f"{server.address}/00000.tar"

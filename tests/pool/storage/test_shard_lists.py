@@ -50,6 +50,21 @@ def test_globs_lists_and_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         names("b/*.tar", "b/1.tar")
 
 
+@pytest.mark.parametrize(
+    "pattern",
+    ["https://x.org/$SECRET/0.tar", "$SECRET/0.tar", "a/${SECRET}/0.tar", "$HERE-$SECRET.tar", "$ABSENT/0.tar"],
+)
+def test_a_variable_is_filled_in_for_a_folder_alone_and_its_value_is_told_nowhere(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET", "hunter2")
+    monkeypatch.setenv("HERE", str(tmp_path))
+    with pytest.raises(PoolError) as error:
+        expand(pattern)
+    assert "hunter2" not in str(error.value)
+    assert pattern in str(error.value)
+
+
 def test_the_source_is_the_folder_below_the_common_one() -> None:
     names = ["/d/cc12m/0.tar", "/d/cc12m/1.tar", "/d/sbu/train/0.tar", "/d/x.tar"]
     assert common_folder(names) == "/d"

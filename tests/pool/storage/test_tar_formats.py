@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from shard_files import Entry, number_of_image, png, sample, words, write_tar
 
 from benchmark.pool.samples import PoolError
 from benchmark.pool.storage.shards import ShardPool
+from benchmark.pool.storage.tarheaders import _pax
 from benchmark.pool.storage.tarscan import scan_shard, split_name
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
@@ -104,6 +106,68 @@ def test_what_is_no_sample_is_counted_and_gets_no_id(tmp_path: Path, reason: str
     pool = ShardPool.open(str(tmp_path))
     assert dict(pool.skipped) == {reason: 1}
     assert [pool.read(i).caption for i in range(pool.num_samples)] == [words(1), words(2)]
+
+
+def gnu_sparse(path: Path, image: bytes) -> None:
+    """As ``tar --sparse`` writes it: 'S', with a map of its holes in the header and in the block after it."""
+    ready, more = tarfile.TarInfo("x.png"), bytearray(512)
+    ready.size = len(image)
+    header = bytearray(ready.tobuf(tarfile.GNU_FORMAT))
+    header[156:157], header[482] = b"S", 1
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    more[504] = 0
+    whole = path.read_bytes()
+    caption = io.BytesIO()
+    with tarfile.open(fileobj=caption, mode="w") as tar:
+        add(tar, "x.txt", b"words")
+    padded = image + bytes(-len(image) % 512)
+    path.write_bytes(bytes(header) + bytes(more) + padded + caption.getvalue()[:1024] + whole)
+
+
+def add(tar: tarfile.TarFile, name: str, data: bytes, **pax: str) -> None:
+    info = tarfile.TarInfo(name)
+    info.size, info.pax_headers = len(data), pax
+    tar.addfile(info, io.BytesIO(data))
+
+
+def test_a_sparse_member_costs_its_sample_alone(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", [*sample(1), *sample(2)])
+    gnu_sparse(tmp_path / "0.tar", png(7))
+    with tarfile.open(tmp_path / "1.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        add(tar, "GNUSparseFile.0/x.png", png(7), **{"GNU.sparse.major": "1", "GNU.sparse.name": "x.png"})
+        add(tar, "x.txt", b"words")
+        for name, data in sample(3):
+            add(tar, name, data)
+    pool = ShardPool.open(str(tmp_path))
+    assert dict(pool.skipped) == {"member_sparse": 2}
+    assert [pool.read(i).caption for i in range(pool.num_samples)] == [words(1), words(2), words(3)]
+
+
+def test_a_huge_member_costs_its_sample_alone_and_is_never_read(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "0.tar", sample(1))
+    huge = tarfile.TarInfo("x.png")
+    huge.size = 4 << 30
+    with tarfile.open(path) as tar:
+        last = tar.getmembers()[-1]
+    with path.open("r+b") as file:
+        file.seek(last.offset_data + -(-last.size // 512) * 512)
+        file.write(huge.tobuf(tarfile.GNU_FORMAT))
+        file.seek(huge.size, 1)
+        tail = io.BytesIO()
+        with tarfile.open(fileobj=tail, mode="w") as tar:
+            add(tar, "x.txt", b"words")
+        file.write(tail.getvalue())
+    pool = ShardPool.open(str(tmp_path))
+    assert dict(pool.skipped) == {"image_too_large": 1}
+    assert [pool.read(i).caption for i in range(pool.num_samples)] == [words(1)]
+
+
+def test_a_pax_header_of_a_megabyte_takes_no_seconds() -> None:
+    records = b"12 key=word\n" * ((1 << 20) // 12)
+    started = time.process_time()
+    assert _pax(b"19 path=some/a.jpg\n" + records, 0) == (b"some/a.jpg", None, False)
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("text", ["日本語 🎈 é", "e\u0301 \u202eright to left\u202c", "a\0b", "\ufeffmark"])

@@ -195,8 +195,8 @@ class _Parser(argparse.ArgumentParser):
         from benchmark.catalogue import listing
 
         self.epilog = (
-            "`python -m benchmark.sweep doctor` says what a cluster supports, `check METHOD` whether a pruning"
-            f" method keeps to what every method must.\n\n{listing()}"
+            "`python -m benchmark.sweep doctor` says what a cluster supports,\n"
+            f"`python -m benchmark.sweep check METHOD` whether a pruning method keeps its contract.\n\n{listing()}"
         )
         return super().format_help()
 

@@ -69,6 +69,7 @@ def test_every_clip_run_is_measured_by_the_twelve_recalls(sweep: str, tmp_path: 
             assert "clipart" in retrieval
 
 
+@pytest.mark.slow
 def test_every_record_is_of_a_planned_run_and_holds_what_the_plan_asks_for(tmp_path: Path) -> None:
     """A run's name is a hash of all that changes its numbers."""
     known = {sweep: {run.name for run in plan_of(sweep, tmp_path)} for sweep in PLANNED}

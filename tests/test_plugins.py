@@ -76,6 +76,7 @@ def test_help_lists_each_method_with_a_line_and_each_broken_file_with_its_error(
     assert "bad_bytes BROKEN" in words
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dropped")
 def test_a_dropped_file_is_planned_trained_and_reported_beside_broken_ones(
     write_sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]

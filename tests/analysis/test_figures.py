@@ -104,6 +104,7 @@ def test_seconds_of_another_device_are_left_out_and_told(tmp_path: Path) -> None
     assert "1 on other devices are left out" in data.left_out_devices(block)
 
 
+@pytest.mark.slow
 def test_a_family_is_a_line_over_its_measured_pruning_rates(results: Path) -> None:
     rows = [row for row in drawn(results, "-budgets") if row["family"] == "random"]
     assert sorted((float(row["pruned"]), float(row["percent"]), row["n"]) for row in rows) == [
@@ -114,6 +115,7 @@ def test_a_family_is_a_line_over_its_measured_pruning_rates(results: Path) -> No
     assert list(data.lines(data.points(block, block.columns[0], "pruning_rate"))) == ["random"]
 
 
+@pytest.mark.slow
 def test_one_budget_makes_no_figure_over_budgets(tmp_path: Path) -> None:
     put(tmp_path / "results", run("full", 0, 0.6, 4000), run("scan", 0, 0.6, 2800))
     assert main(["--results", str(tmp_path / "results"), "--out", str(tmp_path / "report")]) == 0
@@ -138,6 +140,7 @@ def test_methods_that_differ_in_their_budget_alone_are_a_family(
     assert family_of(record(method, config=config("any", **options))) == family
 
 
+@pytest.mark.slow
 def test_curves_are_those_of_the_records(results: Path) -> None:
     kept = [row for row in drawn(results, "-kept") if row["method"] == "scan"]
     assert [(row["epoch"], float(row["mean"]), row["n"]) for row in kept] == [
@@ -145,6 +148,7 @@ def test_curves_are_those_of_the_records(results: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_learning_rates_that_run_alike_are_one_curve(results: Path) -> None:
     assert {row["method"] for row in drawn(results, "-lr")} == {"all methods, within 3 %"}
     other = run("jump", 0, 0.6, 4000)
@@ -154,6 +158,7 @@ def test_learning_rates_that_run_alike_are_one_curve(results: Path) -> None:
     assert {row["method"] for row in drawn(results, "-lr")} >= {"full", "jump"}
 
 
+@pytest.mark.slow
 def test_differences_are_paired_with_a_t_interval_over_seeds(results: Path) -> None:
     rows = {row["method"]: row for row in drawn(results, "-differences")}
     assert "full" not in rows
@@ -175,6 +180,7 @@ def test_the_average_over_configurations_is_taken_seed_by_seed(tmp_path: Path) -
     assert effect.difference.ci95 == (pytest.approx(3 - T_975_1 * 1.0), pytest.approx(3 + T_975_1 * 1.0))
 
 
+@pytest.mark.slow
 def test_configurations_of_one_pool_share_their_figures(tmp_path: Path) -> None:
     for model in "abc":
         put(

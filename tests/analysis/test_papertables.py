@@ -297,6 +297,7 @@ def test_the_checklist_is_filled_from_records_and_leaves_the_rest_open(results: 
     assert 'id="checklist"' in page
 
 
+@pytest.mark.slow
 def test_ten_thousand_records_take_a_few_seconds(tmp_path: Path) -> None:
     from analysis.blocks.block import build_blocks
     from analysis.read.results import Results

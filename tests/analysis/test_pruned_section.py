@@ -129,6 +129,7 @@ def table(results: Path, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(text.splitlines()))
 
 
+@pytest.mark.slow
 def test_a_gallery_shows_how_often_each_method_of_its_seed_left_a_sample_out(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,6 +158,7 @@ def test_the_page_shows_two_galleries_of_a_method_that_marks_candidates(results:
     assert [(g.method, g.seed, g.kind) for g in shown] == [("scan", 0, "redundant"), ("scan", 0, "ill_matched")]
 
 
+@pytest.mark.slow
 def test_large_pools_tell_of_their_own_gallery_alone(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for method, pruned in (("scan", with_candidates(never(0))), ("random_subset", left(never(0)))):
         put_left(results, record(method, 0), dataclasses.replace(pruned, visits=None))
@@ -164,6 +166,7 @@ def test_large_pools_tell_of_their_own_gallery_alone(results: Path, capsys: pyte
     assert shares(page, "caption of redundant 0") == ["?", "100"]
 
 
+@pytest.mark.slow
 def test_text_of_pools_is_escaped(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = with_candidates()
     sample = dataclasses.replace(
@@ -178,6 +181,7 @@ def test_text_of_pools_is_escaped(results: Path, capsys: pytest.CaptureFixture[s
     assert '" onerror="x' not in page
 
 
+@pytest.mark.slow
 def test_missing_and_damaged_files_are_named_and_the_report_is_made(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -210,6 +214,7 @@ def test_records_from_before_the_file_are_reported_without_it(
     assert 'id="pruned"' in page
 
 
+@pytest.mark.slow
 def test_rare_classes_are_set_beside_the_others(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sizes = {"a": 400, "b": 300, "c": 200, "d": 60, "e": 40}
     share = {"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.5, "e": 0.75}
@@ -235,6 +240,7 @@ def test_rare_classes_are_set_beside_the_others(results: Path, capsys: pytest.Ca
     assert (rows["scan", "e"], rows["full", "e"]) == (0.75, 0)
 
 
+@pytest.mark.slow
 def test_of_many_classes_the_largest_and_the_smallest_are_shown(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -268,6 +274,7 @@ def test_kappa_is_zero_by_chance_and_the_same_for_what_is_kept_and_left_out() ->
     assert kappa(one, np.ones(16, dtype=bool)) is None
 
 
+@pytest.mark.slow
 def test_coresets_are_compared_at_one_budget_over_methods_seeds_and_models(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -302,6 +309,7 @@ def test_a_damaged_coreset_is_named(results: Path, capsys: pytest.CaptureFixture
     assert len(table(results, "pruned_overlap")) == 1
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_linked_and_the_same_from_the_same_files(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -124,6 +124,7 @@ def test_figures_and_tables_are_written_and_the_page_stands_alone(
     assert {a for a in re.findall(r'href="#([^"]+)"', page) if f'id="{a}"' not in page} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn")
 def test_the_same_records_give_the_same_bytes(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_sweep(results)
@@ -399,6 +400,7 @@ def test_a_run_with_a_checkpoint_is_partial(results: Path, capsys: pytest.Captur
     assert "1 missing (1 partial)" in Report(results, capsys).words
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn")
 def test_text_of_records_is_escaped(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     named = {"model": HOSTILE, "pool": HOSTILE, "device": HOSTILE, "versions": {"torch": HOSTILE}}

@@ -22,6 +22,7 @@ def report(tree: Path) -> str:
     return (tree / "report/index.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_sixteen_configurations_make_a_page_below_5_mb(tmp_path: Path) -> None:
     spec = importlib.util.spec_from_file_location("perf_report", ROOT / "perf/report.py")
     assert spec is not None

@@ -172,6 +172,7 @@ def test_wrong_options_are_refused(wrong: dict[str, float]) -> None:
         Infobatch(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"correct_negatives": True, "subtract_batch_mean": True}])
 @pytest.mark.parametrize("grid", [clip_grid, moco_grid])
 def test_a_planned_run_prunes_and_ends_on_full_data(

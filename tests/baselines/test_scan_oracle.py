@@ -81,6 +81,7 @@ def random_batch(rng: np.random.Generator, size: int, repeated: bool) -> tuple[n
     return ids.astype(np.int64), losses.astype(np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combine", ["top_up", "intersection", "union"])
 @pytest.mark.parametrize("rank_within", ["global", "rank"])
 @pytest.mark.parametrize("by", ["share", "limit"])
@@ -119,6 +120,7 @@ def test_random_epochs_agree_with_the_oracle(combine: str, rank_within: str, by:
                 assert len(marked) == size
 
 
+@pytest.mark.slow
 def test_tiny_batches_agree_with_the_oracle_for_every_order_of_losses() -> None:
     for size in (1, 2, 3):
         for number in range(4 ** (2 * size)):
@@ -211,6 +213,7 @@ def test_one_kind_with_a_doubled_share_prunes_what_both_do(mode: str) -> None:
     assert abs(np.mean(one) - np.mean(two)) < 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk", [1, 7, 20, 1000])
 def test_a_draw_in_chunks_has_its_size_and_prefers_no_sample(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_candidates, "CHUNK", chunk)

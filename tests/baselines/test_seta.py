@@ -82,6 +82,7 @@ def test_no_group_is_empty_and_equal_losses_stay_together(values: list[int], gro
     assert (sizes > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ratio", [0.0, 0.1])
 @pytest.mark.parametrize(("groups", "window"), [(5, 0.6), (3, 0.9), (4, 0.5), (1, 1.0)])
 def test_the_window_slides_from_easy_to_hard_and_opens_at_the_end(

@@ -76,6 +76,7 @@ class Given(FixedSource):
         return self.held_out
 
 
+@pytest.mark.slow
 def test_class_weights_are_those_of_open_clips_classifier(encoder: ClipEncoder) -> None:
     names, templates = published.class_names("imagenet1k")[:150], published.templates("imagenet1k")
     assert len(templates) == 80

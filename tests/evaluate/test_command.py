@@ -143,6 +143,7 @@ def small_open_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"open_clip:mini:{tmp_path / 'weights.pt'}"
 
 
+@pytest.mark.slow
 def test_a_foreign_model_gets_a_file_of_its_own_that_grows(small_open_clip: str, tmp_path: Path) -> None:
     assert command.main([small_open_clip, "--tasks", "zero_shot:shapes", "retrieval:shapes"]) == 0
     (path,) = tmp_path.glob("results/evaluations/*/evaluation.json")
@@ -209,6 +210,7 @@ def test_text_tasks_are_refused_for_a_model_without_text(
     assert "no record.json to put the results into" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_command_lists_what_there_is() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmark.evaluate", "--list"],
@@ -224,6 +226,7 @@ def test_the_command_lists_what_there_is() -> None:
 MISSING = {"knn": {"dataset": {"emoji": {"root": "nowhere"}}}}
 
 
+@pytest.mark.slow
 def test_a_task_without_data_is_skipped_and_made_up_for_when_the_data_comes(
     planned: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +266,7 @@ def test_a_task_without_data_is_skipped_and_made_up_for_when_the_data_comes(
     assert state_of(run.folder, run.config).words == "done"
 
 
+@pytest.mark.slow
 def test_an_older_record_that_names_its_skipped_tasks_without_options_loses_none(planned: Plan) -> None:
     absent = {"knn": {"dataset": {"clipart": {"root": "nowhere"}}}}
     (run,) = planned(clip_grid(train={"epochs": 1}, evaluate=[MISSING, KNN, absent]))

@@ -54,6 +54,7 @@ def states() -> tuple[Any, ...]:
     return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[index]  # noqa: NPY002
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make", "options"), [(clip_encoder, CLIP_OPTIONS), (moco_encoder, MOCO_OPTIONS)])
 def test_it_learns_by_its_seed_and_leaves_encoder_and_generators_alone(evaluate, make, options) -> None:  # type: ignore[no-untyped-def]
     encoder = make()

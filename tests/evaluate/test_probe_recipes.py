@@ -38,6 +38,7 @@ def states() -> tuple[Any, ...]:
     return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()  # type: ignore[index]  # noqa: NPY002
 
 
+@pytest.mark.slow
 def test_clip_probes_raw_features_from_before_the_projection(evaluate) -> None:  # type: ignore[no-untyped-def]
     encoder = clip_encoder()
     train, test = SOURCE.labelled("train"), SOURCE.labelled("test")
@@ -75,6 +76,7 @@ def test_clip_benchmark_probes_joint_features_of_length_1(evaluate, monkeypatch:
     assert found["top1"].value > 0.2
 
 
+@pytest.mark.slow
 def test_mocos_head_learns_under_augmentation_with_a_frozen_backbone(evaluate) -> None:  # type: ignore[no-untyped-def]
     encoder = moco_encoder()
     weights = {k: v.clone() for k, v in encoder.backbone.state_dict().items()}

@@ -57,6 +57,7 @@ def test_whatever_fits_takes_the_type_that_only_a_train_split_has(name: str) -> 
         assert typing.get_type_hints(found)[first] in (TrainFeatures, TrainSet), f"{name}.{function}({first})"
 
 
+@pytest.mark.slow
 def test_mypy_refuses_to_fit_on_a_test_split(tmp_path: typing.Any) -> None:
     api = pytest.importorskip("mypy.api")
     path = tmp_path / "leak.py"

@@ -70,6 +70,7 @@ def run_sweep(path: Path, *words: str) -> int:
     return sweep.main([str(path), "--results", str(path.parent / "results"), *words])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("needy")
 def test_a_sweep_trains_the_encoder_then_computes_features_then_prunes(write_sweep: Callable[..., Path]) -> None:
     path = write_sweep(clip_grid(pruner=["needy", "full"], features=OF_FULL, train={"epochs": 1}))
@@ -157,6 +158,7 @@ def feature_run(planned: Plan, **changes: Any) -> tuple[PlannedRun, PlannedRun]:
     return full, passing
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("needy")
 def test_a_pass_goes_on_after_its_last_whole_chunk(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_pass, "CHUNK", 10)
@@ -185,6 +187,7 @@ def test_a_pass_goes_on_after_its_last_whole_chunk(planned: Plan, monkeypatch: p
         assert np.allclose(np.load(run.folder / f"{name}.npy"), array, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("needy")
 def test_ranks_share_the_chunks(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_pass, "CHUNK", 10)
@@ -231,6 +234,7 @@ def test_features_of_another_pool_and_damaged_ones_are_refused(planned: Plan) ->
         feature_pass.load(run.folder, fingerprint)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("needy")
 def test_open_clip_weights_come_from_a_file(write_sweep: Callable[..., Path], tmp_path: Path) -> None:
     weights = tmp_path / "weights.pt"
@@ -324,6 +328,7 @@ def test_a_mistake_is_one_error_at_the_desk(write_sweep: Callable[..., Path], gr
         make_plan(read_sweep(write_sweep(grid)), Path("results"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("needy")
 def test_moco_gives_image_features_and_a_target_its_training_images(write_sweep: Callable[..., Path]) -> None:
     without_text = {"d2": {"keep_fraction": 0.5, "score": "prototypes"}}  # what they need depends on their options

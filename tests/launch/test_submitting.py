@@ -106,6 +106,7 @@ def jobs(path: Path) -> list[str]:
     return [json.loads(p.read_text())["job_id"] for p in path.parent.glob("results/*/*/job/submitted.json")]
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_out_in_arrays_as_large_as_the_cluster_takes(write_sweep: WriteSweep, fake: Slurm) -> None:
     path = write_sweep(clip_grid(seed=list(range(900)), launch={"at_once": 9}))
     assert call(path, "--cluster", "slurm") == 0
@@ -118,6 +119,7 @@ def test_a_sweep_goes_out_in_arrays_as_large_as_the_cluster_takes(write_sweep: W
     assert len(fake.arrays) == 3
 
 
+@pytest.mark.slow
 def test_at_a_limit_as_many_go_out_as_fit_and_the_same_command_submits_the_rest(
     write_sweep: WriteSweep, fake: Slurm, capsys: Output
 ) -> None:
@@ -181,6 +183,7 @@ def test_an_answer_that_was_lost_is_found_by_the_job_s_name(
     assert sorted(jobs(path)) == ["100_0", "100_1", "100_2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("before", [True, False])
 def test_a_launcher_that_dies_at_sbatch_leaves_what_the_next_command_needs(
     before: bool, write_sweep: WriteSweep, fake: Slurm, capsys: Output
@@ -338,6 +341,7 @@ def test_outside_a_checkout_a_snapshot_holds_the_packages_as_they_are(project: P
     assert json.loads((taken.folder / "snapshot.json").read_text()) == {"git_sha": None, "dirty": None}
 
 
+@pytest.mark.slow
 def test_a_task_works_on_its_run_from_its_folder_alone_and_records_the_snapshot(
     planned: Planned, monkeypatch: pytest.MonkeyPatch
 ) -> None:

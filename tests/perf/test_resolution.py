@@ -56,6 +56,7 @@ def test_a_batch_that_no_cut_can_have_is_refused(size: int) -> None:
         resolution.measure(*features(torch.ones(128)), SCALE, size, SCAN)
 
 
+@pytest.mark.slow
 def test_the_command_reads_a_finished_clip_run_and_no_other(
     write_sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

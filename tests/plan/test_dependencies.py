@@ -41,6 +41,7 @@ def records(path: Path) -> dict[str, dict[str, Any]]:
     return {f"{r['method']} s{r['seed']}": r for r in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cluster", ["inline", "local"])
 def test_a_run_starts_after_the_run_it_waits_for_and_trains_on_its_coreset(
     write_sweep: WriteSweep, cluster: str
@@ -124,6 +125,7 @@ def test_another_source_makes_another_run_and_the_same_method(write_sweep: Write
     assert coreset_of(3)[1] == coreset_of(4)[1]
 
 
+@pytest.mark.slow
 def test_a_failed_run_blocks_what_waits_for_it_and_nothing_else(
     write_sweep: WriteSweep, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

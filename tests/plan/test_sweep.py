@@ -36,6 +36,7 @@ def records(path: Path) -> list[Path]:
     return sorted(path.parent.glob("results/*/*/record.json"))
 
 
+@pytest.mark.slow
 def test_a_grid_is_a_product_and_a_second_call_runs_only_what_is_missing(
     write_sweep: WriteSweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,6 +53,7 @@ def test_a_grid_is_a_product_and_a_second_call_runs_only_what_is_missing(
     assert len(ran) == 1
 
 
+@pytest.mark.slow
 def test_only_takes_what_fits_and_what_it_waits_for(
     write_sweep: WriteSweep, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,6 +86,7 @@ def test_a_search_for_settings_says_so_in_its_plan(
     assert "compare: true or false, not 'maybe'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_local_runs_are_processes_of_their_own(write_sweep: WriteSweep) -> None:
     path = write_sweep(clip_grid(train={"epochs": 1}), moco_grid(train={"epochs": 1}))
     assert command(path, "--cluster", "local") == 0
@@ -126,6 +129,7 @@ def test_fail_fast_starts_nothing_after_a_failure(
     assert len(list(path.parent.glob("results/*/*/error.json"))) == 1
 
 
+@pytest.mark.slow
 def test_planning_loads_no_framework() -> None:
     code = "import sys; from benchmark import sweep; sweep.main(['sweeps/mini_main.yaml', '--dry-run']);"
     code += "print({'open_clip', 'timm', 'torchvision', 'transformers', 'matplotlib'} & set(sys.modules))"
@@ -133,6 +137,7 @@ def test_planning_loads_no_framework() -> None:
     assert done.stdout.endswith("\nset()\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_two_sweeps_started_at_once_never_run_a_run_twice(write_sweep: WriteSweep) -> None:
     path = write_sweep(clip_grid(seed=[0, 1], train={"epochs": 2}))
     words = [sys.executable, "-m", "benchmark.sweep", str(path), "--results", str(path.parent / "results")]
@@ -150,6 +155,7 @@ def test_two_sweeps_started_at_once_never_run_a_run_twice(write_sweep: WriteSwee
         assert sum(line["kind"] == "step" for line in steps) == 2 * 8
 
 
+@pytest.mark.slow
 def test_a_run_without_some_data_is_done_incomplete_and_made_up_for_once_the_data_is_there(
     write_sweep: WriteSweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -135,6 +135,7 @@ def test_everything_else_is_asked_of_the_pool_itself() -> None:
     assert public <= set(vars(CachedPool))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_a_run_keeps_its_name_and_its_weights_and_its_workers_share_the_limit(
     planned: Callable[..., list[PlannedRun]], monkeypatch: pytest.MonkeyPatch, num_workers: int

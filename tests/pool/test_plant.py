@@ -158,6 +158,7 @@ def test_a_planted_run_is_another_run_and_its_config_reads_back(planned: Any) ->
     )
 
 
+@pytest.mark.slow
 def test_the_oracle_keeps_what_is_clean_and_its_record_tells_what_it_found(planned: Any) -> None:
     (run,) = planned(moco_grid(pruner="clean_oracle", pool={"digits": {"plant": {"near_duplicates": 0.25}}}))
     assert run.config.method == "clean_oracle (sees planted truth)"

@@ -51,6 +51,7 @@ def test_an_error_belongs_to_its_attempt_whatever_the_clocks_say(planned: Plan, 
     assert state_of(folder, run.config).name == "absent"
 
 
+@pytest.mark.slow
 def test_bytes_that_are_no_text_in_attempts_and_digests_are_passed_over(planned: Plan) -> None:
     (run,) = planned(clip_grid(train={"checkpoint_minutes": 0.0}))
     process.run(run.folder)

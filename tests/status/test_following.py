@@ -185,6 +185,7 @@ def test_a_job_that_left_the_queue_without_a_record_is_told_from_one_that_waits(
     assert is_tried_again == (state == "stopped")
 
 
+@pytest.mark.slow
 def test_watch_follows_a_sweep_of_this_machine_to_its_end(
     write_sweep: WriteSweep, capsys: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +223,7 @@ class start:
         self.process.wait(timeout=patience(60))
 
 
+@pytest.mark.slow
 def test_cancel_ends_the_processes_of_this_sweep_and_no_others(write_sweep: WriteSweep, capsys: Output) -> None:
     path = write_sweep(clip_grid(seed=[0, 1], train={"epochs": 4000}))
     with start(path) as process:

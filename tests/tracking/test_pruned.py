@@ -97,6 +97,7 @@ def pruned() -> Pruned:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "grid",
     [
@@ -120,6 +121,7 @@ def test_visits_are_the_epochs_whose_steps_trained_on_a_sample(
     assert all(one.visits == found.visits[one.id] for one in found.gallery)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [3, 19, 28])
 def test_a_run_that_was_killed_leaves_the_same_file(planned: Plan, step: int) -> None:
     (whole,), (run,) = planned(SCAN, results="whole"), planned(SCAN)
@@ -142,6 +144,7 @@ def test_a_run_that_was_killed_leaves_the_same_file(planned: Plan, step: int) ->
     assert len(left(run).preparations) == 2
 
 
+@pytest.mark.slow
 def test_two_ranks_count_the_visits_of_both(planned: Plan) -> None:
     (alone,), (run,) = planned(SCAN, results="alone"), planned(SCAN)
     process.run(alone.folder)
@@ -151,6 +154,7 @@ def test_two_ranks_count_the_visits_of_both(planned: Plan) -> None:
     assert [p.counts for p in one.preparations] == [p.counts for p in two.preparations]
 
 
+@pytest.mark.slow
 def test_a_run_from_before_visits_were_counted_goes_on_and_leaves_no_file(planned: Plan) -> None:
     (run,) = planned(SCAN)
     folder = run.folder / "checkpoint"
@@ -166,6 +170,7 @@ def test_a_run_from_before_visits_were_counted_goes_on_and_leaves_no_file(planne
     assert not (run.folder / "pruned.npz").exists()
 
 
+@pytest.mark.slow
 def test_candidates_are_summed_up_as_the_method_marked_them(planned: Plan) -> None:
     (run,) = planned(SCAN)
     process.run(run.folder)

@@ -174,6 +174,7 @@ def test_a_pool_that_cannot_be_read_at_all_is_an_error_with_an_example() -> None
         list(loader(DamagedPool(32, set(range(32)))).epoch(0, np.ones(32, dtype=bool))[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shuffle", ["full", "window"])
 def test_elastic_batches_do_not_depend_on_ranks_workers_or_restarts(shuffle: str) -> None:
     """1, 2 or 4 ranks, 0 to 2 workers, from any step: the same ids in the same global batches."""

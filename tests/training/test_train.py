@@ -92,6 +92,7 @@ def test_methods_start_from_one_initialisation_and_see_common_samples_in_one_ord
     assert torch.equal(*starts.values())
 
 
+@pytest.mark.slow
 def test_workers_do_not_change_a_run(planned: Plan) -> None:
     (alone,) = planned(clip_grid(), results="alone")
     (helped,) = planned(clip_grid(train={"num_workers": 2}), results="helped")
@@ -116,6 +117,7 @@ def test_moco_trains_and_its_losses_fall(planned: Plan) -> None:
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_samples(
     planned: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +144,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_step_and_names_the_samples(
     assert process.run(run.folder) == "done"  # what --retry does
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_with_the_last_checkpoint_whole(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     (run,) = planned(clip_grid(train={"checkpoint_minutes": 0.0}))
     original, calls = checkpoint.write_atomic, iter(range(1000))
@@ -160,6 +163,7 @@ def test_a_full_disk_stops_with_the_last_checkpoint_whole(planned: Plan, monkeyp
     assert process.run(run.folder) == "done"
 
 
+@pytest.mark.slow
 def test_only_two_checkpoints_are_kept(planned: Plan) -> None:
     (run,) = planned(clip_grid(train={"checkpoint_minutes": 0.0}))
     process.run(run.folder)

@@ -63,6 +63,7 @@ def test_timms_classes_of_the_subsets_are_those_of_clip_benchmark(subset: str) -
     assert published.names_of_wnids(wnids) == masked
 
 
+@pytest.mark.slow
 def test_no_module_of_clip_benchmark_is_imported_to_read_its_data() -> None:
     code = (
         "import sys; from benchmark.pool.sources import _published as p;"

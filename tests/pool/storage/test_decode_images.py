@@ -81,6 +81,7 @@ def test_too_many_pixels_are_refused_before_decoding(monkeypatch: pytest.MonkeyP
         assert fault.value.reason == "image_too_large"
 
 
+@pytest.mark.slow
 def test_the_default_limit_stops_a_bomb() -> None:
     bomb = encoded(Image.new("1", (30_000, 30_000)), "PNG")
     assert len(bomb) < 1 << 20

@@ -260,6 +260,7 @@ class _Numbers(Dataset[tuple[int, int]]):
         return self.pool.num_samples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_loader_workers_read_the_pool(tmp_path: Path, start: str) -> None:
     write_shards(tmp_path, [5] * 4)

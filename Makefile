@@ -22,7 +22,7 @@ test: install
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup
 
 test-fast: install
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m "not slow and not slurm"
+	$(BIN)/python -m pytest -n auto -m "not slow and not slurm"
 
 lint: install
 	$(BIN)/ruff check .

@@ -104,6 +104,7 @@ def test_a_sweep_that_names_a_broken_file_is_told_so_at_the_desk(
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("dropped")
 def test_a_method_that_breaks_after_planning_fails_its_run_and_no_other(
     write_sweep: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]

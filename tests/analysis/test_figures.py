@@ -69,6 +69,7 @@ def drawn(results: Path, ending: str) -> list[dict[str, str]]:
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
+@pytest.mark.slow
 def test_points_are_means_of_the_records_and_the_front_is_marked(results: Path) -> None:
     rows = {row["method"]: row for row in drawn(results, "-samples")}
     assert {name: (float(row["x"]), round(float(row["percent"]), 6), row["n"]) for name, row in rows.items()} == {
@@ -83,6 +84,7 @@ def test_points_are_means_of_the_records_and_the_front_is_marked(results: Path) 
     ]
 
 
+@pytest.mark.slow
 def test_the_page_says_which_methods_are_on_the_front(results: Path) -> None:
     drawn(results, "-seconds")
     page = (results.parent / "report/index.html").read_text(encoding="utf-8")

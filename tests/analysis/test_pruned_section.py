@@ -201,6 +201,7 @@ def test_missing_and_damaged_files_are_named_and_the_report_is_made(
     assert "caption of redundant 0" in words
 
 
+@pytest.mark.slow
 def test_records_from_before_the_file_are_reported_without_it(
     results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -298,6 +299,7 @@ def test_coresets_are_compared_at_one_budget_over_methods_seeds_and_models(
     assert len(table(results, "pruned_overlap")) == 3
 
 
+@pytest.mark.slow
 def test_a_damaged_coreset_is_named(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     kept = np.arange(N) < 700
     for method in ("a", "b", "c"):

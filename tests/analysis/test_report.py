@@ -104,6 +104,7 @@ def test_missing_and_failed_runs_are_shown_with_the_command(
     assert "second line" not in report.words
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn")
 def test_figures_and_tables_are_written_and_the_page_stands_alone(
     results: Path, capsys: pytest.CaptureFixture[str]
@@ -513,6 +514,7 @@ def test_seeds_that_are_missing_for_one_reason_are_one_line(
     assert "missing: seeds 1, 3 not run; seed 2 failed" in Report(results, capsys).words
 
 
+@pytest.mark.slow
 def test_the_report_never_loads_torch() -> None:
     modules = "analysis.report, analysis.page.page, analysis.figures.sections"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"

@@ -137,6 +137,7 @@ def test_planned_runs_of_unknown_training_keep_no_block(results: Path) -> None:
     assert {row.method: len(row.missing) for row in block.rows} == {"full": 0, "scan": 2, SHORT: 0}
 
 
+@pytest.mark.slow
 def test_tables_and_figures_name_it_by_its_length(results: Path) -> None:
     put(results, *of_sixteen(), *shorter())
     out = results.parent / "report"

@@ -96,6 +96,7 @@ def test_a_layer_is_clip_benchmarks(published: Any, capsys: pytest.CaptureFixtur
     assert (ours.predict(features[300:]) == theirs_logits.argmax(dim=1).numpy()).mean() >= 0.999
 
 
+@pytest.mark.slow
 def test_the_search_chooses_clip_benchmarks_decay(published: Any, capsys: pytest.CaptureFixture[str]) -> None:
     features, labels = digits()
     a, b, val, of_val = features[:200], labels[:200], features[200:400], labels[200:400]

@@ -43,6 +43,7 @@ def told(folder: Path) -> dict[str, float]:
     return {f"{row['task']} {row['dataset']} {row['metric']}": row["value"] for row in rows}
 
 
+@pytest.mark.slow
 def test_a_run_gets_the_rows_of_new_tasks_and_keeps_the_others(run: PlannedRun) -> None:
     before = read_record(run.folder / "record.json")
     assert command.main([str(run.folder), "--tasks", "zero_shot:shapes", "knn:digits"]) == 0
@@ -59,6 +60,7 @@ def test_a_run_gets_the_rows_of_new_tasks_and_keeps_the_others(run: PlannedRun) 
     assert {("knn", "digits", "top1"), ("zero_shot", "shapes", "top1"), ("knn", "shapes-16px", "top1")} <= kept
 
 
+@pytest.mark.slow
 def test_asked_again_a_task_replaces_its_rows_and_reads_its_features(
     run: PlannedRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +73,7 @@ def test_asked_again_a_task_replaces_its_rows_and_reads_its_features(
     assert len(read_record(run.folder / "record.json")["metrics"]) == len(values)
 
 
+@pytest.mark.slow
 def test_features_are_kept_only_where_they_are_wanted(run: PlannedRun, tmp_path: Path) -> None:
     kept = set((run.folder / "features").iterdir())
     assert len(kept) == 2  # train and test split
@@ -90,6 +93,7 @@ def test_an_evaluation_that_fails_leaves_the_record_as_it_was(
     assert (run.folder / "record.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_weights_of_another_run_are_refused(
     run: PlannedRun, planned: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,12 +113,14 @@ def test_weights_of_another_run_are_refused(
     assert (run.folder / "record.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_that_is_worked_on_is_left_alone(run: PlannedRun, capsys: pytest.CaptureFixture[str]) -> None:
     with lease(run.folder / "job/run.lock"):
         assert command.main([str(run.folder)]) == 2
     assert "is being worked on by" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_out_leaves_the_record_alone(run: PlannedRun, tmp_path: Path) -> None:
     before = (run.folder / "record.json").read_bytes()
     out = tmp_path / "elsewhere" / "evaluation.json"

@@ -58,6 +58,7 @@ def test_torch_stops_where_scikit_learn_does(classes: int, strength: float) -> N
     assert (ours.predict(fresh / 16) == theirs.predict(fresh / 16)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("standardise", [False, True])
 def test_torch_chooses_the_strength_that_scikit_learn_chooses_and_predicts_the_same(standardise: bool) -> None:
     features, labels, fresh, truth = digits()
@@ -67,6 +68,7 @@ def test_torch_chooses_the_strength_that_scikit_learn_chooses_and_predicts_the_s
     assert 0.9 < (ours.predict(fresh) == truth).mean() < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("standardise", [False, True])
 def test_single_precision_scores_within_a_point(standardise: bool) -> None:
     features, labels, fresh, truth = digits()

@@ -194,6 +194,7 @@ def digits(count: int) -> list[Image.Image]:
     return [Image.fromarray(image).convert("RGB") for image in grey]
 
 
+@pytest.mark.slow
 def test_training_on_digits_reduces_the_loss():
     model = tiny(flip=False, blur_sigma_max=0.2, crop_min=0.5)
     torch.manual_seed(0)

@@ -55,6 +55,7 @@ def test_a_run_that_is_done_is_not_run_again(planned: Plan, monkeypatch: pytest.
     assert (run.folder / "record.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_asking_for_another_evaluation_evaluates_and_does_not_train(
     planned: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import importlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny import clip_grid
@@ -17,26 +18,37 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+EXAMPLES = dict(re.findall(r"`baselines/(\w+)\.py`:\n\n```python\n(.*?)```", README, flags=re.DOTALL))
+"""The methods that the README writes out, by name."""
+
+
 @pytest.fixture
-def example(tmp_path: Path) -> Iterator[str]:
-    """The README's method, dropped into ``baselines`` by putting another folder on the package's path."""
-    (name,) = re.findall(r"`baselines/(\w+)\.py`:\n\n```python", README)
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    (tmp_path / f"{name}.py").write_text(code)
+def examples(tmp_path: Path) -> Iterator[None]:
+    """The README's methods, dropped into ``baselines`` by putting another folder on the package's path."""
+    for name, code in EXAMPLES.items():
+        (tmp_path / f"{name}.py").write_text(code)
     package = importlib.import_module("baselines")
     package.__path__.append(str(tmp_path))
-    yield name
+    yield
     package.__path__.remove(str(tmp_path))
 
 
-def test_the_example_method_is_found_planned_trained_and_recorded(
-    example: str, write_sweep: Callable[..., Path]
+@pytest.mark.usefixtures("examples")
+@pytest.mark.parametrize(
+    ("name", "options", "rates"),
+    [("keep_every", {"stride": 2}, [0.5] * 3), ("skip_easy", {"share": 0.5}, [0.0, 0.25, 0.25])],
+)
+def test_an_example_method_is_checked_planned_trained_and_recorded(
+    name: str, options: dict[str, Any], rates: list[float], write_sweep: Callable[..., Path]
 ) -> None:
-    assert example in plugins.names("baselines")
-    path = write_sweep(clip_grid(pruner={example: {"stride": 2}}, train={"epochs": 2}))
+    assert set(EXAMPLES) == {"keep_every", "skip_easy"}
+    assert sweep.main(["check", name]) == 0
+    path = write_sweep(clip_grid(pruner={name: options}))
     assert sweep.main([str(path), "--results", str(path.parent / "results"), "--cluster", "inline"]) == 0
     (record,) = path.parent.glob("results/*/*/record.json")
-    assert read_record(record)["training"]["pruning_rate"] == 0.5
+    kept = [row["kept"] / 64 for row in read_record(record)["training"]["by_epoch"]]
+    assert kept == pytest.approx([1 - rate for rate in rates], abs=0.15)
+    assert kept[0] == 1 - rates[0]
 
 
 def test_every_method_stands_in_the_table() -> None:

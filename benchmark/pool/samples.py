@@ -20,10 +20,18 @@ SAMPLE_FAULTS = {
     "caption_not_utf8": "a caption that is not valid UTF-8",
     "caption_not_json": "a .json entry that is not a JSON object",
     "caption_too_long": "a caption of more than 64 KiB, or a .json entry of more than 1 MiB",
+    "name_dotted": "an image with a dot in its name before the suffix, where webdataset cuts names: rename it",
+    "shard_damaged": "a shard that ends before its last sample, or is no tar: samples of it are missing",
+    "file_unused": "a file in a class folder that is no .jpeg, .jpg, .png or .webp: convert it, or move it away",
+    "folder_unused": "a folder within a class folder: images are read from the class folders alone",
     "member_sparse": "stored as a sparse file, without its holes: pack it without tar's --sparse",
     "member_repeated": "two images or two entries of one name in one sample: no telling which belong together",
 }
-"""Why a sample is skipped or cannot be read: reason -> what it means."""
+"""Why a sample, or what may have held some, is skipped or cannot be read: reason -> what it means."""
+
+
+TAIL = 64
+"""Bytes at the end of an image that go into a fingerprint: compressed data, which no two pictures share."""
 
 
 class PoolError(ValueError):
@@ -67,7 +75,8 @@ class Pool(ABC):
 
     num_samples: int
     fingerprint: str
-    """A hash of the content: two pools with one fingerprint hold the same samples under the same ids."""
+    """A hash of the content: two pools with one fingerprint hold the same samples under the same ids. Of images in
+    files the names, the lengths and the last ``TAIL`` bytes count: a picture that changed ends otherwise."""
 
     @abstractmethod
     def read(self, sample_id: int) -> Sample:

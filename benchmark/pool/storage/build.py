@@ -116,6 +116,7 @@ def _arrays(scan: Scan) -> dict[str, np.ndarray]:
         "caption_block": np.array(scan.caption_start, dtype=np.int64) // BLOCK,
         "caption_length": np.array(scan.caption_length, dtype=np.int64),
         "kind": np.array(scan.kind, dtype=np.uint8),
+        "check": np.array(scan.check, dtype=np.uint32),
         "key_length": np.array([len(key) for key in scan.keys], dtype=np.int64),
         "keys": np.frombuffer(b"".join(scan.keys), dtype=np.uint8),
     }

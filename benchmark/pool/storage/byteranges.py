@@ -7,6 +7,7 @@ PoolError that names the shard.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import resource
 import time
@@ -31,6 +32,10 @@ BACKOFF_SECONDS = (1.0, 4.0, 16.0)
 ANSWER_SECONDS = 60.0
 """How long one request to a server may take."""
 
+RECHECK_SECONDS = 600.0
+"""How long a process takes a remote shard to be as it was when it last asked."""
+_asked: dict[str, float] = {}
+
 STAMP_KEYS = ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated")
 
 
@@ -49,7 +54,9 @@ ABSENT = Stamp(-1, "")
 
 def stamp(name: str) -> Stamp:
     """The present state of a shard, ``ABSENT`` if there is none. Raises PoolError if that cannot be found out."""
-    return retried(name, lambda: _stamp(name))
+    found = retried(name, lambda: _stamp(name))
+    _asked[name] = time.monotonic()
+    return found
 
 
 def retried(name: str, read: Callable[[], T]) -> T:
@@ -102,6 +109,16 @@ class _File:
             os.close(descriptor)
 
 
+def _check(name: str, file: _File, expected: Stamp) -> None:
+    status = os.fstat(file.descriptor)
+    if Stamp(status.st_size, str(status.st_mtime_ns)) != expected:
+        raise _changed(name)
+
+
+def _changed(name: str) -> PoolError:
+    return PoolError(f"shard {name} changed after the pool was opened: start again, to have it indexed anew")
+
+
 class ByteRanges:
     """Reads ranges of shards; a copy in another process opens its own files."""
 
@@ -120,7 +137,7 @@ class ByteRanges:
     def _once(self, name: str, start: int, length: int, expected: Stamp) -> bytes:
         try:
             data = (
-                self._remote(name, start, length)
+                self._remote(name, start, length, expected)
                 if is_remote(name)
                 else self._local(name, start, length, expected)
             )
@@ -140,6 +157,7 @@ class ByteRanges:
         else:
             with suppress(KeyError):  # another thread may have dropped it
                 self._files.move_to_end(name)
+            _check(name, file, expected)  # it may have been written over in place
         data = os.pread(file.descriptor, length, start)
         while 0 < len(data) < length:  # a signal or a network file system may cut a read short
             more = os.pread(file.descriptor, length - len(data), start + len(data))
@@ -150,16 +168,16 @@ class ByteRanges:
 
     def _open(self, name: str, expected: Stamp) -> _File:
         file = _File(name)
-        status = os.fstat(file.descriptor)
-        if Stamp(status.st_size, str(status.st_mtime_ns)) != expected:
-            raise PoolError(
-                f"shard {name} changed after the pool was opened: start again, to have it indexed anew"
-            )
+        _check(name, file, expected)
         self._files[name] = file
         while len(self._files) > self._limit:
             self._files.popitem(last=False)
         return file
 
-    def _remote(self, name: str, start: int, length: int) -> bytes:
+    def _remote(self, name: str, start: int, length: int, expected: Stamp) -> bytes:
+        if time.monotonic() - _asked.get(name, -math.inf) > RECHECK_SECONDS:  # each answer alone does not say
+            if _stamp(name) != expected:
+                raise _changed(name)
+            _asked[name] = time.monotonic()
         files, path = file_system(name)
         return bytes(_answered(files, "cat_file", path, start=start, end=start + length))

@@ -8,16 +8,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from PIL import Image
 
-from benchmark.pool.samples import Pool, PoolError, Sample, SampleError, digest_of
+from benchmark.pool.samples import TAIL, Pool, PoolError, Sample, SampleError, digest_of
 from benchmark.pool.storage import arrayfile
 from benchmark.pool.storage.arrayfile import ArrayFileError, cache_folder
 from benchmark.pool.storage.byteranges import retried
@@ -25,8 +26,10 @@ from benchmark.pool.storage.decode import MAX_IMAGE_BYTES, SampleFault, image_fr
 
 logger = logging.getLogger(__name__)
 
+THREADS = 16
+"""They wait for the disk or the network."""
 SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
-FORMAT, VERSION = "scan-bench file list", 1
+FORMAT, VERSION = "scan-bench file list", 2
 
 
 class LazyImages(Sequence[Image.Image]):
@@ -69,6 +72,7 @@ class FolderPool(Pool):
             self.class_starts = arrays["starts"]  # int64 [C + 1]
             self._ends, self._names = arrays["name_end"], arrays["names"]
             self.fingerprint = str(header["fingerprint"])
+            self._unused: dict[str, int] = header["unused"]
         except (ArrayFileError, OSError, KeyError) as error:
             raise PoolError(f"{listing} cannot be read: {error}; remove it to have it built anew") from error
         self.num_samples = int(self.class_starts[-1])
@@ -84,6 +88,11 @@ class FolderPool(Pool):
     def labels(self) -> np.ndarray:
         """The index into ``classes`` of each image, int64 [N]."""
         return np.repeat(np.arange(len(self.classes), dtype=np.int64), np.diff(self.class_starts))
+
+    @property
+    def skipped(self) -> Mapping[str, int]:
+        """Files and folders that are not read: other readers, torchvision's among them, may take more."""
+        return self._unused
 
     @property
     def sample_classes(self) -> tuple[Sequence[str], np.ndarray]:
@@ -119,11 +128,14 @@ def _bytes(path: Path) -> bytes:
 
 
 def list_folder(folder: Path) -> Path:
-    """The file that lists the images of ``folder``, made anew if a class folder changed. Raises PoolError."""
+    """The file that lists the images of ``folder``, made anew if one of them changed. Raises PoolError."""
     try:
-        states = [[name, str((folder / name).stat().st_mtime_ns)] for name in list_classes(folder)]
+        classes = list_classes(folder)
+        with ThreadPoolExecutor(THREADS) as threads:
+            listed = list(threads.map(lambda name: _files(folder / name), classes))
     except OSError as error:
         raise PoolError(f"{folder} cannot be read: {error.strerror}") from error
+    states = [[name, digest_of(map(repr, found.files))] for name, found in zip(classes, listed, strict=True)]
     name = hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:10]
     places = [folder / ".scan-bench-files.npz", cache_folder() / f"files-{name}.npz"]
     for place in places:
@@ -134,7 +146,7 @@ def list_folder(folder: Path) -> Path:
                 logger.warning("%s is out of date: listing %s again", place, folder)
             except (ArrayFileError, OSError) as error:
                 logger.warning("%s; listing %s again", error, folder)
-    return _save(places, folder, states)
+    return _save(places, folder, states, listed)
 
 
 def list_classes(folder: Path) -> list[str]:
@@ -150,23 +162,27 @@ def _load(path: Path, verify: bool) -> tuple[dict[str, Any], dict[str, np.ndarra
     return header, arrays
 
 
-def _save(places: Sequence[Path], folder: Path, states: list[list[str]]) -> Path:
-    with ThreadPoolExecutor(16) as threads:  # waits for the disk or the network
-        listed = list(threads.map(lambda state: _files(folder / state[0]), states))
-    names = [os.fsencode(name) for files in listed for name, _ in files]
+def _save(places: Sequence[Path], folder: Path, states: list[list[str]], listed: list[_Listed]) -> Path:
+    names = [os.fsencode(file.name) for found in listed for file in found.files]
     if not names:
         raise PoolError(f"{folder} holds no images: expected one folder a class with {', '.join(SUFFIXES)} files")
-    content = hashlib.sha256()
-    for (class_name, _), files in zip(states, listed, strict=True):
-        content.update(repr((class_name, files)).encode("utf-8", "surrogateescape"))
+    content, unused = hashlib.sha256(), Counter[str]()
+    with ThreadPoolExecutor(THREADS) as threads:
+        for (class_name, _), found in zip(states, listed, strict=True):
+            paths = [folder / class_name / file.name for file in found.files]
+            tails = threads.map(_tail, paths)
+            told = [(file.name, file.size, tail) for file, tail in zip(found.files, tails, strict=True)]
+            content.update(repr((class_name, told)).encode("utf-8", "surrogateescape"))
+            unused.update(found.unused)
     header: dict[str, Any] = {
         "format": FORMAT,
         "version": VERSION,
         "fingerprint": content.hexdigest()[:16],
         "folders": states,
+        "unused": dict(sorted(unused.items())),
     }
     arrays: dict[str, np.ndarray] = {
-        "starts": np.cumsum([0, *map(len, listed)]).astype(np.int64),
+        "starts": np.cumsum([0, *(len(found.files) for found in listed)]).astype(np.int64),
         "name_end": np.cumsum([len(name) for name in names]).astype(np.uint64),
         "names": np.frombuffer(b"".join(names), dtype=np.uint8),
     }
@@ -176,7 +192,42 @@ def _save(places: Sequence[Path], folder: Path, states: list[list[str]]) -> Path
         raise PoolError(f"the list of files of {folder} cannot be kept: {error}") from error
 
 
-def _files(folder: Path) -> list[tuple[str, int]]:
-    """Names and sizes in bytes of the images of a folder, sorted: a resized copy has the names, not the sizes."""
+class _File(NamedTuple):
+    name: str
+    size: int
+    """Bytes: a resized copy has the name, not the size."""
+    changed: int
+    """Time of its last change in ns."""
+
+
+class _Listed(NamedTuple):
+    files: list[_File]
+    """Images of a folder, sorted."""
+    unused: dict[str, int]
+
+
+def _files(folder: Path) -> _Listed:
+    files, unused = [], Counter[str]()
     with os.scandir(folder) as entries:
-        return sorted((e.name, e.stat().st_size) for e in entries if e.name.lower().endswith(SUFFIXES))
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                unused["folder_unused"] += 1
+            elif entry.name.lower().endswith(SUFFIXES):
+                status = entry.stat()
+                files.append(_File(entry.name, status.st_size, status.st_mtime_ns))
+            else:
+                unused["file_unused"] += 1
+    return _Listed(sorted(files), dict(unused))
+
+
+def _tail(path: Path) -> bytes:
+    """The last bytes of a file. Raises PoolError if it cannot be read."""
+
+    def read() -> bytes:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
+            return file.read(TAIL)
+
+    return retried(str(path), read)

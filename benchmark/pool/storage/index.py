@@ -1,6 +1,6 @@
 """Where the samples of a list of tar shards lie: arrays in one file, mapped into memory.
 
-Letters in shapes: N samples, S shards. Ids are dense and follow the order of the shards. A sample takes 17
+Letters in shapes: N samples, S shards. Ids are dense and follow the order of the shards. A sample takes 21
 bytes, the bytes of its key and 4 for the key's end.
 """
 
@@ -22,7 +22,7 @@ from benchmark.pool.storage.arrayfile import ArrayFileError
 from benchmark.pool.storage.byteranges import Stamp
 from benchmark.pool.storage.names import is_remote
 
-FORMAT, VERSION = "scan-bench shard index", 1
+FORMAT, VERSION = "scan-bench shard index", 2
 
 COLUMNS: dict[str, Any] = {
     "image_block": np.uint32,  # offset in blocks of 512 bytes: up to 2 TiB a shard
@@ -30,6 +30,7 @@ COLUMNS: dict[str, Any] = {
     "caption_block": np.uint32,
     "caption_length": np.uint32,
     "kind": np.uint8,
+    "check": np.uint32,
 }
 """Arrays of N elements."""
 
@@ -69,10 +70,11 @@ class ShardIndex:
 
     @property
     def skipped(self) -> dict[str, int]:
-        """Samples left out, by reason, over all shards."""
+        """Samples left out, by reason, over all shards; and shards that end too early."""
         total: Counter[str] = Counter()
         for shard in self.shards:
             total.update(shard.skipped)
+            total.update({"shard_damaged": 1} if shard.fault else {})
         return dict(sorted(total.items()))
 
     def part(self, shard: int) -> dict[str, np.ndarray]:
@@ -129,7 +131,7 @@ def _fingerprint(shards: Sequence[Shard], arrays: dict[str, np.ndarray]) -> str:
     content = hashlib.sha256()
     for shard in shards:
         content.update(f"{shard.name.rpartition('/')[2]}\0{shard.stamp.size}\n".encode("utf-8", "surrogateescape"))
-    for name in ("shard_starts", "image_length", "caption_length", "keys", "key_end"):
+    for name in ("shard_starts", "image_length", "caption_length", "check", "keys", "key_end"):
         content.update(arrays[name].astype(arrays[name].dtype.newbyteorder("<")).data)
     return content.hexdigest()[:16]
 

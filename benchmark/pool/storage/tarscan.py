@@ -1,17 +1,19 @@
 """One pass over a tar shard: where each sample's image and caption lie, and what was skipped and why.
 
 Members of a sample stand next to each other and share the
-name up to the first dot of the base name, as webdataset writes and groups them. On a local file the data of
-images is not read.
+name up to the first dot of the base name, as webdataset writes and groups them. Of images the last bytes alone are
+read.
 """
 
 from __future__ import annotations
 
 import os
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmark.pool.samples import TAIL
 from benchmark.pool.storage.decode import MAX_IMAGE_BYTES, MAX_JSON_BYTES, SampleFault, caption_from
 from benchmark.pool.storage.names import file_system, is_remote
 from benchmark.pool.storage.tarheaders import Member, Read, TarFault, members
@@ -34,6 +36,8 @@ class Scan:
     kind: list[int] = field(default_factory=list)
     """Index into ``IMAGE_SUFFIXES``; 128 more for a caption in JSON."""
     keys: list[bytes] = field(default_factory=list)
+    check: list[int] = field(default_factory=list)
+    """CRC-32 of the caption's bytes and of the image's last ``TAIL``."""
     skipped: Counter[str] = field(default_factory=Counter)
     """Samples left out, by reason."""
     fault: str = ""
@@ -70,26 +74,30 @@ def split_name(name: bytes) -> tuple[bytes, bytes] | None:
 def _scan(read: Read, total: int, scan: Scan) -> None:
     key: bytes | None = None
     group: dict[bytes, Member] = {}
-    repeated = False
+    repeated = is_dotted = False
     try:
         for member in members(read, total):
             named = split_name(member.name)
             if named is None:
                 continue
             if named[0] != key:
-                _close(read, scan, key, group, repeated)
-                key, group, repeated = named[0], {}, False
+                _close(read, scan, key, group, repeated, is_dotted)
+                key, group, repeated, is_dotted = named[0], {}, False, False
             suffix = named[1]
             if suffix in _USED:
                 repeated |= suffix in group
                 group[suffix] = member
+            is_dotted |= suffix.rpartition(b".")[2] in IMAGE_SUFFIXES and suffix not in _USED
     finally:
-        _close(read, scan, key, group, repeated)
+        _close(read, scan, key, group, repeated, is_dotted)
 
 
-def _close(read: Read, scan: Scan, key: bytes | None, group: dict[bytes, Member], repeated: bool) -> None:
+def _close(
+    read: Read, scan: Scan, key: bytes | None, group: dict[bytes, Member], repeated: bool, is_dotted: bool
+) -> None:
     """Take the members of one key as a sample, or count why not."""
     if key is None or not group:
+        scan.skipped.update({"name_dotted": 1} if is_dotted else {})
         return
     images = [suffix for suffix in IMAGE_SUFFIXES if suffix in group]
     caption = group.get(TXT) or group.get(JSON)
@@ -106,6 +114,9 @@ def _close(read: Read, scan: Scan, key: bytes | None, group: dict[bytes, Member]
     scan.caption_length.append(caption.length)
     scan.kind.append(IMAGE_SUFFIXES.index(images[0]) + 128 * is_json)
     scan.keys.append(key)
+    tail = min(TAIL, image.length)
+    words = zlib.crc32(read(caption.start, caption.length))
+    scan.check.append(zlib.crc32(read(image.start + image.length - tail, tail), words))
 
 
 def _reason(

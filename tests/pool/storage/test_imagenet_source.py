@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 from pathlib import Path
 
@@ -73,20 +74,45 @@ def test_images_are_read_when_taken_out_and_no_sooner(root: Path) -> None:
         part[0]
 
 
-def test_the_list_of_files_is_kept_until_a_folder_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listed: list[str] = []
-    files = imagefolder._files
-    monkeypatch.setattr(imagefolder, "_files", lambda folder: listed.append(folder.name) or files(folder))
+def test_the_list_of_files_is_kept_until_a_file_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    tail = imagefolder._tail
+    monkeypatch.setattr(imagefolder, "_tail", lambda path: opened.append(path.name) or tail(path))
     source = ImageNet(root=str(root))
     before = source.training_pool()
     assert source.training_pool().fingerprint == before.fingerprint
-    assert sorted(listed) == [TENCH, HEN]
+    assert len(opened) == 6  # once, all
     (root / "train" / TENCH / "more.jpg").write_bytes(encoded(Image.new("RGB", (4, 4)), "JPEG"))
     after = source.training_pool()
-    assert (after.num_samples, len(listed)) == (7, 4)
+    assert (after.num_samples, len(opened)) == (7, 13)
     assert after.fingerprint != before.fingerprint
     (root / "train" / ".scan-bench-files.npz").write_bytes(b"damaged")
     assert source.training_pool().fingerprint == after.fingerprint
+
+
+def test_an_image_that_is_overwritten_in_place_makes_another_pool_and_a_touched_one_does_not(root: Path) -> None:
+    source, path = ImageNet(root=str(root)), root / "train" / TENCH / f"{TENCH}_0.JPEG"
+    before = source.training_pool()
+    folder, old = path.parent.stat().st_mtime_ns, path.read_bytes()
+    new = png(77)
+    assert len(new) == len(old)
+    path.write_bytes(new)
+    assert path.parent.stat().st_mtime_ns == folder  # the folder knows nothing of it
+    after = source.training_pool()
+    assert after.fingerprint != before.fingerprint
+    assert after.images().fingerprint != before.images().fingerprint
+    path.write_bytes(old)
+    os.utime(path, ns=(1, 1))
+    assert source.training_pool().fingerprint == before.fingerprint
+
+
+def test_what_lies_in_a_class_folder_and_is_not_read_is_counted(root: Path) -> None:
+    (root / "train" / HEN / "picture.bmp").write_bytes(b"BM")
+    (root / "train" / HEN / "more").mkdir()
+    (root / "train" / HEN / ".hidden").touch()
+    pool = ImageNet(root=str(root)).training_pool()
+    assert dict(pool.skipped) == {"file_unused": 3, "folder_unused": 1}
+    assert pool.num_samples == 6
 
 
 def test_what_is_wrong_with_the_folders_is_said(root: Path, tmp_path: Path) -> None:

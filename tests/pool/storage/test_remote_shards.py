@@ -86,6 +86,17 @@ def test_absent_shards_and_failing_servers_are_told_apart(server: RangeServer) -
         pool.read(1)
 
 
+def test_a_remote_shard_that_changes_while_it_is_read_is_noticed(
+    server: RangeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shards(server.folder, [3])
+    pool = ShardPool.open(f"{server.address}/00000.tar")
+    write_tar(server.folder / "00000.tar", [entry for n in range(90) for entry in sample(n)])
+    monkeypatch.setattr(byteranges, "RECHECK_SECONDS", 0.0)
+    with pytest.raises(PoolError, match=r"00000\.tar changed after the pool was opened"):
+        pool.read(0)
+
+
 def test_a_server_that_never_answers_holds_no_worker(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shards(server.folder, [2])
     url = f"{server.address}/00000.tar"

@@ -101,6 +101,30 @@ def test_a_touched_shard_is_scanned_again_and_gives_the_same_pool(tmp_path: Path
     assert scanned[2:] == ["00000.tar"]
 
 
+@pytest.mark.parametrize("member", ["txt", "png"])
+def test_contents_that_are_exchanged_make_another_pool_though_lengths_stay(tmp_path: Path, member: str) -> None:
+    one, other = sample(10), sample(11)
+    write_tar(tmp_path / "0.tar", [*one, *other])
+    before = ShardPool.open(str(tmp_path))
+    place = {"png": 0, "txt": 1}[member]
+    assert len(one[place][1]) == len(other[place][1])
+    one[place], other[place] = (one[place][0], other[place][1]), (other[place][0], one[place][1])
+    write_tar(tmp_path / "0.tar", [*one, *other])
+    assert ShardPool.open(str(tmp_path)).fingerprint != before.fingerprint
+
+
+def test_a_shard_that_is_written_over_while_it_is_open_is_not_read_on(tmp_path: Path) -> None:
+    (path,) = write_shards(tmp_path, [3])
+    pool = ShardPool.open(str(tmp_path))
+    pool.read(0)
+    data = path.read_bytes()
+    with path.open("r+b") as file:  # in place: the open file shows it
+        file.write(data[:5000] + bytes(len(data) - 5000))
+    os.utime(path)
+    with pytest.raises(PoolError, match=r"00000\.tar changed after the pool was opened"):
+        pool.read(1)
+
+
 @pytest.mark.parametrize("damage", ["cut", "flip", "foreign", "empty", "pickle"])
 def test_a_damaged_or_foreign_index_is_built_anew(
     tmp_path: Path, damage: str, scanned: list[str], caplog: pytest.LogCaptureFixture

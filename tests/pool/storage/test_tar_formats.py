@@ -131,6 +131,21 @@ def add(tar: tarfile.TarFile, name: str, data: bytes, **pax: str) -> None:
     tar.addfile(info, io.BytesIO(data))
 
 
+def test_images_whose_names_hold_dots_and_shards_that_are_cut_short_are_counted(tmp_path: Path) -> None:
+    dotted = [
+        ("photo.v2.jpg", png(7)),
+        ("photo.v2.txt", b"words"),
+        ("1.5.2.PNG", png(8)),
+        ("notes.md", b"no image"),
+    ]
+    write_tar(tmp_path / "0.tar", [*sample(1), *dotted, ("a.png", png(9)), ("a.seg.png", png(9)), ("a.txt", b"x")])
+    cut = write_tar(tmp_path / "1.tar", [*sample(2), *sample(3)])
+    cut.write_bytes(cut.read_bytes()[:2500])
+    pool = ShardPool.open(str(tmp_path))
+    assert dict(pool.skipped) == {"name_dotted": 2, "shard_damaged": 1}
+    assert [pool.read(i).caption for i in range(pool.num_samples)] == [words(1), "x", words(2)]
+
+
 def test_a_sparse_member_costs_its_sample_alone(tmp_path: Path) -> None:
     write_tar(tmp_path / "0.tar", [*sample(1), *sample(2)])
     gnu_sparse(tmp_path / "0.tar", png(7))

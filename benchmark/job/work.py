@@ -25,6 +25,7 @@ from benchmark.runs.folder import RunFolder
 from benchmark.runs.provenance import facts
 from benchmark.runs.record import read_record, write_record
 from benchmark.slurm import this_job
+from benchmark.tracking.epoch_files import check_files
 from benchmark.training.trainer import Trainer
 
 
@@ -44,6 +45,7 @@ def work(folder: RunFolder, report: Callable[[float, str], None], started: str) 
     trainer, training = _train(folder, config, report)
     if dist.rank() != 0:
         return
+    check_files(folder, trainer.now.files)
     leave_coreset(folder, config, trainer, training)
     leave_pruned(folder, config, trainer)
     trainer.faults.write(folder)

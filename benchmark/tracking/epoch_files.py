@@ -1,8 +1,14 @@
-"""Files that a run leaves of an epoch: marks, losses and candidates; N is the number of samples of the pool."""
+"""Files that a run leaves of an epoch: marks, losses and candidates; N is the number of samples of the pool.
+
+What saves a file returns its name and checksum: a run's checkpoint holds them, and files are checked against them
+when it goes on and before they are read again.
+"""
 
 from __future__ import annotations
 
+import io
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,9 +20,30 @@ from benchmark.pruner import pack
 from benchmark.runs.folder import RunFolder
 
 
-def save_marks(folder: RunFolder, epoch: int, marks: np.ndarray) -> None:
+class EpochFileError(ValueError):
+    """A file that is gone or damaged; the message names it and what to do."""
+
+
+def check_files(folder: RunFolder, checksums: Mapping[str, int]) -> None:
+    """Raises EpochFileError unless every file that a run has left of its epochs is there as it was written."""
+    for name, checksum in checksums.items():
+        path = folder.marks / name
+        problem = None
+        try:
+            if zlib.crc32(path.read_bytes()) != checksum:
+                problem = "is damaged"
+        except FileNotFoundError:
+            problem = "is gone"
+        if problem:
+            raise EpochFileError(
+                f"{path} {problem}: what the run found in that epoch cannot be told any more. Bring the file back,"
+                " or remove the run's folder to train anew"
+            )
+
+
+def save_marks(folder: RunFolder, epoch: int, marks: np.ndarray) -> dict[str, int]:
     """Keep what an epoch marked, uint8 [N], in a run's folder; written atomically."""
-    write_atomic(folder.marks / f"epoch-{epoch:04d}.npy", lambda file: np.save(file, marks))
+    return _save(folder, "epoch", epoch, marks)
 
 
 def load_marks(folder: RunFolder, num_samples: int) -> Iterator[np.ndarray]:
@@ -31,14 +58,14 @@ def load_marks(folder: RunFolder, num_samples: int) -> Iterator[np.ndarray]:
         yield np.asarray(marks)
 
 
-def save_losses(folder: RunFolder, epoch: int, losses: np.ndarray) -> None:
+def save_losses(folder: RunFolder, epoch: int, losses: np.ndarray) -> dict[str, int]:
     """Keep an epoch's losses, float16 [N], in a run's folder; written atomically."""
-    _save(folder, "losses", epoch, losses)
+    return _save(folder, "losses", epoch, losses)
 
 
-def save_candidates(folder: RunFolder, epoch: int, masks: Mapping[str, np.ndarray]) -> None:
+def save_candidates(folder: RunFolder, epoch: int, masks: Mapping[str, np.ndarray]) -> dict[str, int]:
     """Keep the candidates that an epoch found, bool [N] by kind."""
-    _save(folder, "candidates", epoch, np.stack([pack(mask) for mask in masks.values()]))
+    return _save(folder, "candidates", epoch, np.stack([pack(mask) for mask in masks.values()]))
 
 
 def losses_of(folder: RunFolder, num_samples: int) -> dict[int, np.ndarray]:
@@ -52,8 +79,11 @@ def candidates_of(folder: RunFolder, kinds: tuple[str, ...], num_samples: int) -
     return {epoch: dict(zip(kinds, rows, strict=True)) for epoch, rows in packed.items()}
 
 
-def _save(folder: RunFolder, what: str, epoch: int, array: np.ndarray) -> None:
-    write_atomic(folder.marks / f"{what}-{epoch:04d}.npy", lambda file: np.save(file, array))
+def _save(folder: RunFolder, what: str, epoch: int, array: np.ndarray) -> dict[str, int]:
+    name, content = f"{what}-{epoch:04d}.npy", io.BytesIO()
+    np.save(content, array)
+    write_atomic(folder.marks / name, lambda file: file.write(content.getbuffer()))
+    return {name: zlib.crc32(content.getbuffer())}
 
 
 def _load(folder: RunFolder, what: str, dtype: Any, shape: tuple[int, ...]) -> dict[int, np.ndarray]:

@@ -44,18 +44,19 @@ class Trackers:
 
     def end_epoch(
         self, epoch: int, keep: np.ndarray, pruner: Pruner, has_marked: bool, folder: RunFolder | None
-    ) -> None:
+    ) -> dict[str, int]:
         """``keep``: the epoch's mask, bool [N]. ``folder``: where it leaves what it found; None but on rank 0.
 
-        ``has_marked``: the method found its candidates anew in this epoch.
+        ``has_marked``: the method found its candidates anew in this epoch. Returns checksums of its files.
         """
         self.truth.end_epoch(keep)
         losses = self.visits.end_epoch(keep)
         if losses is None or folder is None:
-            return
-        save_losses(folder, epoch, losses)
+            return {}
+        files = save_losses(folder, epoch, losses)
         if has_marked and (found := pruner.candidates()):
-            save_candidates(folder, epoch, found)
+            files |= save_candidates(folder, epoch, found)
+        return files
 
     def state_dict(self) -> dict[str, Any]:
         return {"truth": self.truth.state_dict(), "visits": self.visits.state_dict()}

@@ -29,6 +29,8 @@ class Progress:
     attempts: int = 0
     log_position: int = 0
     by_epoch: list[dict[str, Any]] = field(default_factory=list)
+    files: dict[str, int] = field(default_factory=dict)
+    """Checksums of the files that the run's epochs have left, by name."""
     plan: int | None = None
     """Checksum of what the epoch trains on that is under way; None in checkpoints of older versions."""
 

@@ -27,7 +27,7 @@ from benchmark.runs.folder import RunFolder
 from benchmark.runs.log import RunLog
 from benchmark.runs.record import finite
 from benchmark.seeds import seed_of
-from benchmark.tracking.epoch_files import save_marks
+from benchmark.tracking.epoch_files import check_files, save_marks
 from benchmark.tracking.trackers import Trackers
 from benchmark.training import batchnorm, checkpoint, super_batch
 from benchmark.training.loader import Batch, Loader
@@ -225,10 +225,10 @@ class Trainer:
         self.pruner.end_epoch(now.epoch)
         marks = self.pruner.marks(now.epoch)
         if marks is not None and dist.rank() == 0:
-            save_marks(self.folder, now.epoch, marks)
+            now.files |= save_marks(self.folder, now.epoch, marks)
         now.pruning_seconds += time.perf_counter() - started
         folder = self.folder if dist.rank() == 0 else None
-        self.trackers.end_epoch(now.epoch, plan.keep, self.pruner, marks is not None, folder)
+        now.files |= self.trackers.end_epoch(now.epoch, plan.keep, self.pruner, marks is not None, folder)
         self.faults.share()
         self._tick()
         lr = learning_rate(self.config, epoch=now.epoch, step=steps - 1, steps=steps, full_steps=self.full_steps)
@@ -305,6 +305,7 @@ class Trainer:
         self.now.attempts += 1
         self._clock = self._saved_at = time.perf_counter()
         if dist.rank() == 0:
+            check_files(self.folder, self.now.files)
             self.log.open(self.now.log_position, self.now.total_steps)
 
     def _check_pool(self, saved: Mapping[str, Any] | None) -> None:

@@ -20,6 +20,7 @@ from benchmark.runs.folder import RunFolder
 from benchmark.runs.lease import lease
 from benchmark.runs.log import LogError
 from benchmark.runs.state import state_of
+from benchmark.tracking.epoch_files import EpochFileError
 
 Plan = Callable[..., list[PlannedRun]]
 
@@ -78,6 +79,31 @@ def test_a_log_that_lost_lines_is_told_and_not_written_on(planned: Plan) -> None
     run.folder.log.write_bytes(whole)
     assert process.run(run.folder) == "done"
     assert run.folder.log.read_bytes() == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["epoch", "losses", "candidates"])
+@pytest.mark.parametrize("damage", ["gone", "flipped"])
+def test_a_file_of_an_epoch_that_is_gone_or_damaged_ends_a_run_in_an_error(
+    planned: Plan, name: str, damage: str
+) -> None:
+    (run,) = planned(clip_grid(pruner={"scan": {"warmup_threshold": 1.0}}, train={"epochs": 4}))
+    process.run(run.folder)
+    coreset = run.folder.coreset.read_bytes()
+    for path in (run.folder.record, run.folder.final_weights, run.folder.coreset):
+        path.unlink()
+    path = sorted(run.folder.marks.glob(f"{name}-*.npy"))[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    if damage == "gone":
+        path.unlink()
+    with pytest.raises(EpochFileError, match=rf"{path.name} is (gone|damaged): what the run found"):
+        process.run(run.folder)
+    assert state_of(run.folder, run.config).name == "failed"
+    assert not run.folder.coreset.exists()
+    path.write_bytes(whole)
+    assert process.run(run.folder) == "done"
+    assert run.folder.coreset.read_bytes() == coreset
 
 
 def test_runs_that_remain_are_no_success(planned: Plan, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,11 @@ def write_texts(texts: Mapping[Path, str]) -> None:
         list(writers.map(write_text, texts.keys(), texts.values()))
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files of a killed writer; only the one writer of ``folder`` may call it."""
+def remove_leftovers(folder: Path, but: str | None = None) -> None:
+    """Remove temporary files of a killed writer; only the one writer of ``folder`` may call it.
+
+    ``but``: the suffix of files that others also write there.
+    """
     for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        path.unlink(missing_ok=True)
+        if path.suffix != but:
+            path.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from benchmark import dist, signals
 from benchmark.config.feature_pass import load_config
 from benchmark.config.run import RunConfig
 from benchmark.evaluate import run as evaluation
-from benchmark.files import write_text
+from benchmark.files import remove_leftovers, write_text
 from benchmark.job import peers, requeue
 from benchmark.job.work import work
 from benchmark.runs.attempts import ATTEMPT_MARK, attempt, attempts_of
@@ -64,6 +64,9 @@ def run(path: Path, report: Callable[[float, str], None] = NEVER) -> str:
         started = now()
         verdict = _verdict(folder, held) if dist.rank() == 0 else ""
         if verdict == "go":  # before any rank works: a rank's error is then newer
+            for place in (folder, folder.marks, folder.chunks, folder.encoded):
+                remove_leftovers(place, but=folder.config.suffix)  # which a planner may be writing
+            remove_leftovers(folder.job, but=folder.submitted.suffix)  # and a launcher this
             write_text(folder.started, json.dumps({"time": started, "pid": os.getpid()}) + "\n")
         verdict = dist.broadcast(verdict)  # ranks start together or not at all
         if verdict != "go":

@@ -78,6 +78,7 @@ def load_file(path: Path, base: type[T], where: str) -> type[T]:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
+        del sys.modules[spec.name]
         raise ConfigError(f"{where}: {path} cannot be imported: {type(error).__name__}: {error}") from error
     return _only_class(module, base, f"{where}: {path}")
 

@@ -94,8 +94,8 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
                 run_inline(todo, console, options.fail_fast)
             else:
                 LocalQueue(todo, slots, options.fail_fast, console).work()
-    is_left = bool(sent.left) if cluster == "slurm" else _is_left(plan, chosen, console)
-    return _conclude(plan, console) or (EXIT_LEFT if is_left else 0)
+    started = set() if cluster == "slurm" else chosen  # what the command was to bring to its end
+    return _conclude(plan, started, console) or (EXIT_LEFT if sent.left else 0)
 
 
 def _report(sent: Sent, console: Console) -> None:
@@ -147,8 +147,8 @@ def _default_cluster() -> str:
     return "slurm"
 
 
-def _conclude(plan: Sequence[PlannedRun], console: Console) -> int:
-    """Say what is wrong, and how to go on."""
+def _conclude(plan: Sequence[PlannedRun], started: set[str], console: Console) -> int:
+    """Say what is wrong, and how to go on; also where one of ``started`` remains, since another process has it."""
     runs = with_states(plan, look(plan))
     for run in runs:
         if run.state.name in ("failed", "unreadable"):
@@ -157,16 +157,13 @@ def _conclude(plan: Sequence[PlannedRun], console: Console) -> int:
     if any(run.state.name == "failed" for run in runs):
         console.print("the same command with --retry takes failed runs again")
     console.print(_title(runs), soft_wrap=True)
-    return EXIT_FAILED if any(run.state.name in ("failed", "unreadable") for run in runs) else 0
-
-
-def _is_left(plan: Sequence[PlannedRun], chosen: set[str], console: Console) -> bool:
-    """Whether runs remain though nothing failed: other processes work on them, or they wait for such runs."""
-    left = [run for run in with_states(plan, look(plan)) if run.config.name in chosen and run.state.name != "done"]
+    if any(run.state.name in ("failed", "unreadable") for run in runs):
+        return EXIT_FAILED
+    left = [run for run in runs if run.config.name in started and run.state.name != "done"]
     if left:
         said = f"{len(left)} runs remain ({left[0].config.name}: {left[0].state.name}): the same command goes on"
         console.print(said, style="yellow", markup=False, soft_wrap=True)
-    return bool(left)
+    return EXIT_LEFT if left else 0
 
 
 def _title(runs: Sequence[PlannedRun]) -> str:

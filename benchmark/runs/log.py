@@ -19,7 +19,7 @@ class LogError(ValueError):
 
 
 class RunLog:
-    """Appends to a run's log. ``position`` (bytes) goes into checkpoints; a restart cuts the log back to it."""
+    """Appends to a run's log. What ``settle`` says goes into checkpoints; a restart cuts the log back to it."""
 
     def __init__(self, folder: RunFolder) -> None:
         self.path = folder.log
@@ -42,9 +42,11 @@ class RunLog:
             file.truncate(position)
         self._board = SummaryWriter(str(self._board_folder), purge_step=step)
 
-    @property
-    def position(self) -> int:
-        return self.path.stat().st_size
+    def settle(self) -> int:
+        """Bytes of the log, which are on disk when this returns: no power cut may leave it behind a checkpoint."""
+        with self.path.open("ab") as file:
+            os.fsync(file.fileno())
+            return file.tell()
 
     def write(self, line: dict[str, Any], step: int) -> None:
         """Append one line; numbers also go to TensorBoard. A value that is not finite is written as null."""

@@ -265,7 +265,7 @@ class Trainer:
         self.faults.share()  # rank 0 writes for all
         self._check_weights()
         if dist.rank() == 0:
-            self.now.log_position = self.log.position
+            self.now.log_position = self.log.settle()
             state = {
                 "pool": {"num_samples": self.pool.num_samples, "fingerprint": self.pool.fingerprint},
                 "progress": {**dataclasses.asdict(self.now), "data_seconds": self._data_seconds()},

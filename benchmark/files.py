@@ -1,17 +1,23 @@
-"""Files that are either whole or absent: write to a temporary name, fsync, rename."""
+"""Files that are either whole or absent: write to a temporary name, fsync, rename. And seals, to see changes."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 TEMPORARY_PREFIX = ".tmp-"
 WRITERS = 16
 """Files written side by side: a disk confirms many in the time of one (1,000 small files in 0.4 s, not 9 s)."""
+
+SEAL = "sha256"
+SEAL_LINE = "# sha256: "
 
 
 def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -57,3 +63,37 @@ def remove_leftovers(folder: Path, but: str | None = None) -> None:
     for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
         if path.suffix != but:
             path.unlink(missing_ok=True)
+
+
+def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What JSON holds, with a checksum of it under the key ``sha256``, in place of the one it had."""
+    bare = {key: value for key, value in content.items() if key != SEAL}
+    return {**bare, SEAL: _digest(json.dumps(bare, sort_keys=True, separators=(",", ":")))}
+
+
+def unsealed(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content without its checksum. Raises ValueError if that is another one; older files have none."""
+    bare = {key: value for key, value in content.items() if key != SEAL}
+    if SEAL in content and sealed(bare) != content:
+        raise ValueError("its content does not match its sha256: it was damaged, or changed by hand")
+    return bare
+
+
+def sealed_text(text: str) -> str:
+    """Lines of YAML with a comment at the end that holds their checksum."""
+    return f"{text}{SEAL_LINE}{_digest(text)}\n"
+
+
+def unsealed_text(text: str) -> str:
+    """The text before its checksum. Raises ValueError if that is another one; older files have none."""
+    length = len(SEAL_LINE) + 65
+    bare, end = text[:-length], text[-length:]
+    if SEAL_LINE not in end and not re.search("[0-9a-f]{64}", end):  # either alone is what is left of a seal
+        return text
+    if sealed_text(bare) != text:
+        raise ValueError("its text does not match its sha256: it was damaged, or changed by hand")
+    return bare
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from analysis.read.setting import training_of
-from benchmark.options import ConfigError, load_yaml
+from benchmark.config.run import load_sealed
+from benchmark.files import unsealed
+from benchmark.options import ConfigError
 from benchmark.runs.folder import (
     EVALUATION_FILE,
     PLAN_FILE,
@@ -20,9 +20,6 @@ from benchmark.runs.folder import (
 )
 from benchmark.runs.record import RecordError, read_evaluation, read_record
 from benchmark.runs.state import has_record, unfinished
-
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""C's, where yaml has it: thousands of missing runs have a ``config.yaml`` each."""
 
 NO_COMMAND = "unknown: the sweep has no plan.json"
 
@@ -210,7 +207,7 @@ def _read_plan(path: Path, problems: list[Problem]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
+        plan = unsealed(json.loads(path.read_text(encoding="utf-8")))
         runs = [_plan_entry(entry) for entry in plan["runs"]]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         problems.append(Problem(str(path), f"not a plan ({type(error).__name__}: {error}); read as if absent"))
@@ -281,7 +278,7 @@ def _missing(folder: RunFolder, entry: Mapping[str, Any] | None, state: str, com
 def _config(folder: RunFolder) -> dict[str, Any]:
     """The run's ``config.yaml``; empty where it cannot be read."""
     try:
-        return load_yaml(folder.config, lambda text: yaml.load(text, _Loader))
+        return load_sealed(folder.config)
     except ConfigError:
         return {}
 

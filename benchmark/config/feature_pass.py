@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from benchmark.config.launch import LaunchConfig
-from benchmark.config.run import DUMPER, Choice, RunConfig
-from benchmark.options import NOT_IDENTITY, build, check_keys, load_yaml, plain, require
+from benchmark.config.run import DUMPER, Choice, RunConfig, load_sealed
+from benchmark.files import sealed_text
+from benchmark.options import NOT_IDENTITY, build, check_keys, plain, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,8 @@ class FeatureConfig:
         return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(parts))
 
     def to_yaml(self) -> str:
-        return yaml.dump({"kind": "features", **plain(dataclasses.asdict(self))}, Dumper=DUMPER, sort_keys=True)
+        node = {"kind": "features", **plain(dataclasses.asdict(self))}
+        return sealed_text(yaml.dump(node, Dumper=DUMPER, sort_keys=True))
 
     @staticmethod
     def read(node: dict[str, Any], path: Path) -> FeatureConfig:
@@ -93,5 +95,5 @@ JobConfig = RunConfig | FeatureConfig
 
 def load_config(path: Path) -> JobConfig:
     """Read the ``config.yaml`` of a run or of a pass over features. Raises ConfigError."""
-    node = load_yaml(path)
+    node = load_sealed(path)
     return FeatureConfig.read(node, path) if node.get("kind") == "features" else RunConfig.load(path)

@@ -16,6 +16,7 @@ import yaml
 
 from benchmark.config.identity import is_later_default
 from benchmark.config.launch import LaunchConfig
+from benchmark.files import sealed_text, unsealed_text
 from benchmark.options import (
     NOT_IDENTITY,
     ConfigError,
@@ -29,6 +30,7 @@ from benchmark.options import (
 )
 
 DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml where PyYAML was built with it: ten times as fast, for sweeps of a thousand runs."""
 
 
@@ -71,7 +73,7 @@ class TrainConfig:
     """``full``: a uniform permutation; ``window``: shards in random order, mixed within ``window_shards``."""
     window_shards: int = 16
     max_skipped: float = field(default=0.01, metadata=NOT_IDENTITY)
-    """Share of the pool that may turn out unreadable before the run stops."""
+    """Share of the pool that may turn out unreadable before the run stops, and of its data that may be none."""
     device: str = field(default="auto", metadata=NOT_IDENTITY)
     num_workers: int = field(default=0, metadata=NOT_IDENTITY)
     image_cache_mb: int = field(default=0, metadata=NOT_IDENTITY)
@@ -144,12 +146,13 @@ class RunConfig:
         return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(parts))
 
     def to_yaml(self) -> str:
-        return yaml.dump(plain(dataclasses.asdict(self)), Dumper=DUMPER, sort_keys=True, allow_unicode=True)
+        node = plain(dataclasses.asdict(self))
+        return sealed_text(yaml.dump(node, Dumper=DUMPER, sort_keys=True, allow_unicode=True))
 
     @staticmethod
     def load(path: Path) -> RunConfig:
         """Read a run's ``config.yaml``. Raises ConfigError that names the file and key."""
-        node = load_yaml(path)
+        node = load_sealed(path)
         for key in ("model", "pool", "pruner"):
             node[key] = build(Choice, node.get(key, {}), f"{path}: {key}")
         node["evaluate"] = tuple(
@@ -160,6 +163,16 @@ class RunConfig:
         node["waits_for"], node["features"] = tuple(node.get("waits_for", ())), node.get("features")
         check_keys(node, [f.name for f in dataclasses.fields(RunConfig)], str(path), all_required=True)
         return RunConfig(**node)
+
+
+def load_sealed(path: Path) -> dict[str, Any]:
+    """The mapping that a ``config.yaml`` holds. Raises ConfigError, also if it is not as it was planned."""
+    try:
+        return load_yaml(path, lambda text: yaml.load(unsealed_text(text), LOADER))
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}; plan the sweep again to have it written anew") from error
 
 
 def as_choice(node: Any, where: str) -> Choice:

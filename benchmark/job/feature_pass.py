@@ -6,9 +6,11 @@ Letters in shapes: N samples of the pool, M of the target set, d embedding width
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,12 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader, Dataset
 
 from benchmark import dist, signals
 from benchmark.config.feature_pass import FeatureConfig
 from benchmark.config.run import RunConfig
-from benchmark.files import write_atomic, write_text
+from benchmark.evaluate.run import check_weights
+from benchmark.files import sealed, unsealed, write_atomic, write_text
 from benchmark.models import weights_file
 from benchmark.models.frameworks import make_objective
 from benchmark.options import plain
@@ -30,6 +34,7 @@ from benchmark.pool.source import make_source
 from benchmark.runs import snapshot
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.provenance import device_name, versions
+from benchmark.runs.record import read_record
 from benchmark.training.loader import start_worker
 
 CHUNK = 8192
@@ -37,6 +42,8 @@ CHUNK = 8192
 CHUNKS_FOLDER = "chunks"
 NAMES = ("image_embedding", "text_embedding")
 TARGET = "target_embedding"
+VERIFIED = "verified.json"
+logger = logging.getLogger(__name__)
 
 
 class PoolItems(Dataset[tuple[Any, ...]]):
@@ -87,7 +94,8 @@ def compute(folder: RunFolder, config: FeatureConfig, report: Callable[[float, s
     encoder, weights = _encoder(folder, config)
     arrays = NAMES[: 1 + config.with_text]
     chunks = range(0, pool.num_samples, CHUNK)
-    missing = [start for start in chunks if not _chunk_file(folder, start).exists()]
+    of = {"fingerprint": pool.fingerprint, "encoder": weights}
+    missing = [start for start in chunks if not _is_chunk_of(_chunk_file(folder, start), of)]
     missing = dist.gather_objects(missing)[0]  # ranks must share out one list, and one of them may already write
     mine = missing[dist.rank() :: dist.world()]
     for done, start in enumerate(mine):
@@ -96,7 +104,7 @@ def compute(folder: RunFolder, config: FeatureConfig, report: Callable[[float, s
         report(done / len(mine), f"samples {start:,} of {pool.num_samples:,}")
         ids = range(start, min(start + CHUNK, pool.num_samples))
         content = _embed(PoolItems(pool, ids, encoder, config.with_text), encoder, config, arrays)
-        content["fingerprint"] = np.array(pool.fingerprint)
+        content |= {key: np.array(value) for key, value in of.items()}
         write_atomic(_chunk_file(folder, start), lambda file, content=content: np.savez(file, **content))  # type: ignore[misc]
     if how := max(dist.gather_objects(signals.asked())):  # else every rank has written all of its chunks
         raise signals.Stopped(how)
@@ -121,7 +129,7 @@ def compute(folder: RunFolder, config: FeatureConfig, report: Callable[[float, s
         rows = _embed(TargetItems(target, encoder), encoder, config, NAMES[:1])[NAMES[0]]  # [M, d]
         write_atomic(folder / f"{TARGET}.npy", lambda file: np.save(file, rows))
         facts["arrays"][TARGET] = _sha256(folder / f"{TARGET}.npy")
-    write_text(folder.features, json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    write_text(folder.features, json.dumps(sealed(facts), indent=1, sort_keys=True) + "\n")
     for start in chunks:
         _chunk_file(folder, start).unlink(missing_ok=True)
 
@@ -130,9 +138,9 @@ def load(folder: RunFolder, fingerprint: str) -> dict[str, np.ndarray]:
     """The arrays of a finished pass by name, float16 [N, d], mapped. Raises PoolError that says what is wrong."""
     path = folder.features
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-        names, found = list(facts["arrays"]), facts["fingerprint"]
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names}
+        facts = unsealed(json.loads(path.read_text(encoding="utf-8")))
+        digests, found = dict(facts["arrays"]), facts["fingerprint"]
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in digests}
     except FileNotFoundError as error:
         raise PoolError(f"{error.filename}: no such file; the features have not been computed yet") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -141,11 +149,37 @@ def load(folder: RunFolder, fingerprint: str) -> dict[str, np.ndarray]:
         ) from error
     if found != fingerprint:
         raise PoolError(f"{folder}: features of pool {found}, but this pool is {fingerprint}")
+    _verify(folder, digests)
     return arrays
 
 
+def _verify(folder: RunFolder, digests: Mapping[str, str]) -> None:
+    """Raise PoolError unless every array is as the pass left it; what has not changed since is not read again."""
+    note = folder / VERIFIED
+    stamps = {}
+    for name, digest in digests.items():
+        stat = (folder / f"{name}.npy").stat()
+        stamps[name] = [digest, stat.st_size, stat.st_mtime_ns, stat.st_ino]
+    try:
+        if json.loads(note.read_text(encoding="utf-8")) == stamps:
+            return
+    except (OSError, ValueError):
+        pass  # it only saves time
+    for name, digest in digests.items():
+        if _sha256(folder / f"{name}.npy") != digest:
+            raise PoolError(
+                f"{folder / name}.npy: not as the pass left it (another SHA-256 than in {folder.features.name});"
+                f" move {folder} away to have it computed again"
+            )
+    with contextlib.suppress(OSError):  # somebody else's folder may be read and not written
+        write_text(note, json.dumps(stamps) + "\n")
+
+
 def _encoder(folder: RunFolder, config: FeatureConfig) -> tuple[Any, str]:
-    """The frozen encoder on its device, and what its weights are: a hash, or open_clip's tag."""
+    """The frozen encoder on its device, and what its weights are: a hash, or open_clip's tag.
+
+    Raises RecordError if the weights of a run are not those its record was written for.
+    """
     device = dist.pick_device(config.device)
     options = config.encoder.options
     if config.encoder.name == "open_clip":
@@ -159,9 +193,13 @@ def _encoder(folder: RunFolder, config: FeatureConfig) -> tuple[Any, str]:
     objective = make_objective(run.framework, run.model, run.seed)
     weights = source.final_weights
     try:
+        record = read_record(source.record)
         weights_file.load_weights(weights, objective)
     except FileNotFoundError as error:
-        raise PoolError(f"{weights}: holds no final weights; has {options['run']} finished?") from error
+        raise PoolError(f"{error.filename or weights}: no such file; has {options['run']} finished?") from error
+    except SafetensorError as error:
+        raise PoolError(f"{weights}: cannot be loaded ({error})") from error
+    check_weights(record, source.record, objective)
     encoder = objective.to(device).encoder(config.batch_size)
     return encoder, f"sha256:{_sha256(weights)}"
 
@@ -215,14 +253,14 @@ def _join(folder: RunFolder, pool: Pool, names: Sequence[str], chunks: Sequence[
     """Put the chunks into one array a name; returns how many samples could not be read."""
     width: dict[str, int] = dict.fromkeys(names, 0)
     skipped = 0
-    for content in _chunk_contents(folder, pool, chunks):
+    for content in _chunk_contents(folder, chunks):
         skipped += int(content["unreadable"].sum())
         for name in names:
             width[name] = max(width[name], content[name].shape[1])
     for name in names:
         temporary = folder / f"{name}.part.npy"
         array = np.lib.format.open_memmap(temporary, "w+", np.float16, (pool.num_samples, width[name]))
-        for start, content in zip(chunks, _chunk_contents(folder, pool, chunks), strict=True):
+        for start, content in zip(chunks, _chunk_contents(folder, chunks), strict=True):
             if content[name].shape[1]:
                 array[start : start + len(content[name])] = content[name]
         array.flush()
@@ -231,14 +269,25 @@ def _join(folder: RunFolder, pool: Pool, names: Sequence[str], chunks: Sequence[
     return skipped
 
 
-def _chunk_contents(folder: RunFolder, pool: Pool, chunks: Sequence[int]) -> Iterator[Mapping[str, np.ndarray]]:
-    for start in chunks:
-        path = _chunk_file(folder, start)
+def _is_chunk_of(path: Path, of: Mapping[str, str]) -> bool:
+    """Whether a whole chunk lies there, of this pool by this encoder; another one is computed anew."""
+    try:
         with np.load(path, allow_pickle=False) as content:
-            if str(content["fingerprint"]) != pool.fingerprint:
-                raise PoolError(
-                    f"{path}: of another pool; the data has changed: move {folder} away and start again"
-                )
+            whole = {name: content[name] for name in content.files}  # reading compares checksums
+    except FileNotFoundError:
+        return False
+    except Exception as error:  # whatever a damaged archive makes numpy, zipfile or zlib raise
+        logger.warning("%s: cannot be read (%s); computing it anew", path, error)
+        return False
+    if any(str(whole.get(key)) != value for key, value in of.items()):
+        logger.warning("%s: of another pool or encoder; computing it anew", path)
+        return False
+    return True
+
+
+def _chunk_contents(folder: RunFolder, chunks: Sequence[int]) -> Iterator[Mapping[str, np.ndarray]]:
+    for start in chunks:
+        with np.load(_chunk_file(folder, start), allow_pickle=False) as content:
             yield {name: content[name] for name in content.files}
 
 

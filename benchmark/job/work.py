@@ -101,7 +101,8 @@ def _train(
     pruner.runs_folder = folder.parent
     found = {}
     if config.features:
-        found = feature_pass.load(RunFolder(folder.parent / config.features), pool.fingerprint)
+        with dist.rank_zero_first():  # which verifies them for the others
+            found = feature_pass.load(RunFolder(folder.parent / config.features), pool.fingerprint)
     trainer = Trainer(
         folder,
         config.train,

@@ -13,7 +13,7 @@ from benchmark.config.identity import identity_of, label_of
 from benchmark.config.run import Choice, RunConfig, resolved
 from benchmark.config.sweepfile import Sweep
 from benchmark.evaluate.task import make_task
-from benchmark.files import write_text, write_texts
+from benchmark.files import sealed, unsealed_text, write_text, write_texts
 from benchmark.models.frameworks import resolve_model
 from benchmark.options import ConfigError
 from benchmark.plan.checks import check_batch, check_grid
@@ -83,9 +83,7 @@ def _own_models(sweep: Sweep) -> dict[str, Choice]:
 def write_plan(runs: Sequence[PlannedRun], sweep: Sweep, results: Path, command: str) -> None:
     """Write each run's ``config.yaml`` and the sweep's ``plan.json``, which the report reads."""
     configs = {run.folder.config: run.config.to_yaml() for run in runs}
-    write_texts(
-        {p: text for p, text in configs.items() if not p.exists() or p.read_text(encoding="utf-8") != text}
-    )
+    write_texts({path: text for path, text in configs.items() if not _holds(path, text)})
     rows = [
         {
             "run": run.config.name,
@@ -101,7 +99,15 @@ def write_plan(runs: Sequence[PlannedRun], sweep: Sweep, results: Path, command:
     ]
     told = {} if sweep.compare else {"compare": False}
     plan = {"sweep": sweep.name, "command": command, "runs": rows, **told}
-    write_text(results / sweep.name / PLAN_FILE, json.dumps(plan, indent=1, sort_keys=True) + "\n")
+    write_text(results / sweep.name / PLAN_FILE, json.dumps(sealed(plan), indent=1, sort_keys=True) + "\n")
+
+
+def _holds(path: Path, text: str) -> bool:
+    """Whether the file says what the sealed text says; its own seal is whole, or it is older than seals."""
+    try:
+        return unsealed_text(path.read_text(encoding="utf-8")) == unsealed_text(text)
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def _plan_run(sweep: Sweep, wish: Wish, named: Named, features: FeatureConfig | None, results: Path) -> PlannedRun:

@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 
-from benchmark.files import write_text
+from benchmark.files import SEAL, sealed, unsealed, write_text
 from benchmark.runs.schema import quick_check
 
 SCHEMA_VERSION = 1
@@ -219,21 +219,33 @@ def validate(record: Any, path: Path, validator: jsonschema.Draft202012Validator
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    write_text(path, json.dumps(content, sort_keys=True, indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(sealed(content), sort_keys=True, indent=1, allow_nan=False) + "\n")
 
 
 def _read(path: Path, validator: jsonschema.Draft202012Validator) -> dict[str, Any]:
     try:
         stat = path.stat()
-        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except ValueError as error:  # also what is not UTF-8
         raise RecordError(f"{path}: not JSON ({error}); move it away to have the run evaluated again") from error
+    record = {key: value for key, value in found.items() if key != SEAL} if isinstance(found, dict) else found
     version = (str(path), stat.st_ino, stat.st_mtime_ns, stat.st_size)
     if version not in _VALID:
         validate(record, path, validator)
+        _check_seal(found, path)
         _VALID.add(version)
     assert isinstance(record, dict)
     return record
+
+
+def _check_seal(found: dict[str, Any], path: Path) -> None:
+    try:
+        unsealed(found)
+    except ValueError as error:
+        raise RecordError(
+            f"{path}: {error}; move it away to have the run evaluated again, or take out its line {SEAL} if it was"
+            " you who changed it"
+        ) from error
 
 
 def _refuse(constant: str) -> None:

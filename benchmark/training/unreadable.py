@@ -15,11 +15,21 @@ from benchmark.training.loader import Fault
 
 
 class FaultList:
-    """All faults of a run, each sample once, over all ranks after ``share``."""
+    """All faults of a run, each sample once, over all ranks after ``share``.
+
+    Raises PoolError if more than ``max_share`` of what lies in the pool's place never became a sample.
+    """
 
     def __init__(self, pool: Pool, max_share: float) -> None:
         self.pool, self.max_share = pool, max_share
         self.by_id: dict[int, tuple[str, str]] = {}
+        unused = _unused(pool)
+        if unused > max_share * (pool.num_samples + unused):
+            raise PoolError(
+                f"{unused:,} beside the pool's {pool.num_samples:,} samples lie there and cannot be used, more"
+                f" than train.max_skipped {max_share:.2%} ({dict(pool.skipped)}): mend the data (python -m"
+                " benchmark.pool inspect says what is meant), or raise train.max_skipped to go without them"
+            )
 
     def add(self, faults: Iterable[Fault]) -> None:
         """Raises PoolError once more than ``max_share`` of the pool is unreadable, naming examples."""
@@ -59,3 +69,11 @@ class FaultList:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.by_id = {int(i): (fault[0], fault[1]) for i, fault in state.items()}
+
+
+def _unused(pool: Pool) -> int:
+    """How many samples the data may hold beside those of the pool; a damaged shard counts as one of mean size."""
+    skipped = Counter(pool.skipped)
+    damaged = skipped.pop("shard_damaged", 0)
+    starts = pool.shard_starts
+    return skipped.total() + (round(damaged * pool.num_samples / (len(starts) - 1)) if starts is not None else 0)

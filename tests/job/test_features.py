@@ -28,7 +28,7 @@ from benchmark.plan.plan import PlannedRun, make_plan
 from benchmark.pool.samples import PoolError, SampleError
 from benchmark.pool.source import make_source
 from benchmark.pool.sources import shapes
-from benchmark.runs.record import read_record
+from benchmark.runs.record import RecordError, read_record
 from benchmark.runs.state import state_of
 
 Plan = Callable[..., list[PlannedRun]]
@@ -232,6 +232,71 @@ def test_features_of_another_pool_and_damaged_ones_are_refused(planned: Plan) ->
     array.write_bytes(array.read_bytes()[:50])
     with pytest.raises(PoolError, match=r"features\.json: cannot be read"):
         feature_pass.load(run.folder, fingerprint)
+
+
+@pytest.mark.usefixtures("needy")
+def test_features_are_compared_with_their_checksums_once(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, run = feature_run(planned)
+    process.run(run.folder)
+    fingerprint = json.loads((run.folder / "features.json").read_text())["fingerprint"]
+    array = run.folder / "text_embedding.npy"
+    whole = array.read_bytes()
+    feature_pass.load(run.folder, fingerprint)
+    with monkeypatch.context() as patch:
+        patch.setattr(feature_pass, "_sha256", lambda path: pytest.fail("read again"))
+        feature_pass.load(run.folder, fingerprint)
+    array.write_bytes(whole[:-7] + bytes([whole[-7] ^ 1]) + whole[-6:])
+    with pytest.raises(PoolError, match=r"text_embedding\.npy: not as the pass left it .* computed again"):
+        feature_pass.load(run.folder, fingerprint)
+    array.write_bytes(whole)
+    feature_pass.load(run.folder, fingerprint)
+
+
+@pytest.mark.usefixtures("needy")
+def test_a_pass_refuses_weights_that_the_record_was_not_written_for(planned: Plan) -> None:
+    full, run = feature_run(planned)
+    weights = full.folder.final_weights
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-7] + bytes([content[-7] ^ 1]) + content[-6:])
+    with pytest.raises(RecordError, match="one of the two comes from another run"):
+        process.run(run.folder)
+    weights.write_bytes(content[:100])
+    with pytest.raises(PoolError, match=r"final\.safetensors: cannot be loaded"):
+        process.run(run.folder)
+
+
+@pytest.mark.usefixtures("needy")
+@pytest.mark.parametrize("how", ["damaged", "another encoder", "another pool", "cut"])
+def test_chunks_that_are_not_of_this_pass_are_computed_anew(
+    how: str, planned: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_pass, "CHUNK", 32)
+    _, run = feature_run(planned)
+    monkeypatch.setattr(feature_pass, "_join", lambda *_: (_ for _ in ()).throw(OSError("interrupted")))
+    with pytest.raises(OSError, match="interrupted"):
+        process.run(run.folder)
+    monkeypatch.undo()
+    monkeypatch.setattr(feature_pass, "CHUNK", 32)
+    first, _ = sorted(run.folder.glob("chunks/*.npz"))
+    with np.load(first) as file:
+        content = {name: file[name] for name in file.files}
+    if how == "damaged":
+        middle = first.stat().st_size // 2
+        data = first.read_bytes()
+        first.write_bytes(data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :])
+    elif how == "cut":
+        first.write_bytes(first.read_bytes()[:-20])
+    else:
+        content["encoder" if "encoder" in how else "fingerprint"] = np.array("other")
+        content["image_embedding"] = np.zeros_like(content["image_embedding"])
+        np.savez(first, **content)
+    computed = []
+    original = feature_pass._embed
+    monkeypatch.setattr(feature_pass, "_embed", lambda items, *rest: computed.append(1) or original(items, *rest))
+    process.run(run.folder)
+    assert len(computed) == 1
+    array = np.load(run.folder / "image_embedding.npy")
+    assert np.allclose(np.linalg.norm(array.astype(np.float32), axis=1), 1, atol=1e-2)
 
 
 @pytest.mark.slow

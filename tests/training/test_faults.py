@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from tiny import clip_grid
 
@@ -13,6 +14,7 @@ from benchmark.plan.plan import PlannedRun
 from benchmark.pool.samples import PoolError, Sample, SampleError
 from benchmark.pool.sources import shapes
 from benchmark.runs.record import read_record
+from benchmark.training.unreadable import FaultList
 
 Plan = Callable[..., list[PlannedRun]]
 
@@ -49,3 +51,25 @@ def test_beyond_max_skipped_the_run_stops_and_says_so(planned: Plan) -> None:
         PoolError, match=r"1 of 64 samples cannot be read, more than train.max_skipped 1.00%.*broken"
     ):
         process.run(run.folder)
+
+
+@pytest.mark.parametrize(
+    ("skipped", "shards", "unused"),
+    [
+        ({"image_missing": 1}, None, 1),
+        ({"shard_damaged": 1}, [0, 16, 32, 48, 64], 16),  # it may have held as many as the others
+        ({"shard_damaged": 1, "name_dotted": 2}, [0, 64], 66),
+    ],
+)
+def test_what_never_became_a_sample_is_limited_likewise(
+    skipped: dict[str, int], shards: list[int] | None, unused: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = shapes.ShapesPool(shapes.Shapes(num_samples=64))
+    FaultList(pool, 0.0)
+    starts = None if shards is None else np.array(shards)
+    monkeypatch.setattr(shapes.ShapesPool, "skipped", skipped, raising=False)
+    monkeypatch.setattr(shapes.ShapesPool, "shard_starts", starts, raising=False)
+    FaultList(pool, unused / (64 + unused))
+    reason = next(iter(skipped))
+    with pytest.raises(PoolError, match=rf"{unused} beside the pool's 64 samples .*train\.max_skipped.*{reason}"):
+        FaultList(pool, unused / (64 + unused) - 1e-6)

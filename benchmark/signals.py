@@ -1,6 +1,7 @@
 """Being asked to stop: handlers only note a signal, the work looks at the note between two steps or chunks.
 
-USR2 and USR1 announce the end of the time or a preemption, TERM the end. INT stays KeyboardInterrupt.
+USR2 and USR1 announce the end of the time or a preemption; TERM, INT (Ctrl-C) and HUP (the terminal closed) ask
+for the end. INT after any of them is a KeyboardInterrupt: whoever presses Ctrl-C again will not wait.
 """
 
 from __future__ import annotations
@@ -9,14 +10,17 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
-ASKING = (signal.SIGUSR2, signal.SIGUSR1, signal.SIGTERM)
+TERMINAL = (signal.SIGINT, signal.SIGHUP)
+"""What a terminal sends to all processes in its foreground."""
+ASKING = (signal.SIGUSR2, signal.SIGUSR1, signal.SIGTERM, *TERMINAL)
 TERM, ANNOUNCED = 1, 2
 """How a process was asked to stop: to end, or with time left for more than the end (USR2, USR1)."""
-WORDS = {TERM: "TERM", ANNOUNCED: "USR2 or USR1"}
+WORDS = {TERM: "TERM, INT or HUP", ANNOUNCED: "USR2 or USR1"}
 _heard: list[int] = []
 _early: list[int] = []
 """What was heard before ``listening``."""
@@ -32,14 +36,7 @@ class Stopped(Exception):
 
 def hear_early() -> None:
     """Note signals from now on, for ``listening`` to take up: by default they end a process that still imports."""
-    owner = os.getpid()
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        if os.getpid() == owner:
-            _early.append(_how(number))
-
-    for number in ASKING:
-        signal.signal(number, note)
+    _note_in(_early)
 
 
 @contextmanager
@@ -52,22 +49,16 @@ def listening() -> Iterator[socket.socket | None]:
     if threading.current_thread() is not threading.main_thread():
         yield None
         return
-    owner = os.getpid()
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        if os.getpid() == owner:
-            _heard.append(_how(number))
-
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     wakeup_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
-    before = [signal.signal(number, note) for number in ASKING]
+    before = _note_in(_heard)
     _heard[:] = _early
     _early.clear()
     try:
         yield ours
     finally:
-        for number, handler in zip(ASKING, before, strict=True):
+        for number, handler in before.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(wakeup_before)
         _heard.clear()
@@ -75,8 +66,22 @@ def listening() -> Iterator[socket.socket | None]:
         theirs.close()
 
 
-def _how(number: int) -> int:
-    return TERM if number == signal.SIGTERM else ANNOUNCED
+def _note_in(notes: list[int]) -> dict[signal.Signals, Callable[..., Any] | int | None]:
+    """Handle the signals by noting them; the handlers before.
+
+    nohup has its command ignore HUP, a shell's script what it starts with ``&`` INT: that stays so.
+    """
+    owner = os.getpid()
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != owner:
+            return
+        if number == signal.SIGINT and notes:
+            raise KeyboardInterrupt
+        notes.append(ANNOUNCED if number in (signal.SIGUSR1, signal.SIGUSR2) else TERM)
+
+    heeded = [n for n in ASKING if n not in TERMINAL or signal.getsignal(n) is not signal.SIG_IGN]
+    return {number: signal.signal(number, note) for number in heeded}
 
 
 def asked() -> int:
@@ -91,13 +96,14 @@ def stop_if_asked() -> None:
 
 
 def in_worker() -> None:
-    """For a forked worker, which gets every signal that its job gets: only its parent ends it.
+    """For a forked worker, which gets every signal that its job or terminal gets: only its parent ends it.
 
     A worker that died of TERM would take away the batches that the parent still trains on before it saves; one
     that ignored TERM could not be ended by the parent.
     """
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
+    for number in ASKING:
+        if number != signal.SIGTERM:
+            signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     threading.Thread(target=_heed, args=(os.getppid(),), daemon=True).start()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmark import signals
 from benchmark.config import profiles
 from benchmark.config.sweepfile import read_sweep
 from benchmark.doctor import doctor
@@ -32,14 +33,14 @@ from benchmark.status.table import counts_of, plan_table, status_table, watch
 
 WIDTH = 500
 """Columns of what is printed to no terminal: a run stays on one line, for grep."""
-EXIT_FAILED, EXIT_USAGE, EXIT_LEFT = 1, 2, 3
+EXIT_FAILED, EXIT_USAGE, EXIT_LEFT, EXIT_STOPPED = 1, 2, 3, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code.
 
     0; 1 if a run failed or cannot be read; 2 for a mistake in the input; 3 if runs remain, since SLURM took only
-    some or another process works on them.
+    some or another process works on them; 130 if a signal stopped it.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     console = Console(stderr=True)
@@ -55,9 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, HeldError, SnapshotError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
-    except KeyboardInterrupt:
+    except signals.Stopped:
         console.print("stopped; the same command goes on from here")
-        return 130
+        return EXIT_STOPPED
+    except KeyboardInterrupt:
+        console.print("ended at once; the same command goes on from what was saved before")
+        return EXIT_STOPPED
 
 
 def _sweep(options: argparse.Namespace, console: Console) -> int:
@@ -89,7 +93,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
         if cluster == "slurm" and todo:
             _report(sent := submit_slurm(todo, folder), console)
     if cluster != "slurm" and todo:
-        with at_work(folder):
+        with at_work(folder, console):
             if cluster == "inline":
                 run_inline(todo, console, options.fail_fast)
             else:

@@ -30,7 +30,7 @@ MAY = {
     "launch": f"status plan job evaluate runs slurm config {GROUND}",
     "doctor": f"launch.script launch.slots slurm config runs {GROUND}",
     "catalogue": "plugins pruner pool evaluate",
-    "sweep": "catalogue contract doctor launch status plan config runs slurm options",
+    "sweep": "catalogue contract doctor launch status plan config runs slurm options signals",
 }
 """What each room of ``benchmark/`` may import of the others, in the order in which data goes through them; of some
 rooms one file alone."""

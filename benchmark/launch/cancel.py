@@ -8,15 +8,14 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
 
+from benchmark import signals
 from benchmark.plan.plan import PlannedRun
-from benchmark.runs.folder import RunFolder
 from benchmark.runs.lease import holder_of, is_held, lease
 from benchmark.slurm.commands import call
 from benchmark.slurm.jobs import QueuedJob
@@ -63,18 +62,13 @@ def cancel(runs: Sequence[PlannedRun], queue: Queue, folder: Path, console: Cons
 
 
 @contextmanager
-def at_work(folder: Path) -> Iterator[None]:
-    """Let ``cancel`` find this process, which starts runs on this machine, and end it as Ctrl-C does."""
-    with lease(folder / "job" / f"local-{socket.gethostname()}-{os.getpid()}.lock"):
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = [signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGINT)]
-        try:
-            yield
-        finally:
-            for number, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
-                signal.signal(number, handler)
+def at_work(folder: Path, console: Console) -> Iterator[None]:
+    """Let ``cancel`` find this process, which starts runs on this machine; note signals, and tell of the first."""
+    name = f"local-{socket.gethostname()}-{os.getpid()}.lock"
+    with lease(folder / "job" / name), signals.listening() as sock:
+        if sock is not None:
+            threading.Thread(target=_tell, args=(sock, console), daemon=True).start()
+        yield
 
 
 def local_sweeps(folder: Path) -> list[Path]:
@@ -82,8 +76,17 @@ def local_sweeps(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("job/local-*.lock")) if is_held(path)]
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _tell(sock: socket.socket, console: Console) -> None:
+    """At once, though a step may take minutes."""
+    said = "stopping: what runs comes to the end of its step and saves; a second Ctrl-C ends it at once"
+    on_terminal = console.is_terminal  # asked while there is one
+    with suppress(OSError):  # closed: the work is over
+        while came := sock.recv(1):
+            if came == bytes([signal.SIGHUP]):
+                console.quiet = on_terminal  # which is gone: words for it would be errors
+            elif said:
+                console.print(said, style="yellow", soft_wrap=True)
+            said = ""
 
 
 def _end_jobs(jobs: Sequence[tuple[str, QueuedJob]], console: Console) -> bool:
@@ -106,7 +109,7 @@ def _end_jobs(jobs: Sequence[tuple[str, QueuedJob]], console: Console) -> bool:
 
 
 def _end_process(path: Path, holder: dict[str, Any]) -> str:
-    """Interrupt the process that holds the lease; why not, if it is not ours or not here."""
+    """Ask the process that holds the lease to end; why not, if it is not ours or not here."""
     pid, host = int(holder["pid"]), holder["host"]
     if host != socket.gethostname():
         return f"it runs on {host}: call --cancel there"
@@ -118,7 +121,7 @@ def _end_process(path: Path, holder: dict[str, Any]) -> str:
             return f"process {pid} does not hold {path}"
     except OSError:
         return f"there is no process {pid} here"
-    os.kill(pid, signal.SIGINT if path.name == RunFolder(".").lease.name else signal.SIGTERM)
+    os.kill(pid, signal.SIGTERM)
     return ""
 
 

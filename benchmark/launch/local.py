@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ import submitit
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from benchmark import signals
 from benchmark.config.run import RunConfig
 from benchmark.job.local_task import Job
 from benchmark.launch.slots import Slots
 from benchmark.plan.plan import PlannedRun
+from benchmark.runs.attempts import steps_of
 from benchmark.runs.folder import RunFolder
+from benchmark.runs.lease import is_held
 from benchmark.runs.log import last_line
 from benchmark.runs.state import State, has_record, state_of
 
@@ -29,7 +33,10 @@ logger = logging.getLogger(__name__)
 
 
 def run_inline(runs: Sequence[PlannedRun], console: Console, fail_fast: bool) -> list[State]:
-    """One after the other in this process; a failed run stops nothing else unless ``fail_fast``."""
+    """One after the other in this process; a failed run stops nothing else unless ``fail_fast``.
+
+    Raises signals.Stopped, with the run saved, if a signal asked for it.
+    """
     from benchmark.job import process  # loads all that trains
 
     states = []
@@ -43,6 +50,9 @@ def run_inline(runs: Sequence[PlannedRun], console: Console, fail_fast: bool) ->
                 continue
             try:
                 process.run(run.folder, lambda share, text, bar=bar: bars.update(bar, completed=share, text=text))  # type: ignore[misc]
+            except signals.Stopped:
+                console.print(_saved(run), markup=False, soft_wrap=True)
+                raise
             except Exception:
                 logger.debug("%s failed", run.config.name, exc_info=True)  # its folder holds the traceback
             states.append(state_of(run.folder, run.config))
@@ -50,6 +60,7 @@ def run_inline(runs: Sequence[PlannedRun], console: Console, fail_fast: bool) ->
             bars.advance(total)
             if fail_fast and states[-1].name == "failed":
                 break
+            signals.stop_if_asked()  # after the run had looked for the last time
     return states
 
 
@@ -63,9 +74,14 @@ class LocalQueue:
     console: Console
     active: dict[str, tuple[PlannedRun, Any, TaskID]] = field(default_factory=dict)
     states: list[State] = field(default_factory=list)
+    is_ending: bool = False
 
     def work(self) -> list[State]:
-        """Run all; return their states in the end. An interrupt ends the processes and loses nothing."""
+        """Run all; return their states in the end.
+
+        Raises signals.Stopped, with every run saved, if a signal asked for it. A KeyboardInterrupt ends all
+        processes at once.
+        """
         waiting = list(self.runs)
         with _bars(self.console) as bars:
             total = bars.add_task("all runs", total=len(waiting), text="")
@@ -84,17 +100,26 @@ class LocalQueue:
                         self._finish(name, bars)
                         bars.advance(total)
                     self._show(bars)
-                    if self.fail_fast and any(state.name == "failed" for state in self.states):
+                    has_failed = self.fail_fast and any(state.name == "failed" for state in self.states)
+                    if (signals.asked() or has_failed) and not self.is_ending:
                         waiting.clear()
-                        self.cancel()
+                        self._end()
             except BaseException:
-                self.cancel()
+                for _, process, _ in self.active.values():
+                    _kill(int(process.job_id))
                 raise
+        signals.stop_if_asked()
         return self.states
 
-    def cancel(self) -> None:
-        for _, process, _ in self.active.values():
-            process.cancel(check=False)
+    def _end(self) -> None:
+        """Ask what runs to save and end. What has not begun, or is over, has nothing to save, and may not hear."""
+        self.is_ending = True
+        for run, process, _ in self.active.values():
+            controller = int(process.job_id)
+            if is_held(run.folder.lease):  # by its first rank, and then all of its ranks listen
+                os.kill(controller, signal.SIGTERM)  # which hands it on to the ranks
+            else:
+                _kill(controller)
 
     def _start(self, run: PlannedRun, gpus: Sequence[str], bars: Progress) -> None:
         launch = run.config.launch
@@ -106,15 +131,19 @@ class LocalQueue:
             stderr_to_stdout=True,
         )
         executor.parameters["visible_gpus"] = tuple(gpus)  # submitit checks for numbers; CUDA also takes UUIDs
-        with _environment(OMP_NUM_THREADS=str(launch.cpus)), _errors_to(run.folder.job / "starter.log"):
+        bar = bars.add_task(run.config.name, total=1.0, text="starting")
+        environment = _environment(OMP_NUM_THREADS=str(launch.cpus))
+        with environment, _errors_to(run.folder.job / "starter.log"), _apart_from_the_terminal():
             process = executor.submit(Job(str(run.folder.resolve())))
-        self.active[run.config.name] = (run, process, bars.add_task(run.config.name, total=1.0, text="starting"))
+            self.active[run.config.name] = (run, process, bar)
 
     def _finish(self, name: str, bars: Progress) -> None:
         run, process, bar = self.active.pop(name)
         self.slots.free(name)
         state = state_of(run.folder, run.config)
-        if state.name in ("absent", "partial"):
+        if state.name in ("absent", "partial") and self.is_ending:
+            self.console.print(_saved(run), markup=False, soft_wrap=True)
+        elif state.name in ("absent", "partial"):
             state = State("failed", f"the process ended without a record; see {process.paths.stdout}")
         self.states.append(state)
         bars.update(bar, completed=1.0, text=state.name)
@@ -138,6 +167,25 @@ def hindrance_of(run: PlannedRun) -> str:
     return f"waits for {', '.join(missing)}" if missing else ""
 
 
+def _saved(run: PlannedRun) -> str:
+    """What a run that was stopped goes on from."""
+    count, unit = steps_of(run.folder), "step" if isinstance(run.config, RunConfig) else "chunk"
+    return f"{run.config.name}: {f'saved at {unit} {count}' if count else 'nothing to save yet'}"
+
+
+def _kill(pid: int) -> None:
+    """End a process and all that came from it, now."""
+    children: list[str] = []
+    with suppress(OSError):  # it is gone
+        os.kill(pid, signal.SIGSTOP)  # from here on it starts nothing more
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            children += (thread / "children").read_text().split()
+    with suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+    for child in children:
+        _kill(int(child))
+
+
 def _bars(console: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
     return Progress(*columns, TimeElapsedColumn(), console=console)
@@ -145,7 +193,7 @@ def _bars(console: Console) -> Progress:
 
 @contextmanager
 def _errors_to(path: Path) -> Iterator[None]:
-    """Processes started within write their errors to a file: an interrupt must not flood the terminal."""
+    """Processes started within write their errors to a file: they must not flood the terminal."""
     path.parent.mkdir(parents=True, exist_ok=True)
     terminal = os.dup(2)
     with path.open("ab") as file:
@@ -155,6 +203,16 @@ def _errors_to(path: Path) -> Iterator[None]:
     finally:
         os.dup2(terminal, 2)
         os.close(terminal)
+
+
+@contextmanager
+def _apart_from_the_terminal() -> Iterator[None]:
+    """Processes started within, and theirs, hear of Ctrl-C and a closed terminal from us alone."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.TERMINAL)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _environment:

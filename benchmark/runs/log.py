@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ from benchmark.runs.record import finite
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+CLOSE_SECONDS = 5.0
+"""How long TensorBoard's writer may take to close: it waits for locks that an interrupt may have left taken."""
 
 
 class LogError(ValueError):
@@ -65,8 +69,10 @@ class RunLog:
 
     def close(self) -> None:
         if self._board is not None:
-            self._board.close()
+            closing = threading.Thread(target=self._board.close, daemon=True)
             self._board = None
+            closing.start()
+            closing.join(CLOSE_SECONDS)
 
 
 def last_line(path: Path) -> dict[str, Any] | None:

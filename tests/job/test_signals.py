@@ -76,7 +76,7 @@ def checkpoints(run: PlannedRun) -> list[str]:
     return sorted(path.stem for path in (run.folder / "checkpoint").glob("step-*.sha256"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGUSR1])
+@pytest.mark.parametrize("number", signals.ASKING)
 def test_a_signal_stops_a_run_after_the_step_it_is_in_with_one_checkpoint(planned: Plan, number: int) -> None:
     (run,) = planned(clip_grid(train=LONG))
 
@@ -117,7 +117,7 @@ def test_signals_to_all_processes_of_a_job_leave_the_workers_and_one_checkpoint(
 
     def everybody() -> None:
         workers.extend(child.pid or 0 for child in multiprocessing.active_children())
-        for number in (signal.SIGTERM, signal.SIGUSR2):
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR2):
             for pid in (*workers, os.getpid()):
                 os.kill(pid, number)
         (run.folder / "workers.json").write_text(json.dumps(workers))
@@ -144,6 +144,16 @@ with signals.listening():
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=patience(60))
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
+def test_what_nohup_has_a_command_ignore_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.listening():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not signals.asked()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_ranks_stop_at_the_same_step_whichever_of_them_was_asked(planned: Plan) -> None:

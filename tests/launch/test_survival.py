@@ -145,13 +145,13 @@ def test_a_run_that_is_signalled_requeued_preempted_and_cancelled_ends_as_one_th
     works(run, 2)  # F5: an administrator's requeue; the process gets TERM, and saves
     says("scontrol", "requeue", job_id)
     goes_back(run, job_id)
-    assert attempts_of(run.folder)[-1].why == "stopped by TERM"
+    assert attempts_of(run.folder)[-1].why == "stopped by TERM, INT or HUP"
 
     works(run, 3)  # F3: preemption, by TERM
     with an_urgent_job():
         wait(run, "preempted", lambda: state_of_job(job_id) == "PENDING", 40)
     goes_back(run, job_id)
-    assert attempts_of(run.folder)[-1].why == "stopped by TERM"
+    assert attempts_of(run.folder)[-1].why == "stopped by TERM, INT or HUP"
 
     conf = Path(harsh_slurm["SLURM_CONF"])  # F2: preemption that sends the job's own signal, and leaves time
     graceful = conf.read_text().replace("PartitionName=main", "PartitionName=main GraceTime=60")
@@ -167,7 +167,7 @@ def test_a_run_that_is_signalled_requeued_preempted_and_cancelled_ends_as_one_th
     works(run, 5)  # F9: cancelled is cancelled
     says("scancel", job_id)
     gone(run, job_id)
-    assert attempts_of(run.folder)[-1].why == "stopped by TERM"
+    assert attempts_of(run.folder)[-1].why == "stopped by TERM, INT or HUP"
     _, second = submit(path)
     assert second != job_id
     finished(run)

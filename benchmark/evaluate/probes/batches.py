@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from benchmark import signals
 from benchmark.models.encoder import ImageTransform
 from benchmark.seeds import generator, seed_of
 
@@ -90,7 +91,7 @@ class Batches:
             sampler=wanted,  # a batch's place and rows stand for an index
             batch_size=None,
             num_workers=self.num_workers,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_start_worker,
             generator=torch.Generator(),  # else the loader draws from the global generator
         )
         yield from loader
@@ -111,7 +112,8 @@ class _Augmented(Dataset[Batch]):
         return Batch(epoch, step, torch.stack(images), torch.from_numpy(of.labels[rows]))
 
 
-def _one_thread(_worker: int) -> None:
+def _start_worker(_worker: int) -> None:
+    signals.in_worker()
     torch.set_num_threads(1)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as td
 from patience import patience
 from rank_processes import on_ranks
 from tiny import TINY_CLIP, clip_grid, moco_grid
@@ -239,6 +240,33 @@ def undecodable(read: Callable[..., Sample], every: int) -> Callable[..., Sample
         return read(self, sample_id)
 
     return reading
+
+
+@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("backend", ["gloo", "cpu:gloo,cuda:gloo"], ids=["one backend", "a backend a device"])
+def test_the_gradient_through_a_gather_is_the_sum_of_what_ranks_want_also_beside_unused_gpus(
+    world: int, backend: str, tmp_path: Path
+) -> None:
+    rows = torch.arange(4.0 * 3).reshape(4, 3)  # small whole numbers: float32 is exact
+    wanted = torch.randint(-3, 4, (world, 4, 4), generator=torch.Generator().manual_seed(0)).float()
+
+    def loss(all_rows: torch.Tensor, rank: int) -> torch.Tensor:
+        return (wanted[rank] * (all_rows @ all_rows.T)).sum()
+
+    def work(rank: int) -> torch.Tensor:
+        td.destroy_process_group()
+        td.init_process_group(backend, f"file://{tmp_path}/meet", world_size=world, rank=rank)
+        torch.cuda.is_available = lambda: True
+        mine = rows.to(dist.pick_device("cpu")).chunk(world)[rank].clone().requires_grad_()
+        found = dist.gather_with_gradient(mine)
+        assert torch.equal(found, rows)
+        loss(found, rank).backward()
+        assert mine.grad is not None
+        return mine.grad
+
+    alone = rows.clone().requires_grad_()
+    sum(loss(alone, rank) for rank in range(world)).backward()  # type: ignore[union-attr]
+    assert torch.equal(torch.cat(on_ranks(world, work)), alone.grad)
 
 
 def pairs(clip: Clip) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

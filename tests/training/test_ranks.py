@@ -56,7 +56,7 @@ GRIDS: dict[str, dict[str, Any]] = {
         train={"epochs": 4},
     ),
     "moco": moco_grid(pruner=SCAN, train={"epochs": 4}),
-    "clip_dissect": clip_grid(pruner={"dissect": {"warmup_epochs": 1}}, train={"epochs": 4}),
+    "clip_dissect": clip_grid(pruner={"dissect": {"warmup_epochs": 1}}, train={"epochs": 4}, seed=5),
     "clip_resnet_small_loss": clip_grid(
         model=SMALL_RESNET,
         pool={"shapes": {"num_samples": 64, "image_size": 32}},

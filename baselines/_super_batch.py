@@ -17,7 +17,10 @@ def highest(score: np.ndarray, count: int) -> np.ndarray:
 
 @dataclass
 class SuperBatchPruner(Pruner):
-    """Reads everything each epoch; subclasses say in ``choose`` what it trains on."""
+    """Reads everything each epoch; subclasses say in ``choose`` what it trains on.
+
+    The number of ranks enters by the last bits of the scores, and by a model's own draws (docs/methods.md).
+    """
 
     select_rate: float = 0.5
     """Share of a super-batch that is trained on, in (0, 1): 0.5 in DISSect's code, 0.2 in its CC3M script."""

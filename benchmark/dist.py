@@ -34,18 +34,31 @@ def gather(tensor: Tensor) -> Tensor:
     """Rows of all ranks in rank order, without gradient: [b, ...] -> [B, ...]. Every rank holds b rows."""
     if world() == 1:
         return tensor.detach()
-    parts = [torch.empty_like(tensor) for _ in range(world())]
-    td.all_gather(parts, tensor.detach().contiguous())
-    return torch.cat(parts)
+    rows = tensor.new_empty((world() * len(tensor), *tensor.shape[1:]))
+    td.all_gather_into_tensor(rows, tensor.detach().contiguous())
+    return rows
+
+
+class _Gathered(torch.autograd.Function):
+    """``gather``; a rank's rows get the sum of what all ranks want of them.
+
+    torch takes the exchange of the device that the rows are on, whatever else this machine has.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        return gather(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        mine = gradient.new_empty((len(gradient) // world(), *gradient.shape[1:]))
+        td.reduce_scatter_tensor(mine, gradient.contiguous())
+        return mine
 
 
 def gather_with_gradient(tensor: Tensor) -> Tensor:
-    """Rows of all ranks in rank order; the gradient flows back to the rank that made a row. [b, d] -> [B, d]."""
-    if world() == 1:
-        return tensor
-    from torch.distributed.nn.functional import all_gather
-
-    return torch.cat(all_gather(tensor.contiguous()))
+    """Rows of all ranks in rank order; the gradient of a row flows back to its rank. [b, ...] -> [B, ...]."""
+    return tensor if world() == 1 else cast(Tensor, _Gathered.apply(tensor))
 
 
 def deal(rows: Tensor, counts: Sequence[int]) -> Tensor:

@@ -112,6 +112,19 @@ def with_negatives_weighed(logits: Tensor, log_negative: Tensor | None, labels: 
     return logits + columns.scatter(1, labels[:, None], 0.0)
 
 
+def mark_of_draws(device: torch.device) -> Callable[[], None]:
+    """Note where the generators stand that a pass on ``device`` draws from; the result sets them back there."""
+    on_host = torch.get_rng_state()  # patch dropout draws here whatever the device
+    on_gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def rewind() -> None:
+        torch.set_rng_state(on_host)
+        if on_gpu is not None:
+            torch.cuda.set_rng_state(on_gpu, device)
+
+    return rewind
+
+
 @contextmanager
 def frozen_batch_statistics(module: nn.Module) -> Iterator[None]:
     """Let batch normalisation use a batch's statistics without taking them into its running ones."""

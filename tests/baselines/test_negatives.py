@@ -123,8 +123,9 @@ def trained(name: str, rank: int, accumulate: int) -> tuple[Tensor, dict[str, Te
 def test_accumulation_weighs_the_negatives_of_the_whole_batch(accumulate: int) -> None:
     (losses, gradient), (in_parts, summed) = (trained("clip", 0, count) for count in (1, accumulate))
     torch.testing.assert_close(losses, in_parts, rtol=0, atol=1e-5)
-    for key, value in gradient.items():  # values reach 16: float32's own rounding is 2e-6 of it
-        torch.testing.assert_close(summed[key], value, rtol=0, atol=1e-5 + 2e-6 * float(value.abs().max()), msg=key)
+    for key, value in gradient.items():
+        largest = float(value.abs().max())
+        torch.testing.assert_close(summed[key], value, rtol=0, atol=1e-5 * largest + 1e-7, msg=key)
 
 
 @pytest.mark.parametrize(("name", "accumulate"), [("clip", 1), ("clip", 2), ("moco", 1)])

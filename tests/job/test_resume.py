@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import clip_grid, moco_grid
+from tiny import TINY_CLIP, clip_grid, moco_grid
 
 from baselines.scan import Scan
 from benchmark import files
@@ -36,6 +36,10 @@ DISSECT_GRIDS = {
     "dissect_momentum": clip_grid(pruner={"dissect": {"variant": "momentum"}}, train={"epochs": 3, **EACH_STEP}),
 }
 """4 steps an epoch, each of 8 samples out of 16."""
+VISION = {**TINY_CLIP["tiny"]["vision_cfg"], "patch_dropout": 0.5}
+DRAWING_GRID = clip_grid(
+    model={"tiny": {**TINY_CLIP["tiny"], "vision_cfg": VISION}}, train={"epochs": 1, "accumulate": 2, **EACH_STEP}
+)
 MOCO_GRID = moco_grid(pruner={"random_subset": {"keep_fraction": 0.8}}, train={"epochs": 2, **EACH_STEP})
 
 
@@ -88,7 +92,8 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     from benchmark.plan.plan import make_plan, write_plan
 
     folder, stories = tmp_path_factory.mktemp("whole"), {}
-    for name, grid in (("clip", SCAN_GRID), ("moco", MOCO_GRID), *DISSECT_GRIDS.items()):
+    grids = {"clip": SCAN_GRID, "drawing": DRAWING_GRID, "moco": MOCO_GRID, **DISSECT_GRIDS}
+    for name, grid in grids.items():
         path = folder / f"{name}.yaml"
         path.write_text(json.dumps({"name": name, "grid": [grid]}))
         sweep = read_sweep(path)
@@ -187,6 +192,15 @@ def test_killed_moco_run_goes_on_with_its_momentum_encoder(
     run_and_die(run.folder, die_at_call(trainer.Trainer, "_step", step))
     assert process.run(run.folder) == "done"
     assert story(run) == uninterrupted["moco"]
+
+
+def test_killed_run_in_micro_batches_draws_the_same_dropout_again(
+    planned: Callable[..., list[PlannedRun]], uninterrupted: dict[str, Any]
+) -> None:
+    (run,) = planned(DRAWING_GRID)
+    run_and_die(run.folder, die_at_call(trainer.Trainer, "_step", 3))
+    assert process.run(run.folder) == "done"
+    assert story(run) == uninterrupted["drawing"]
 
 
 @pytest.mark.parametrize("name", list(DISSECT_GRIDS))

@@ -21,6 +21,7 @@ from benchmark.models.clip import objective as clip_objective
 from benchmark.models.clip import options
 from benchmark.models.clip.objective import MAX_LOGIT_SCALE, Clip, contrastive_losses, make
 from benchmark.models.clip.transform import CROP_RATIO, CROP_SCALE, ClipTransform, crop_box, normalised
+from benchmark.models.objective import micro_batches
 from benchmark.pool.samples import Sample
 
 TINY = Choice(name="tiny", options=TINY_CLIP["tiny"])
@@ -73,6 +74,38 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(
         assert one.grad is not None, name
         assert other.grad is not None, name
         assert torch.allclose(one.grad, other.grad, atol=1e-12), name
+
+
+DRAWING = {
+    "dropout and stochastic depth": {
+        "timm_model_name": "swin_mini_patch4_window4_32",
+        "image_size": 32,
+        "timm_drop": 0.3,
+        "timm_drop_path": 0.3,
+    },
+    "patch dropout": {**TINY_CLIP["tiny"]["vision_cfg"], "image_size": 32, "patch_dropout": 0.5},
+}
+
+
+@pytest.mark.parametrize("kind", list(DRAWING))
+def test_accumulation_gives_the_gradient_of_the_losses_it_returns_also_where_a_model_draws(kind: str) -> None:
+    """As if all micro-batches had been embedded once, with the same draws, and held with their graphs."""
+    model = Choice(name="drawing", options={**TINY_CLIP["tiny"], "vision_cfg": DRAWING[kind]})
+    held, cached = make(model, 0).train(), make(model, 0).train()
+    tensors = batch(held)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        features = [held(part, features_only=True) for part in micro_batches(tensors, 4)]
+        images, texts, scales = zip(*features, strict=True)
+        expected = contrastive_losses(torch.cat(images), torch.cat(texts), scales[0])
+        held.reduce(expected, None).backward()
+        after = torch.get_rng_state()
+        torch.manual_seed(1)
+        losses = cached.backward(cached, tensors, None, lambda loss: loss, nullcontext, 4)
+        assert torch.equal(torch.get_rng_state(), after)
+    assert torch.equal(losses, expected)
+    for (name, one), other in zip(held.named_parameters(), cached.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=0, atol=2e-6 * float(one.grad.abs().max()), msg=name)
 
 
 def test_accumulation_takes_batch_statistics_once() -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as td
 from patience import patience
 from rank_processes import on_ranks
 from tiny import TINY_CLIP, clip_grid, moco_grid
@@ -26,8 +27,9 @@ from benchmark import states as benchmark_states
 from benchmark.config.run import Choice
 from benchmark.job import process
 from benchmark.job import work as job_work
-from benchmark.models.clip.objective import Clip
+from benchmark.models.clip.objective import Clip, contrastive_losses
 from benchmark.models.clip.objective import make as make_clip
+from benchmark.models.objective import micro_batches
 from benchmark.plan.plan import PlannedRun
 from benchmark.pool.samples import Sample, SampleError
 from benchmark.pool.sources import shapes
@@ -54,7 +56,7 @@ GRIDS: dict[str, dict[str, Any]] = {
         train={"epochs": 4},
     ),
     "moco": moco_grid(pruner=SCAN, train={"epochs": 4}),
-    "clip_dissect": clip_grid(pruner={"dissect": {"warmup_epochs": 1}}, train={"epochs": 4}),
+    "clip_dissect": clip_grid(pruner={"dissect": {"warmup_epochs": 1}}, train={"epochs": 4}, seed=5),
     "clip_resnet_small_loss": clip_grid(
         model=SMALL_RESNET,
         pool={"shapes": {"num_samples": 64, "image_size": 32}},
@@ -240,22 +242,55 @@ def undecodable(read: Callable[..., Sample], every: int) -> Callable[..., Sample
     return reading
 
 
-def gradients(rank: int, model_choice: dict[str, Any], accumulate: int) -> dict[str, torch.Tensor]:
-    """CLIP's gradient on 8 pairs with weights, this rank's share of them through the trainer's wrapping."""
-    ((name, options),) = model_choice.items()
-    clip = make_clip(Choice(name=name, options=options), seed=0)
+@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("backend", ["gloo", "cpu:gloo,cuda:gloo"], ids=["one backend", "a backend a device"])
+def test_the_gradient_through_a_gather_is_the_sum_of_what_ranks_want_also_beside_unused_gpus(
+    world: int, backend: str, tmp_path: Path
+) -> None:
+    rows = torch.arange(4.0 * 3).reshape(4, 3)  # small whole numbers: float32 is exact
+    wanted = torch.randint(-3, 4, (world, 4, 4), generator=torch.Generator().manual_seed(0)).float()
+
+    def loss(all_rows: torch.Tensor, rank: int) -> torch.Tensor:
+        return (wanted[rank] * (all_rows @ all_rows.T)).sum()
+
+    def work(rank: int) -> torch.Tensor:
+        td.destroy_process_group()
+        td.init_process_group(backend, f"file://{tmp_path}/meet", world_size=world, rank=rank)
+        torch.cuda.is_available = lambda: True
+        mine = rows.to(dist.pick_device("cpu")).chunk(world)[rank].clone().requires_grad_()
+        found = dist.gather_with_gradient(mine)
+        assert torch.equal(found, rows)
+        loss(found, rank).backward()
+        assert mine.grad is not None
+        return mine.grad
+
+    alone = rows.clone().requires_grad_()
+    sum(loss(alone, rank) for rank in range(world)).backward()  # type: ignore[union-attr]
+    assert torch.equal(torch.cat(on_ranks(world, work)), alone.grad)
+
+
+def pairs(clip: Clip) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Images, tokens and weights of 8 pairs."""
     size = clip.transform.size[0]
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (8, size, size, 3), dtype=torch.uint8, generator=generator)
     tokens = torch.randint(1, 1000, (8, 16), generator=generator)
     tokens[:, -1] = 49407  # the end of text, where open_clip reads the feature
-    weight = torch.rand(8, generator=generator)
+    return images, tokens, torch.rand(8, generator=generator)
+
+
+def gradients(rank: int, model_choice: dict[str, Any], accumulate: int) -> dict[str, torch.Tensor]:
+    """CLIP's gradient on 8 pairs with weights, this rank's share of them through the trainer's wrapping."""
+    ((name, options),) = model_choice.items()
+    clip = make_clip(Choice(name=name, options=options), seed=0)
+    images, tokens, weight = pairs(clip)
     mine = slice(rank * 8 // dist.world(), (rank + 1) * 8 // dist.world())
     model: Any = clip
     if dist.world() > 1:
         model = DistributedDataParallel(over_ranks(clip, torch.device("cpu")), broadcast_buffers=False)
     clip.train()
     batch = (images[mine], tokens[mine])
+    torch.manual_seed(rank)
     Clip.backward(clip, model, batch, weight[mine], lambda loss: loss, nullcontext, accumulate)
     return {name: p.grad for name, p in clip.named_parameters() if p.grad is not None}
 
@@ -271,6 +306,32 @@ def test_the_gradient_on_two_ranks_is_that_of_one_process(choice: dict[str, Any]
         assert torch.equal(first[name], second[name]), name
         largest = float(gradient.abs().max())
         torch.testing.assert_close(first[name], gradient, rtol=0, atol=1e-5 * largest + 1e-6, msg=name)
+
+
+def test_the_gradient_on_two_ranks_keeps_to_the_draws_of_each() -> None:
+    """As if one process had embedded the micro-batches of both ranks once, each with its rank's draws."""
+    choice = {
+        "tiny": {**TINY_CLIP["tiny"], "vision_cfg": {**TINY_CLIP["tiny"]["vision_cfg"], "patch_dropout": 0.5}}
+    }
+
+    def held(_: int) -> dict[str, torch.Tensor]:
+        clip = make_clip(Choice(name="tiny", options=choice["tiny"]), seed=0).train()
+        images, tokens, weight = pairs(clip)
+        features = []
+        for i, part in enumerate(micro_batches((images, tokens), 4)):
+            if i % 2 == 0:
+                torch.manual_seed(i // 2)  # as this rank begins
+            features.append(clip(part, features_only=True))
+        of_images, of_texts, scales = zip(*features, strict=True)
+        clip.reduce(contrastive_losses(torch.cat(of_images), torch.cat(of_texts), scales[0]), weight).backward()
+        return {name: p.grad for name, p in clip.named_parameters() if p.grad is not None}
+
+    (expected,) = on_ranks(1, held)
+    first, second = on_ranks(2, lambda rank: gradients(rank, choice, 2))
+    for name, gradient in expected.items():
+        assert torch.equal(first[name], second[name]), name
+        largest = float(gradient.abs().max())
+        torch.testing.assert_close(first[name], gradient, rtol=0, atol=1e-5 * largest + 1e-7, msg=name)
 
 
 def test_momentum_encoders_and_batch_statistics_stay_bit_equal_over_ranks(planned: Plan) -> None:

@@ -25,6 +25,7 @@ from benchmark.models.objective import (
     Tensors,
     cross_entropy,
     frozen_batch_statistics,
+    mark_of_draws,
     micro_batches,
     with_negatives_weighed,
 )
@@ -109,13 +110,17 @@ class Clip(Objective):
     ) -> Tensor:
         """With ``accumulate`` > 1 features are computed twice, so that every micro-batch sees all negatives.
 
-        The gradient is that of the whole batch (gradient caching, arXiv 2101.06983).
+        The gradient is that of the whole batch (gradient caching, arXiv 2101.06983): a micro-batch draws the same
+        dropout both times, and its batch statistics are taken in once.
         """
         if accumulate == 1:
             return super().backward(model, tensors, weight, scale, autocast, accumulate, log_negative)
         parts = list(micro_batches(tensors, accumulate))
+        rewinds, cached = [], []
         with torch.no_grad(), autocast(), frozen_batch_statistics(self):
-            cached = [model(part, features_only=True) for part in parts]
+            for part in parts:
+                rewinds.append(mark_of_draws(part[0].device))
+                cached.append(model(part, features_only=True))
         images = torch.cat([f[0] for f in cached]).requires_grad_()  # [b, d]
         texts = torch.cat([f[1] for f in cached]).requires_grad_()
         logit_scale = cached[0][2].clone().requires_grad_()
@@ -123,8 +128,9 @@ class Clip(Objective):
         scale(self.reduce(losses, weight)).backward()
         assert images.grad is not None
         assert texts.grad is not None
-        gradients = zip(parts, images.grad.chunk(accumulate), texts.grad.chunk(accumulate), strict=True)
-        for i, (part, image_gradient, text_gradient) in enumerate(gradients):
+        passes = zip(parts, rewinds, images.grad.chunk(accumulate), texts.grad.chunk(accumulate), strict=True)
+        for i, (part, rewind, image_gradient, text_gradient) in enumerate(passes):
+            rewind()
             last = i == accumulate - 1
             with nullcontext() if last or not hasattr(model, "no_sync") else model.no_sync():
                 with autocast():

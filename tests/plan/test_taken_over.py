@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rank_processes import on_ranks
 from tiny import clip_grid
 
 from analysis import report
@@ -248,6 +249,20 @@ def test_a_job_that_starts_after_another_sweep_has_done_its_run_takes_it_over(
         assert process.run(other.folder) == ("held" if is_held else "done")
     assert trained == ["a full"]
     assert states(paths[1]) == ["partial (of a)" if is_held else "done (of a)"]
+
+
+@pytest.mark.slow
+def test_all_ranks_of_a_job_take_a_run_over_and_one_evaluates(write_sweep: WriteSweep) -> None:
+    a, b = write_sweep(short(), name="a"), write_sweep(short(evaluate=[RETRIEVAL]), name="b")
+    write_plan(plan_of(b), read_sweep(b), b.parent / "results", "")
+    assert run_sweep(a) == 0
+    (one,), (other,) = plan_of(a), plan_of(b)
+    before = read_record(one.folder.record)
+    assert on_ranks(2, lambda rank: process.run(other.folder)) == ["done", "done"]
+    after = read_record(one.folder.record)
+    assert {row["task"] for row in after["metrics"]} == {"retrieval"}
+    assert (after["training"], after["num_ranks"]) == (before["training"], 1)
+    assert states(b) == ["done (of a)"]
 
 
 def test_two_records_of_one_run_that_disagree_are_told_and_the_first_is_used(write_sweep: WriteSweep) -> None:

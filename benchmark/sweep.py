@@ -20,7 +20,7 @@ from benchmark.launch.cancel import at_work, cancel, local_sweeps
 from benchmark.launch.local import LocalQueue, run_inline
 from benchmark.launch.slots import Slots
 from benchmark.launch.submit import Sent, recover, submit_slurm
-from benchmark.launch.todo import choose, to_do
+from benchmark.launch.todo import choose, take_over, to_do
 from benchmark.options import ConfigError
 from benchmark.plan.estimate import estimate
 from benchmark.plan.plan import PlannedRun, make_plan, write_plan
@@ -78,6 +78,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
         if cluster == "slurm":
             for line in recover(folder):
                 console.print(line, markup=False, soft_wrap=True)
+        take_over(run for run in plan if run.config.name in chosen)
         queue = look(plan)
         runs = with_states(plan, queue)
         todo = to_do(runs, options.retry, chosen)

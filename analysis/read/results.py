@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.read.doubles import once
 from analysis.read.setting import training_of
 from benchmark.config.run import load_sealed
 from benchmark.files import unsealed
@@ -30,6 +31,7 @@ class Run:
 
     record: dict[str, Any]
     folder: RunFolder
+    """That of the record: another sweep's where the run is taken over."""
     planned: bool
 
     @property
@@ -128,7 +130,7 @@ def load(folder: Path, names: Sequence[str] = ()) -> Results:
     read = [(name, sweep) for name, sweep in zip(names, sweeps, strict=True) if any(vars(sweep).values())]
     if not read:
         raise ValueError(f"{folder}: nothing to report: no plan.json and no record.json in {len(names)} folder(s)")
-    runs = [run for _, sweep in read for run in sweep.runs]
+    runs, doubled, unused = once([run for _, sweep in read for run in sweep.runs])
     planned = [entry for _, sweep in read for entry in sweep.planned]
     foreign = tuple(one for _, sweep in read for one in sweep.foreign)
     return Results(
@@ -137,8 +139,8 @@ def load(folder: Path, names: Sequence[str] = ()) -> Results:
         runs=tuple(runs),
         missing=tuple(m for _, sweep in read for m in sweep.missing),
         foreign=foreign,
-        problems=tuple(p for _, sweep in read for p in sweep.problems),
-        num_planned=len(planned),
+        problems=(*(p for _, sweep in read for p in sweep.problems), *(Problem(*told) for told in unused)),
+        num_planned=len(planned) - doubled,
         methods=_in_order([e["method"] for e in planned], [run.record["method"] for run in runs]),
         digest=_digest([*(run.folder.record for run in runs), *(one.path for one in foreign)]),
         left_out=tuple(left_out),
@@ -172,7 +174,7 @@ def _read_sweep(folder: Path) -> _Sweep:
         own = RunFolder(folder / name)
         record, state = _read_run(own, sweep.problems)
         if record is not None:
-            sweep.runs.append(Run(record, own, planned=name in asked))
+            sweep.runs.append(Run(record, own.trained_in, planned=name in asked))
         else:
             if state == "not run":
                 state += _waits_for(folder, asked.get(name, {}).get("waits_for", ()))
@@ -245,16 +247,25 @@ def _read_run(folder: RunFolder, problems: list[Problem]) -> tuple[dict[str, Any
         message = str(error).removeprefix(f"{path}: ")
         problems.append(Problem(str(path), message))
         return None, f"unreadable record: {message}"
-    for key, name in (("run", folder.name), ("sweep", folder.parent.name)):
-        if record[key] != name:
-            problems.append(Problem(str(path), f"says it is of the {key} '{record[key]}'; used all the same"))
+    home = folder.trained_in
+    if record["run"] != home.name:
+        message = f"it is the record of {record['run']}, not of this run: move it to where it belongs"
+        problems.append(Problem(str(path), message))
+        return None, f"unreadable record: {message}"
+    if record["sweep"] != home.parent.name:  # a folder that was renamed
+        problems.append(Problem(str(path), f"says it is of the sweep '{record['sweep']}'; used all the same"))
     return record, ""
 
 
 def _state(folder: RunFolder) -> str:
     """As the sweep sees it, in the report's words."""
     state = unfinished(folder)
-    return {"absent": "not run", "failed": f"failed: {state.detail}"}.get(state.name, state.name)
+    told = {
+        "absent": "not run",
+        "failed": f"failed: {state.detail}",
+        "unreadable": f"unreadable record: {state.detail}",
+    }
+    return told.get(state.name, state.name)
 
 
 def _retried(command: str) -> str:

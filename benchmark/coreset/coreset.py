@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmark.files import write_atomic
 from benchmark.pruner import pack, unpack
+from benchmark.runs.folder import RunFolder
 from benchmark.seeds import generator
 
 
@@ -110,7 +111,11 @@ def save_coreset(path: Path, coreset: Coreset) -> None:
 
 
 def load_coreset(path: Path, fingerprint: str | None = None) -> Coreset:
-    """Read a coreset. Raises CoresetError for any other file, and for a pool of another fingerprint."""
+    """Read a coreset. Raises CoresetError for any other file, and for a pool of another fingerprint.
+
+    In the folder of a run that is taken over from another sweep it is that one's.
+    """
+    path = path if path.exists() else RunFolder(path.parent).trained_in / path.name
     try:
         with np.load(path, allow_pickle=False) as content:
             keep = unpack(content["keep"], int(content["num_samples"]))

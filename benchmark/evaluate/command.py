@@ -120,7 +120,7 @@ def _own(options: argparse.Namespace, asked: Sequence[Choice], console: Console)
             _read(out, names["weights"])  # before the work: a file that holds another model is told at once
             found = _evaluate(choices, encoder, _cache(options, folder), console)
             return found, _write(out, names, found, started, device)
-    with lease(folder.lease):
+    with lease(folder.trained_in.lease):
         evaluation.check_weights(read_record(folder.record), folder.record, model)
         found = _evaluate(choices, encoder, _cache(options, folder), console)
         evaluation.extend_record(folder, config, found, model, facts(started, device))

@@ -136,6 +136,7 @@ def compute(folder: RunFolder, config: FeatureConfig, report: Callable[[float, s
 
 def load(folder: RunFolder, fingerprint: str) -> dict[str, np.ndarray]:
     """The arrays of a finished pass by name, float16 [N, d], mapped. Raises PoolError that says what is wrong."""
+    folder = folder.trained_in
     path = folder.features
     try:
         facts = unsealed(json.loads(path.read_text(encoding="utf-8")))

@@ -27,7 +27,8 @@ from benchmark.runs.folder import RunFolder
 from benchmark.runs.lease import HeldError, lease
 from benchmark.runs.provenance import now
 from benchmark.runs.record import RecordError
-from benchmark.runs.state import state_at_rest
+from benchmark.runs.state import has_record, state_at_rest
+from benchmark.runs.taken_over import find_origin, take_over
 from benchmark.slurm import this_job
 from benchmark.training.trainer import NEVER
 
@@ -112,10 +113,20 @@ def _patience_seconds(folder: RunFolder) -> float:
 
 
 def _verdict(folder: RunFolder, held: ExitStack) -> str:
-    """``go`` with the lease held, or why there is nothing to do."""
+    """``go`` with the lease held, or why there is nothing to do.
+
+    What another sweep has done since the run was planned is taken over; work on it holds both leases.
+    """
     try:
         held.enter_context(lease(folder.lease, beats=True))
-        state = state_at_rest(folder, load_config(folder.config))
+        config = load_config(folder.config)
+        state = state_at_rest(folder, config)
+        if state.name != "unreadable" and not has_record(folder) and (origin := find_origin(folder, config)):
+            logger.info("%s has been done in %s: taken over", config.name, origin.parent)
+            take_over(folder, origin)
+            state = state_at_rest(folder, config)
+        if folder.trained_in != folder and state.name not in ("done", "unreadable"):
+            held.enter_context(lease(folder.trained_in.lease, beats=True))
     except HeldError as error:
         logger.warning("%s; leaving it alone", error)
         return "held"

@@ -36,7 +36,7 @@ def work(folder: RunFolder, report: Callable[[float, str], None], started: str) 
         _set_threads(config)
         feature_pass.compute(folder, config, report)
         return
-    more = evaluation.pending(folder, config)
+    more = dist.broadcast(evaluation.pending(folder, config) if dist.rank() == 0 else None)
     if more is not None:
         if more and dist.rank() == 0:
             _set_threads(config)

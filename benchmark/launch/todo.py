@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from benchmark.config.run import RunConfig
 from benchmark.evaluate import run as evaluation
 from benchmark.options import ConfigError
 from benchmark.plan.plan import PlannedRun
+from benchmark.runs import taken_over
+from benchmark.runs.lease import HeldError, lease
 from benchmark.status.standing import is_refused
 
 
@@ -31,6 +34,14 @@ def choose(plan: Sequence[PlannedRun], patterns: Sequence[str] | None) -> set[st
         chosen.add(name := names.pop())
         names += [other for other in waits_for[name] if other not in chosen]
     return chosen
+
+
+def take_over(runs: Iterable[PlannedRun]) -> None:
+    """Take over from other sweeps what they have done; a run that a process has begun to work on looks itself."""
+    for run in runs:
+        if run.origin is not None:
+            with suppress(HeldError), lease(run.folder.lease):
+                taken_over.take_over(run.folder, run.origin)
 
 
 def to_do(runs: Sequence[PlannedRun], retry: bool, chosen: set[str]) -> list[PlannedRun]:

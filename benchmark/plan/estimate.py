@@ -58,7 +58,8 @@ def estimate(runs: Sequence[PlannedRun], results: Path) -> list[Estimate]:
     """For runs that are to start, with GPUs and without; what lies behind their checkpoints is not counted."""
     known: dict[tuple[str, ...], list[_Rate]] = {}
     totals = {"GPU": Estimate("GPU"), "core": Estimate("core")}
-    for run in (run for run in runs if run.state.name != "done"):  # what is done lacks an evaluation alone
+    # what is done, or taken over, lacks an evaluation alone
+    for run in (run for run in runs if run.state.name != "done" and not (run.origin or run.folder.origin)):
         launch = run.config.launch
         total = totals["GPU" if launch.gpus else "core"]
         per_rank = launch.gpus / launch.ranks_per_node if launch.gpus else launch.cpus

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.config.feature_pass import FeatureConfig, JobConfig
@@ -22,7 +22,11 @@ from benchmark.plan.selectors import Named, Wish, find_runs, unmet
 from benchmark.pool.source import choice_of, make_source
 from benchmark.pruner import make_pruner
 from benchmark.runs.folder import PLAN_FILE, RunFolder
-from benchmark.runs.state import State, state_of
+from benchmark.runs.state import State, has_record, state_at_rest, state_of
+from benchmark.runs.taken_over import find_origin
+
+OWN = ("done", "running", "unreadable")
+"""States in which a run is not taken over."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,15 @@ class PlannedRun:
     state: State
     samples: int | None
     """Size of the pool; None where only the data can tell."""
+    origin: RunFolder | None = None
+    """The folder in another sweep that the run can be taken over from, where nothing is done of it here."""
+
+    def read_state(self) -> State:
+        """What the run's folder says, or its origin's where there is one."""
+        state = state_of(self.folder, self.config)
+        if self.origin is None or self.folder.origin or state.name in OWN:
+            return state
+        return replace(state_at_rest(self.origin, self.config), origin=self.origin.parent.name)
 
 
 def make_plan(sweep: Sweep, results: Path) -> list[PlannedRun]:
@@ -67,7 +80,27 @@ def make_plan(sweep: Sweep, results: Path) -> list[PlannedRun]:
         if len(later) == len(waiting):
             raise ConfigError(unmet(later[0], runs.values()))
         waiting = later
-    return list(runs.values())
+    return _with_origins(list(runs.values()))
+
+
+def _with_origins(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Say of each run that is not done where it can be taken over from.
+
+    The last comes first: what an earlier run has to leave depends on those that wait for it and are not done.
+    """
+    found: list[PlannedRun] = []
+    takers: dict[str, list[JobConfig]] = {}
+    for run in reversed(runs):
+        if not has_record(run.folder):
+            known = takers.get(run.config.name, [])
+            if run.state.name not in OWN and (origin := find_origin(run.folder, run.config, known)):
+                run = replace(run, origin=origin)
+                run = replace(run, state=run.read_state())
+            else:
+                for name in run.config.waits_for:
+                    takers.setdefault(name, []).append(run.config)
+        found.append(run)
+    return found[::-1]
 
 
 def _own_models(sweep: Sweep) -> dict[str, Choice]:

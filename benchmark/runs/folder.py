@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path, PosixPath
 from typing import Any
 
@@ -13,10 +15,38 @@ SUBMISSIONS_FOLDER = "job/submissions"
 """In a sweep's folder: what was handed to sbatch."""
 EVALUATION_FILE = "evaluation.json"
 """Metrics of a model that this suite did not train."""
+TAKEN_FROM = "taken_over_from"
+"""The key of ``taken_over.json``: a folder, relative to the run's own."""
 
 
 class RunFolder(PosixPath):
-    """The folder of a run, or of a pass over features. What is joined to it is a plain path."""
+    """The folder of a run, or of a pass over features. What is joined to it is a plain path.
+
+    Of a run that is taken over from another sweep, all that it gave lies in ``trained_in``: what it is asked for
+    (``config``), its ``error`` and its ``job`` are its own.
+    """
+
+    @property
+    def taken_over(self) -> Path:
+        """In place of a record: names the folder of the same run in another sweep (``runs.taken_over``)."""
+        return self / "taken_over.json"
+
+    @property
+    def trained_in(self) -> RunFolder:
+        """Where what the run gave lies: here, or in the folder that it is taken over from."""
+        try:
+            origin = str(json.loads(self.taken_over.read_text(encoding="utf-8"))[TAKEN_FROM])
+        except (FileNotFoundError, NotADirectoryError):
+            return self
+        except (ValueError, KeyError, TypeError):  # damaged: then nothing is found, and the run's state says so
+            origin = "unknown"
+        return RunFolder(os.path.normpath(self / origin))
+
+    @property
+    def origin(self) -> str:
+        """The sweep that the run is taken over from; "" if it is this sweep's own."""
+        home = self.trained_in
+        return "" if home == self else home.parent.name
 
     @property
     def config(self) -> Path:
@@ -26,12 +56,12 @@ class RunFolder(PosixPath):
     @property
     def record(self) -> Path:
         """What the run gave, written last."""
-        return self / RECORD_FILE
+        return self.trained_in / RECORD_FILE
 
     @property
     def features(self) -> Path:
         """What a pass over features leaves last, in place of a record."""
-        return self / "features.json"
+        return self.trained_in / "features.json"
 
     @property
     def error(self) -> Path:
@@ -40,35 +70,35 @@ class RunFolder(PosixPath):
     @property
     def log(self) -> Path:
         """A line for a logged step and for an epoch."""
-        return self / "log.jsonl"
+        return self.trained_in / "log.jsonl"
 
     @property
     def tensorboard(self) -> Path:
-        return self / "tensorboard"
+        return self.trained_in / "tensorboard"
 
     @property
     def coreset(self) -> Path:
-        return self / "coreset.npz"
+        return self.trained_in / "coreset.npz"
 
     @property
     def pruned(self) -> Path:
         """Summaries of what was pruned, for the report."""
-        return self / "pruned.npz"
+        return self.trained_in / "pruned.npz"
 
     @property
     def predictions(self) -> Path:
         """What the metrics of the record were counted from, item by item (``benchmark.runs.predictions``)."""
-        return self / "predictions.npz"
+        return self.trained_in / "predictions.npz"
 
     @property
     def skipped(self) -> Path:
         """Samples that could not be read."""
-        return self / "skipped.jsonl"
+        return self.trained_in / "skipped.jsonl"
 
     @property
     def checkpoint(self) -> Path:
         """A folder: the newest checkpoints, and the final weights."""
-        return self / "checkpoint"
+        return self.trained_in / "checkpoint"
 
     @property
     def final_weights(self) -> Path:
@@ -77,17 +107,17 @@ class RunFolder(PosixPath):
     @property
     def marks(self) -> Path:
         """A folder: what epochs found of every sample, ``epoch-0002.npy``, uint8 [N], and its neighbours."""
-        return self / "marks"
+        return self.trained_in / "marks"
 
     @property
     def chunks(self) -> Path:
         """A folder: parts of a pass over features."""
-        return self / "chunks"
+        return self.trained_in / "chunks"
 
     @property
     def encoded(self) -> Path:
         """A folder: features of evaluation sets, kept for the next evaluation."""
-        return self / "features"
+        return self.trained_in / "features"
 
     @property
     def job(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmark.config.feature_pass import FeatureConfig, JobConfig
 from benchmark.runs.errors import error_message, has_new_error
@@ -18,11 +18,14 @@ class State:
 
     name: str
     detail: str = ""
+    origin: str = ""
+    """The sweep that the run is taken over from."""
 
     @property
     def words(self) -> str:
-        """``done (incomplete: 1 task skipped)``: the name, with the detail where a run is done all the same."""
-        return f"{self.name} ({self.detail})" if self.is_incomplete else self.name
+        """``done (of paper_main, incomplete: 1 task skipped)``: the detail where a run is done all the same."""
+        told = [f"of {self.origin}"] * bool(self.origin) + [self.detail] * self.is_incomplete
+        return f"{self.name} ({', '.join(told)})" if told else self.name
 
     @property
     def is_incomplete(self) -> bool:
@@ -40,8 +43,12 @@ def state_at_rest(folder: RunFolder, config: JobConfig) -> State:
 
     *done*: the record is valid and holds every evaluation asked for, or says why one was skipped. *failed*: the
     run's own error is its newest word. *partial*: a checkpoint is there. *unreadable*: there is a record that is
-    not of this schema.
+    not of this schema, or the run is taken over from one that has lost what it gave.
     """
+    return replace(_at_rest(folder, config), origin=folder.origin)
+
+
+def _at_rest(folder: RunFolder, config: JobConfig) -> State:
     if isinstance(config, FeatureConfig):
         return State("done") if folder.features.exists() else unfinished(folder)
     try:
@@ -65,7 +72,17 @@ def state_at_rest(folder: RunFolder, config: JobConfig) -> State:
 
 
 def unfinished(folder: RunFolder) -> State:
-    """*failed*, *partial* or *absent*: how a run, or a pass over features, without its record stands."""
+    """*failed*, *partial* or *absent*: how a run, or a pass over features, without its record stands.
+
+    *unreadable* where it is taken over: then it is not for this sweep to make good what is lost.
+    """
+    if (home := folder.trained_in) != folder and not (has_record(folder) and has_weights(folder)):
+        lost = "final weights for an evaluation that is missing" if has_record(folder) else "record"
+        return State(
+            "unreadable",
+            f"{folder.taken_over}: the run is taken over from {home}, which has no {lost}: put back what was"
+            " there, or remove this file to have the run worked on here",
+        )
     if has_new_error(folder):
         return State("failed", error_message(folder))
     has_checkpoint = has_weights(folder) or any(folder.checkpoint.glob("step-*.sha256"))

@@ -16,7 +16,7 @@ from benchmark.plan.plan import PlannedRun
 from benchmark.runs.attempts import WITHOUT_A_WORD, Attempt, attempts_of
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.lease import holder_of, is_locked
-from benchmark.runs.state import State, state_at_rest, state_of
+from benchmark.runs.state import State, state_at_rest
 from benchmark.status.endings import NO_MEMORY, slurms_word, tail_of, told_by
 from benchmark.status.queue import Queue
 
@@ -32,7 +32,7 @@ LEAVES_A_WORD = ("COMPLETED", "FAILED")
 def with_states(runs: Sequence[PlannedRun], queue: Queue | None = None) -> list[PlannedRun]:
     """The runs with their states read again.
 
-    Besides what a folder says (``state_of``): *queued*; *waiting* for runs that are not done; *blocked* by one
+    Besides what a folder says (``read_state``): *queued*; *waiting* for runs that are not done; *blocked* by one
     that cannot be; *stopped*, its job left the queue without a record; *unknown*, SLURM does not answer.
     """
     queue = queue or Queue()
@@ -96,7 +96,7 @@ def _in_queue(run: PlannedRun, state: State, queue: Queue) -> State:
 
 
 def _on_disk(run: PlannedRun, queue: Queue) -> State:
-    state = state_of(run.folder, run.config)
+    state = run.read_state()
     is_gone = state.name == "running" and _is_gone(run, queue)
     return state_at_rest(run.folder, run.config) if is_gone else state
 

@@ -194,10 +194,12 @@ STYLES = {
 
 
 def counts_of(runs: Sequence[PlannedRun]) -> str:
-    """``3 done (1 incomplete), 1 failed``"""
+    """``3 done (2 of other sweeps, 1 incomplete), 1 failed``"""
     names = [run.state.name for run in runs]
     incomplete = sum(run.state.is_incomplete for run in runs)
-    told = {"done": f" ({incomplete} incomplete)" if incomplete else ""}
+    others = sum(run.state.name == "done" and bool(run.state.origin) for run in runs)
+    parts = [f"{others} of other sweeps"] * bool(others) + [f"{incomplete} incomplete"] * bool(incomplete)
+    told = {"done": f" ({', '.join(parts)})" if parts else ""}
     return ", ".join(f"{names.count(name)} {name}{told.get(name, '')}" for name in sorted(set(names)))
 
 

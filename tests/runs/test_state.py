@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 from tiny import clip_grid
 
+from analysis.read.results import load
 from benchmark import sweep
 from benchmark.job import process
 from benchmark.plan.plan import PlannedRun
@@ -34,6 +35,10 @@ def test_the_record_of_another_run_is_no_result(planned: Plan) -> None:
     assert f"it is the record of {one.config.name}, not of this run" in state.detail
     with pytest.raises(ValueError, match="not of this run"):
         process.run(other.folder)
+    found = load(one.folder.parents[1])
+    assert [run.record["seed"] for run in found.runs] == [0]
+    assert [missing.short_state for missing in found.missing] == ["unreadable record"]
+    assert [problem.where for problem in found.problems] == [str(other.folder.record)]
     assert state_of(one.folder, one.config).name == "done"
 
 

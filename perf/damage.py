@@ -58,6 +58,7 @@ VOLATILE = ("started", "finished", "code", "versions", "device")
 VOLATILE_TRAINING = ("seconds", "data_seconds", "pruning_seconds", "samples_per_second", "peak_memory_bytes")
 SEEN_AGAIN, ASKED_FOR_MORE = "finished, seen again", "finished, asked for more"
 opened: set[str] = set()
+read_by_commands: set[str] = set()
 
 
 def grid(pruners: list[Any], tasks: list[Any]) -> str:
@@ -210,10 +211,12 @@ def trial(state: Path, ask: Path, place: Path, change: tuple[str, int, int] | No
         content[position] ^= flip
         path.unlink()  # it may be a link
         path.write_bytes(content)
+    opened.clear()
     with words() as said:
         try:
             code = go_on(ask, results)
             code = code or report.main(["--results", str(results), "--out", str(place / "report")])
+            read_by_commands.update(opened)
             came = outcome(results, place / "report" / "tables") if code == 0 else None
         except Exception as error:
             return 99, f"{said.getvalue()}\n{type(error).__name__}: {error}", None
@@ -243,12 +246,12 @@ def run(root: Path, options: argparse.Namespace) -> int:
     expected, read = {}, {}
     for name, state in states.items():
         _, _, again = trial(state, asks[name], place, None)
-        opened.clear()
+        read_by_commands.clear()
         code, said, came = trial(state, asks[name], place, None)
         assert code == 0, said
         expected[name] = without_times(came, again)
         prefix = f"{place / 'results'}{os.sep}"
-        read[name] = {path.removeprefix(prefix) for path in opened if path.startswith(prefix)}
+        read[name] = {path.removeprefix(prefix) for path in read_by_commands if path.startswith(prefix)}
     rng = random.Random(options.seed)
     counts: Counter[tuple[str, str, str]] = Counter()
     log = options.out.open("w") if options.out else None

@@ -228,7 +228,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--changes", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="a line of JSON for every change that was detected or wrong")
+    parser.add_argument("--out", type=Path, help="a line of JSON for every change, as it comes")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, stream=io.StringIO())
     sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
@@ -264,6 +264,8 @@ def run(root: Path, options: argparse.Namespace) -> int:
         kind = path.name if path.parent.parent.name == "tiny" else f"{path.parent.name}/*{path.suffix}"
         if relative not in read[name] and path.suffix != ".safetensors":  # which is opened by foreign code
             counts[name, kind, "not opened"] += 1
+            if log:
+                log.write(json.dumps({"state": name, "change": change, "verdict": "not opened"}) + "\n")
             continue
         code, said, came = trial(states[name], asks[name], place, change)
         # the changed file itself is no outcome, unless it is made anew
@@ -275,8 +277,9 @@ def run(root: Path, options: argparse.Namespace) -> int:
         else:
             verdict = "error without the file's name" if code else "SILENTLY WRONG"
         counts[name, kind, verdict] += 1
-        if log and not verdict.startswith("harmless"):
-            line = {"state": name, "change": change, "verdict": verdict, "code": code, "said": said[-1500:]}
+        if log:
+            told = "" if verdict.startswith("harmless") else said[-1500:]
+            line = {"state": name, "change": change, "verdict": verdict, "code": code, "said": told}
             log.write(json.dumps({**line, "different": different}) + "\n")
             log.flush()
     verdicts = sorted({verdict for _, _, verdict in counts})

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from patience import patience
+from sweeping import start
 from tiny import clip_grid
 
 from benchmark import sweep
 from benchmark.config.sweepfile import read_sweep
 from benchmark.models.clip import objective as clip
 from benchmark.plan.plan import PlannedRun, make_plan
-from benchmark.runs.lease import holder_of, lease
+from benchmark.runs.lease import lease
 from benchmark.status import table
 
 WriteSweep = Callable[..., Path]
@@ -195,54 +191,3 @@ def test_watch_follows_a_sweep_of_this_machine_to_its_end(
         out = shown(path, capsys, "--watch")
     assert "2 runs, 2 done" in out
     assert out.index("2 runs, 2 done") > out.index("tiny: 2 runs")
-
-
-class start:
-    """The sweep command at work in another process, seen to hold a run, ended in the end."""
-
-    def __init__(self, path: Path) -> None:
-        words = [str(path), "--results", str(path.parent / "results"), "--cluster", "local", "--jobs", "1"]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmark.sweep", *words],
-            stderr=subprocess.DEVNULL,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # as a shell starts what runs behind
-        )
-        end = time.monotonic() + patience(60)
-        while not self.held(path):
-            assert time.monotonic() < end
-            time.sleep(0.1)
-
-    def held(self, path: Path) -> list[Path]:
-        return [p for p in path.parent.glob("results/*/*/job/run.lock") if holder_of(p)]
-
-    def __enter__(self) -> subprocess.Popen[bytes]:
-        return self.process
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=patience(60))
-
-
-@pytest.mark.slow
-def test_cancel_ends_the_processes_of_this_sweep_and_no_others(write_sweep: WriteSweep, capsys: Output) -> None:
-    path = write_sweep(clip_grid(seed=[0, 1], train={"epochs": 4000}))
-    with start(path) as process:
-        bystander = subprocess.Popen(["sleep", "60"])
-        with lease(
-            path.parent / "results" / "tiny" / "job" / "local-x-1.lock"
-        ):  # ours, but it names another process
-            lock = path.parent / "results" / "tiny" / "job" / "local-x-1.lock"
-            holder = json.loads(lock.read_text())
-            lock.write_text(json.dumps({**holder, "pid": bystander.pid}))
-            capsys.readouterr()
-            assert call(path, "--cancel") == sweep.EXIT_FAILED
-        out = capsys.readouterr().out
-        assert f"process {process.pid}" in out
-        assert f"process {bystander.pid} does not hold" in out
-        assert process.wait(timeout=patience(60)) == 130
-        assert bystander.poll() is None
-        bystander.kill()
-        bystander.wait()
-    assert call(path, "--cancel") == 0
-    assert "nothing of this sweep" in capsys.readouterr().out
-    assert "failed" not in shown(path, capsys)

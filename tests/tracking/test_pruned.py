@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import io
-import json
 import os
 import signal
-import subprocess
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,19 +18,11 @@ from tiny import clip_grid, moco_grid
 from benchmark.job import process
 from benchmark.plan.plan import PlannedRun
 from benchmark.pool.samples import Pool, Sample, SampleError
-from benchmark.pool.sources.digits import Digits
-from benchmark.pool.sources.shapes import Shapes
 from benchmark.pruner import pack
 from benchmark.runs.pruned import (
-    MOST_VISITS,
-    THUMBNAIL,
     ClassCount,
-    Preparation,
     Pruned,
-    PrunedError,
-    Shown,
     read_pruned,
-    write_pruned,
 )
 from benchmark.tracking.gallery import by_loss, left_out, most_often, shown
 from benchmark.tracking.summary import class_counts, common_edges, histogram, how_often, preparations
@@ -72,28 +60,6 @@ def same(one: Pruned, other: Pruned) -> bool:
     arrays = ("visits", "thumbnails")
     return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in arrays) and all(
         getattr(one, f.name) == getattr(other, f.name) for f in dataclasses.fields(Pruned) if f.name not in arrays
-    )
-
-
-@pytest.fixture
-def pruned() -> Pruned:
-    """A small file's content, made by hand."""
-    sample = Shown("redundant", 3, "key-3", "a red circle", "circles", 2, [(1, 0.5), (3, 0.25)])
-    return Pruned(
-        fingerprint="f1f2f3f4",
-        num_samples=4,
-        epochs=4,
-        visits_histogram=[0, 0, 1, 0, 3],
-        classes=[ClassCount("circles", 1, 2), ClassCount("squares", 3, 12)],
-        loss_edges=[0.0, 1.0, 2.0],
-        preparations=[
-            Preparation(1, {"redundant": 1}, {"all": [3, 1], "redundant": [1, 0]}, {"redundant": None}),
-            Preparation(3, {"redundant": 1}, {"all": [3, 1], "redundant": [1, 0]}, {"redundant": 1.0}),
-        ],
-        cycles={"redundant": [3, 0, 1], "any": [3, 0, 1]},
-        gallery=[sample],
-        thumbnails=np.zeros((1, 8, 8, 3), dtype=np.uint8),
-        visits=np.array([4, 4, 4, 2], dtype=np.uint8),
     )
 
 
@@ -268,115 +234,3 @@ def test_state_in_mid_epoch_is_taken_up() -> None:
         4,
         None,
     )
-
-
-def test_the_file_reads_back_and_holds_no_pickle(tmp_path: Path, pruned: Pruned) -> None:
-    path = tmp_path / "pruned.npz"
-    write_pruned(path, pruned)
-    found = read_pruned(path)
-    assert found.gallery[0].key == "key-3"
-    assert [list(pair) for pair in found.gallery[0].losses] == [[1, 0.5], [3, 0.25]]
-    assert found.preparations == pruned.preparations
-    assert np.array_equal(found.visits, pruned.visits)  # type: ignore[arg-type]
-    write_pruned(path, dataclasses.replace(pruned, visits=None))
-    assert read_pruned(path).visits is None
-
-
-def test_the_largest_file_stays_under_300_kb(tmp_path: Path, pruned: Pruned) -> None:
-    rng = np.random.default_rng(0)
-    visits = rng.binomial(32, 0.7, MOST_VISITS).astype(np.uint8)
-    losses = [(epoch, round(float(rng.random()), 4)) for epoch in range(32)]
-    shown = dataclasses.replace(
-        pruned.gallery[0], caption="".join(map(chr, rng.integers(32, 127, 200))), losses=losses
-    )
-    side = (24, THUMBNAIL, THUMBNAIL, 3)
-    write_pruned(
-        tmp_path / "pruned.npz",
-        dataclasses.replace(
-            pruned,
-            num_samples=MOST_VISITS,
-            epochs=32,
-            visits=visits,
-            visits_histogram=np.bincount(visits, minlength=33).tolist(),
-            gallery=[shown] * 24,
-            thumbnails=rng.integers(0, 256, side, dtype=np.uint8),
-        ),
-    )
-    assert (tmp_path / "pruned.npz").stat().st_size < 300_000
-
-
-def changed(path: Path, **changes: Any) -> None:
-    """Write the file anew with other values in its index; arrays as they are."""
-    with np.load(path) as content:
-        arrays = {name: content[name] for name in content.files}
-    for name in set(changes) & {"visits", "thumbnails"}:
-        arrays[name] = changes.pop(name)
-    index = {**json.loads(arrays["index"].tobytes()), **changes}
-    arrays["index"] = np.frombuffer(json.dumps(index).encode(), dtype=np.uint8)
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
-
-
-@pytest.mark.parametrize(
-    ("changes", "key"),
-    [
-        ({"schema": 2}, "schema: 2"),
-        ({"epochs": -1}, "epochs"),
-        ({"extra": 1}, "extra"),
-        ({"num_samples": 5}, "visits_histogram"),
-        ({"loss_edges": [0.0, 1.0]}, "preparations"),
-        ({"gallery": [{"kind": "x"}]}, "gallery[0]"),
-        ({"visits": np.zeros(3, dtype=np.uint8)}, "visits"),
-        ({"visits": np.zeros(4)}, "visits"),
-        ({"thumbnails": np.zeros((1, 8, 9, 3), dtype=np.uint8)}, "thumbnails"),
-    ],
-)
-def test_what_does_not_fit_is_named_with_file_and_key(
-    tmp_path: Path, pruned: Pruned, changes: dict[str, Any], key: str
-) -> None:
-    path = tmp_path / "pruned.npz"
-    write_pruned(path, pruned)
-    changed(path, **changes)
-    with pytest.raises(PrunedError) as caught:
-        read_pruned(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert key in str(caught.value)
-
-
-def test_other_files_are_errors_that_name_them(tmp_path: Path, pruned: Pruned) -> None:
-    path = tmp_path / "pruned.npz"
-    with pytest.raises(FileNotFoundError):
-        read_pruned(path)
-    write_pruned(path, pruned)
-    whole, foreign = path.read_bytes(), io.BytesIO()
-    np.savez(foreign, keep=np.zeros(3))
-    for content in (b"", b"no zip", whole[: len(whole) // 2], foreign.getvalue()):
-        path.write_bytes(content)
-        with pytest.raises(PrunedError, match=r"pruned\.npz"):
-            read_pruned(path)
-
-
-@pytest.mark.parametrize("source", [Shapes(num_samples=200), Digits(image_size=8)])
-def test_pools_tell_classes_to_the_report_and_not_to_methods(source: Any) -> None:
-    pool = source.training_pool()
-    names, of = pool.sample_classes
-    assert len(of) == pool.num_samples
-    assert sorted(set(of.tolist())) == list(range(10)) == list(range(len(names)))
-    assert "classes" not in vars(pool.view())
-    assert not {"classes", "sample_classes"} & set(pool.view().features)
-
-
-def test_the_class_of_shapes_is_what_the_picture_shows() -> None:
-    pool = Shapes(num_samples=100).training_pool()
-    names, of = pool.sample_classes
-    for sample_id in range(100):
-        things = pool.describe(sample_id)[0].things
-        told = {1: f"one {things[0].shape}", 2: "two objects", 3: "three objects"}[len(things)]
-        assert names[of[sample_id]] == told
-
-
-def test_git_keeps_the_file_and_not_what_it_was_made_from() -> None:
-    root = Path(__file__).parents[2]
-    paths = {"results/s/r/pruned.npz": False, "results/s/r/marks/losses-0001.npy": True}
-    for path, is_ignored in paths.items():
-        assert (subprocess.run(["git", "check-ignore", "-q", path], cwd=root).returncode == 0) is is_ignored

@@ -233,7 +233,7 @@ def told_of(path: Path, said: str) -> bool:
     return name in said.replace("\n", "")
 
 
-def _without_drawing(_: Figure, file: Any, format: str, **__: Any) -> None:  # noqa: A002 (matplotlib's word)
+def _without_drawing(_: Figure, file: Any, format: str, **__: Any) -> None:
     if format == "png":
         Image.new("RGB", (1, 1)).save(file, "png")
     else:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from benchmark.runs import snapshot
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.provenance import device_name, versions
 from benchmark.runs.record import read_record
-from benchmark.training.loader import start_worker
+from benchmark.training.loader import end_workers, start_worker
 
 CHUNK = 8192
 """Samples in a file of the pass; it goes on after the last whole one."""
@@ -49,17 +49,17 @@ logger = logging.getLogger(__name__)
 class PoolItems(Dataset[tuple[Any, ...]]):
     """Samples as an encoder's tensors; one that cannot be read has empty ones in its place."""
 
-    def __init__(self, pool: Pool, ids: Sequence[int], encoder: Any, with_text: bool) -> None:
-        self.pool, self.ids = pool, ids
+    def __init__(self, pool: Pool, encoder: Any, with_text: bool) -> None:
+        self.pool = pool
         self.image_transform = encoder.image_transform
         self.text_transform = encoder.text_transform if with_text else None
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return self.pool.num_samples
 
-    def __getitem__(self, index: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def __getitem__(self, sample_id: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         try:
-            sample = self.pool.read(self.ids[index])
+            sample = self.pool.read(sample_id)
         except SampleError:
             return None, None
         return self.image_transform(sample.image), self.text_transform(
@@ -98,14 +98,17 @@ def compute(folder: RunFolder, config: FeatureConfig, report: Callable[[float, s
     missing = [start for start in chunks if not _is_chunk_of(_chunk_file(folder, start), of)]
     missing = dist.gather_objects(missing)[0]  # ranks must share out one list, and one of them may already write
     mine = missing[dist.rank() :: dist.world()]
+    items = PoolItems(pool, encoder, config.with_text)
+    parts = [range(start, min(start + CHUNK, pool.num_samples)) for start in mine]
+    embedded = _embed(items, parts, encoder, config, arrays)
     for done, start in enumerate(mine):
         if signals.asked():
             break
         report(done / len(mine), f"samples {start:,} of {pool.num_samples:,}")
-        ids = range(start, min(start + CHUNK, pool.num_samples))
-        content = _embed(PoolItems(pool, ids, encoder, config.with_text), encoder, config, arrays)
+        content = next(embedded)
         content |= {key: np.array(value) for key, value in of.items()}
         write_atomic(_chunk_file(folder, start), lambda file, content=content: np.savez(file, **content))  # type: ignore[misc]
+    embedded.close()  # and with it the workers
     if how := max(dist.gather_objects(signals.asked())):  # else every rank has written all of its chunks
         raise signals.Stopped(how)
     if dist.rank() != 0:
@@ -126,7 +129,8 @@ def compute(folder: RunFolder, config: FeatureConfig, report: Callable[[float, s
         "arrays": {name: _sha256(folder / f"{name}.npy") for name in arrays},
     }
     if target is not None:
-        rows = _embed(TargetItems(target, encoder), encoder, config, NAMES[:1])[NAMES[0]]  # [M, d]
+        whole = _embed(TargetItems(target, encoder), [range(len(target))], encoder, config, NAMES[:1])
+        rows = next(whole)[NAMES[0]]  # [M, d]
         write_atomic(folder / f"{TARGET}.npy", lambda file: np.save(file, rows))
         facts["arrays"][TARGET] = _sha256(folder / f"{TARGET}.npy")
     write_text(folder.features, json.dumps(sealed(facts), indent=1, sort_keys=True) + "\n")
@@ -206,48 +210,73 @@ def _encoder(folder: RunFolder, config: FeatureConfig) -> tuple[Any, str]:
 
 
 def _embed(
-    items: PoolItems | TargetItems, encoder: Any, config: FeatureConfig, names: Sequence[str]
-) -> dict[str, np.ndarray]:
-    """float16 [n, d] by name for the items, a chunk of the pool or the target, and ``unreadable``, bool [n]."""
+    items: PoolItems | TargetItems,
+    parts: Sequence[range],
+    encoder: Any,
+    config: FeatureConfig,
+    names: Sequence[str],
+) -> Generator[dict[str, Any], None, None]:
+    """For each part of the items, float16 [n, d] by name and ``unreadable``, bool [n]; workers read ahead."""
+    batches = [part[k : k + config.batch_size] for part in parts for k in range(0, len(part), config.batch_size)]
     loader = DataLoader(
         items,
-        batch_size=config.batch_size,
+        batch_sampler=batches,  # type: ignore[arg-type]
         num_workers=config.num_workers,
-        collate_fn=list,
-        shuffle=False,
+        collate_fn=_stacked,
         worker_init_fn=start_worker,
+        persistent_workers=config.num_workers > 0,  # for ``end_workers`` to find them
+        generator=torch.Generator(),  # else the loader draws from the global generator
     )
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    bad: list[bool] = []
-    for batch in loader:
-        bad += [image is None for image, _ in batch]
-        for position, embed in enumerate((encoder.embed_images, getattr(encoder, "embed_texts", None))):
-            if position < len(parts):
-                assert embed is not None
-                parts[names[position]].append(_rows([item[position] for item in batch], embed))
-    width = {name: max(part.shape[1] for part in found) for name, found in parts.items()}
-    joined = {
-        name: np.concatenate([p if p.shape[1] else np.zeros((len(p), width[name]), np.float16) for p in found])
-        for name, found in parts.items()
-    }
-    return {**joined, "unreadable": np.array(bad)}
+    loaded = iter(loader)
+    try:
+        for part in parts:
+            embed = (encoder.embed_images, getattr(encoder, "embed_texts", None))
+            rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
+            bad: list[np.ndarray] = []
+            for _ in range(0, len(part), config.batch_size):
+                unreadable, *stacks = next(loaded)
+                bad.append(unreadable)
+                for name, stack, into in zip(names, stacks, embed, strict=False):
+                    rows[name].append(_rows(stack, unreadable, into))
+            yield {**{name: _joined(found) for name, found in rows.items()}, "unreadable": np.concatenate(bad)}
+    finally:
+        end_workers(loader)
 
 
-def _rows(tensors: Sequence[torch.Tensor | None], embed: Callable[[torch.Tensor], np.ndarray]) -> np.ndarray:
+def _stacked(batch: Sequence[tuple[Any, ...]]) -> tuple[np.ndarray, torch.Tensor | None, torch.Tensor | None]:
+    """Which samples of a batch have no tensors, bool [n]; the others' images and texts, stacked, if there are any.
+
+    A worker hands each tensor on as an open file: so there are two a batch, not two a sample.
+    """
+    unreadable = np.array([image is None for image, _ in batch])
+    kinds = ([item[kind] for item in batch if item[kind] is not None] for kind in (0, 1))
+    images, texts = (torch.stack(tensors) if tensors else None for tensors in kinds)
+    return unreadable, images, texts
+
+
+def _rows(
+    stack: torch.Tensor | None, unreadable: np.ndarray, embed: Callable[[torch.Tensor], np.ndarray] | None
+) -> np.ndarray:
     """float16 [n, d], zeros where there is no tensor; [n, 0] if there is none at all. Rows have length 1."""
-    there = [t for t in tensors if t is not None]
-    if not there:
-        return np.zeros((len(tensors), 0), dtype=np.float16)
-    found = embed(torch.stack(there))
+    if stack is None:
+        return np.zeros((len(unreadable), 0), dtype=np.float16)
+    assert embed is not None
+    found = embed(stack)
     if not np.isfinite(found).all():
         raise ValueError(
             "the encoder gives features that are not finite: its training diverged, or its weights are bad"
         )
     # of length 1, so that float16's range cannot be left; methods normalise anyway
     found = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
-    rows = np.zeros((len(tensors), found.shape[1]), dtype=np.float16)
-    rows[[t is not None for t in tensors]] = found
+    rows = np.zeros((len(unreadable), found.shape[1]), dtype=np.float16)
+    rows[~unreadable] = found
     return rows
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """[n, d] of parts some of which hold no readable sample and so no width."""
+    width = max(part.shape[1] for part in parts)
+    return np.concatenate([p if p.shape[1] else np.zeros((len(p), width), np.float16) for p in parts])
 
 
 def _join(folder: RunFolder, pool: Pool, names: Sequence[str], chunks: Sequence[int]) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,28 +165,50 @@ def feature_run(planned: Plan, **changes: Any) -> tuple[PlannedRun, PlannedRun]:
 def test_a_pass_goes_on_after_its_last_whole_chunk(planned: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_pass, "CHUNK", 10)
     _, run = feature_run(planned)
-    original, calls = feature_pass._embed, iter(range(100))
+    calls = iter(range(100))
 
-    def failing(*arguments: Any) -> Any:
+    def failing(*_: object) -> None:
         if next(calls) == 3:
             raise OSError("interrupted")
-        return original(*arguments)
 
-    monkeypatch.setattr(feature_pass, "_embed", failing)
     with pytest.raises(OSError, match="interrupted"):
-        process.run(run.folder)
+        process.run(run.folder, failing)
     assert state_of(run.folder, run.config).name == "failed"
     assert len(list(run.folder.glob("chunks/*.npz"))) == 3
-    assert process.run(run.folder) == "done"
+    assert process.run(run.folder, failing) == "done"
     assert next(calls) == 8  # 7 chunks, of which 3 lay there; the failing call was the fourth
     whole = feature_pass.load(run.folder, json.loads((run.folder / "features.json").read_text())["fingerprint"])
     monkeypatch.setattr(feature_pass, "CHUNK", 64)
-    monkeypatch.setattr(feature_pass, "_embed", original)
     (run.folder / "features.json").unlink()
     before = {name: np.array(array) for name, array in whole.items()}
     assert process.run(run.folder) == "done"
     for name, array in before.items():
         assert np.allclose(np.load(run.folder / f"{name}.npy"), array, atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("needy")
+def test_workers_hold_few_files_open_and_give_the_same_features(planned: Plan) -> None:
+    """A worker hands tensors on as open files; a shell's usual limit is 1,024."""
+    features = {**OF_FULL, "batch_size": 48}
+    full, passing, _ = planned(clip_grid(pruner=["full", "needy"], features=features, train={"epochs": 1}))
+    process.run(full.folder)
+    process.run(passing.folder)
+    alone = np.array(np.load(passing.folder / "image_embedding.npy"))
+    _, again, _ = planned(
+        clip_grid(pruner=["full", "needy"], features={**features, "num_workers": 2}, train={"epochs": 1})
+    )
+    assert again.config.name == passing.config.name
+    (passing.folder / "features.json").unlink()
+    children = set(multiprocessing.active_children())
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 40, limits[1]))
+    try:
+        assert process.run(again.folder) == "done"
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert set(multiprocessing.active_children()) <= children
+    assert np.allclose(np.load(passing.folder / "image_embedding.npy"), alone, atol=1e-3)
 
 
 @pytest.mark.slow
@@ -290,11 +314,9 @@ def test_chunks_that_are_not_of_this_pass_are_computed_anew(
         content["encoder" if "encoder" in how else "fingerprint"] = np.array("other")
         content["image_embedding"] = np.zeros_like(content["image_embedding"])
         np.savez(first, **content)
-    computed = []
-    original = feature_pass._embed
-    monkeypatch.setattr(feature_pass, "_embed", lambda items, *rest: computed.append(1) or original(items, *rest))
-    process.run(run.folder)
-    assert len(computed) == 1
+    computed: list[str] = []
+    process.run(run.folder, lambda _, text: computed.append(text))
+    assert computed == ["samples 0 of 64"]
     array = np.load(run.folder / "image_embedding.npy")
     assert np.allclose(np.linalg.norm(array.astype(np.float32), axis=1), 1, atol=1e-2)
 

@@ -153,8 +153,8 @@ def check_weights(record: Mapping[str, Any], path: Path, model: Objective) -> No
     found = weights_hash(model)
     if record.get("weights", found) != found:
         raise RecordError(
-            f"{path}: written for weights {record['weights']}, but its final weights are"
-            f" {found}: one of the two comes from another run"
+            f"{path}: written for weights {record['weights']}, but {RunFolder(path.parent).final_weights.name}"
+            f" holds {found}: it is damaged, or one of the two comes from another run"
         )
 
 

@@ -18,13 +18,13 @@ from analysis.claims.verdicts import (
     DIRECTION,
     NOT_SUPPORTED,
     NOT_TESTABLE,
-    SAME_LEVEL,
+    ONE_SIDED,
     SUPPORTED,
     above,
     all_of,
     at_most,
     inside,
-    same,
+    loses_less,
     unsettled,
 )
 from analysis.read.methods import FULL, is_planted, is_shorter
@@ -80,14 +80,14 @@ class _Judge:
     def finding(self, of: int, needed: int) -> Finding:
         """``of``: how many configurations there are; ``needed``: how many a settled verdict needs."""
         test = {
-            "share": self._share, "same": self._same, "same_in_each": self._same_in_each,
+            "share": self._share, "loses_less": self._loses_less, "loses_less_in_each": self._loses_less_in_each,
             "above_each": self._above_each, "coresets_above_each": self._above_each, "overhead": self._overhead,
         }[self.claim.test]  # fmt: skip
         found = replace(test(), of=of)
         if not found.covered:
             return replace(found, verdict=NOT_TESTABLE)
         short = len(found.covered) < needed
-        refutes_alone = self.claim.test == "same_in_each"  # one configuration that fails is enough
+        refutes_alone = self.claim.test == "loses_less_in_each"  # one configuration that fails is enough
         if short and not (refutes_alone and found.verdict != SUPPORTED):
             found = replace(found, verdict=unsettled(found.verdict))
         return replace(found, gaps=(*found.gaps, *self._seeds_missing(found)))
@@ -102,30 +102,30 @@ class _Judge:
         told = f"{percent(mean.mean)} % pruned{seeds_text(mean, percent)}; {claimed}"
         return finding_of(inside(mean, (low, high), self.registry.minimum_seeds), part, mean, told)
 
-    def _same(self) -> Finding:
+    def _loses_less(self) -> Finding:
         part = self._to_full()
-        mean = averaged(part.strata, SAME_LEVEL)
+        mean = averaged(part.strata, ONE_SIDED)
         if mean is None:
             return nothing(part, self._gaps_of(FULL))
-        relative = averaged(self._to_full(is_relative=True).strata, SAME_LEVEL)
+        relative = averaged(self._to_full(is_relative=True).strata, ONE_SIDED)
         margin, seeds = self.registry.margin, self.registry.minimum_seeds
         told = [
             f"difference to full data {points(mean.mean)} points{seeds_text(mean, points, 90)}",
             *self._measures(),
         ]
         if relative is not None:
-            verdict = same(relative, margin, seeds)
+            verdict = loses_less(relative, margin, seeds)
             words = f"{points(relative.mean)} % of full data's value{seeds_text(relative, points, 90)}"
             told.append(f"relative: {words}; the same rule on it: {verdict}")
-        return finding_of(same(mean, margin, seeds), part, mean, *told, *part.notes)
+        return finding_of(loses_less(mean, margin, seeds), part, mean, *told, *part.notes)
 
-    def _same_in_each(self) -> Finding:
+    def _loses_less_in_each(self) -> Finding:
         part = self._to_full()
-        each = [(title, averaged([one], SAME_LEVEL)) for title, one in zip(part.titles, part.strata, strict=True)]
+        each = [(title, averaged([one], ONE_SIDED)) for title, one in zip(part.titles, part.strata, strict=True)]
         verdicts, told = [], []
         for title, mean in each:
             assert mean is not None, "strata without a seed are not kept"
-            verdicts.append(same(mean, self.registry.margin, self.registry.minimum_seeds))
+            verdicts.append(loses_less(mean, self.registry.margin, self.registry.minimum_seeds))
             told.append(f"{title}: {points(mean.mean)} points{seeds_text(mean, points, 90)}, {verdicts[-1]}")
         if not verdicts:
             return nothing(part, self._gaps_of(FULL))
@@ -134,7 +134,7 @@ class _Judge:
 
     def _overhead(self) -> Finding:
         part = self._each(lambda c, row: (c.overhead(row), [row, *([f] if (f := c.row(FULL)) else [])]))
-        mean = averaged(part.strata, SAME_LEVEL)
+        mean = averaged(part.strata, ONE_SIDED)
         if mean is None:
             return nothing(part, self._gaps_of(FULL))
         own = [run.record["training"] for run in part.runs if run.record["method"] != FULL]

@@ -13,12 +13,12 @@ from benchmark.options import ConfigError, check_keys, load_yaml
 CLAIMS_FILE = Path(__file__).parents[1] / "claims.yaml"
 NUMBERS_FILE = Path(__file__).parents[1] / "paper_numbers.yaml"
 
-TESTS = ("share", "same", "same_in_each", "above_each", "coresets_above_each", "overhead")
+TESTS = ("share", "loses_less", "loses_less_in_each", "above_each", "coresets_above_each", "overhead")
 KINDS = ("reproduction", "extension")
 _KEYS = ["id", "kind", "claim", "where", "paper", "setting", "test", "configurations", "rule", "command"]
 _OPTIONAL = ["method", "rivals", "required", "within", "at_most"]
 _NEEDED = {
-    "share": ["method", "within"], "same": ["method"], "same_in_each": ["method"],
+    "share": ["method", "within"], "loses_less": ["method"], "loses_less_in_each": ["method"],
     "above_each": ["method", "rivals", "required"], "coresets_above_each": ["rivals", "required"],
     "overhead": ["method", "at_most"],
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from statistics import mean
 
 from analysis.blocks.rows import Row
 from analysis.blocks.statistics import BySeed, Difference
@@ -36,7 +37,7 @@ class Finding:
     mean: float | None = None
     interval: tuple[float, float] | None = None
     covered: tuple[str, ...] = ()
-    """Titles of the configurations it rests on."""
+    """Names of the configurations it rests on."""
     of: int = 0
     """How many there are."""
     runs: tuple[Run, ...] = ()
@@ -55,8 +56,8 @@ class Part:
     """One comparison: what each configuration has by seed, and the rows behind it."""
 
     name: str
-    strata: list[BySeed] = field(default_factory=list)
-    titles: list[str] = field(default_factory=list)
+    arms: dict[str, list[BySeed]] = field(default_factory=dict)
+    """Name of a configuration -> what each arm of it has; mostly one."""
     runs: list[Run] = field(default_factory=list)
     rival_saw_fewer: bool = False
     """Samples, in a configuration at least: then being above it supports nothing."""
@@ -66,9 +67,21 @@ class Part:
 
     def add(self, configuration: Configuration, values: BySeed, rows: Sequence[Row]) -> None:
         if values:
-            self.strata.append(values)
-            self.titles.append(configuration.title)
+            self.arms.setdefault(configuration.name, []).append(values)
             self.runs += runs_of(rows, values)
+
+    @property
+    def strata(self) -> list[BySeed]:
+        """One a configuration: each seed's mean over the arms that have it."""
+        return [_over_arms(arms) for arms in self.arms.values()]
+
+    def arms_told(self) -> list[str]:
+        several = [f"{name} × {len(arms)}" for name, arms in self.arms.items() if len(arms) > 1]
+        return [f"averaged over arms, seed by seed: {', '.join(several)}"] if several else []
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.arms)
 
 
 def nothing(part: Part, gaps: Iterable[Gap] = ()) -> Finding:
@@ -78,7 +91,13 @@ def nothing(part: Part, gaps: Iterable[Gap] = ()) -> Finding:
 
 def finding_of(verdict: str, part: Part, mean: Difference | None, *told: str) -> Finding:
     n, value, interval = (mean.n, mean.mean, mean.ci95) if mean else (None, None, None)
-    return Finding(verdict, told, n, value, interval, tuple(part.titles), runs=tuple(part.runs))
+    runs = {run.folder: run for run in part.runs}  # arms may share their full data
+    return Finding(verdict, (*told, *part.arms_told()), n, value, interval, part.names, runs=tuple(runs.values()))
+
+
+def _over_arms(arms: Sequence[BySeed]) -> BySeed:
+    seeds = sorted({seed for arm in arms for seed in arm})
+    return {seed: mean(arm[seed] for arm in arms if seed in arm) for seed in seeds}
 
 
 def seeds_text(found: Difference, number: Number, level: float = 95) -> str:

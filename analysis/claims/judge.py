@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from analysis.claims.verdicts import (
     loses_less,
     unsettled,
 )
-from analysis.read.methods import FULL, is_planted, is_shorter
+from analysis.read.methods import FULL, SCAN, is_planted, is_shorter
 from analysis.read.results import Results, Run
 from analysis.tables.cells import pruned_share
 
@@ -38,19 +39,26 @@ def judge(registry: Registry, blocks: Sequence[Block], results: Results) -> list
     """A verdict a claim, in the order of the registry. Pools with planted faults take no part."""
     at_paper: list[Configuration] = []
     here: list[Configuration] = []
+    unlike: list[str] = []
     for whole in blocks:
         block = replace(whole, rows=tuple(row for row in whole.rows if not is_shorter(row.method)))
         runs = block.runs
-        dataset = registry.dataset_of(runs[0]) if runs else None
-        if runs and not is_planted(runs[0]):
-            (here if dataset is None else at_paper).append(Configuration(block, dataset, registry))
+        if not runs or is_planted(runs[0]):
+            continue
+        own = registry.paper.get(block.key[:3])
+        departures = own.departures(runs[0].record) if own else []
+        if refused := [str(one) for one in departures if not one.is_accepted]:
+            unlike.append(f"{block.title}: {', '.join(refused)}")
+            own = None
+        (at_paper if own else here).append(Configuration(block, own, registry))
     by_name = {run.record["run"]: run for run in results.runs}
-    wanted = registry.paper_keys()
+    wanted = list(registry.paper)
     judged = []
     for claim in registry.claims:
         paper = _Judge(claim, registry, at_paper, by_name).finding(len(wanted), claim.configurations)
         small = _Judge(claim, registry, here, by_name).finding(len(here), 1)
-        paper = replace(paper, gaps=(*_unseen(claim, wanted, paper, at_paper), *paper.gaps))
+        told = (*paper.told, *_departures(claim, paper, at_paper, unlike))
+        paper = replace(paper, told=told, gaps=(*_unseen(claim, wanted, paper, at_paper), *paper.gaps))
         judged.append(Judged(claim, paper, small))
     return judged
 
@@ -59,13 +67,35 @@ def _unseen(
     claim: Claim, wanted: Sequence[tuple[str, str, str]], found: Finding, known: Sequence[Configuration]
 ) -> list[Gap]:
     """The paper's configurations that a claim which needs all of them lacks, in one line."""
-    covered = {configuration.key for configuration in known if configuration.title in found.covered}
+    covered = {configuration.key for configuration in known if configuration.name in found.covered}
     absent = [" · ".join(key) for key in wanted if key not in covered]
     if len(covered) >= claim.configurations:
         return []
-    named = ", ".join(absent[:4]) + (f", and {len(absent) - 4} more" if len(absent) > 4 else "")
+    named = _first(absent, ", ")
     needed = f" ({claim.configurations} needed)" if claim.configurations < len(wanted) else ""
     return [Gap(f"{len(absent)} of the paper's {len(wanted)} configurations{needed}: {named}", claim.command)]
+
+
+def _departures(
+    claim: Claim, found: Finding, known: Sequence[Configuration], unlike: Sequence[str]
+) -> Iterator[str]:
+    """What is not as published: in the arms that count all the same, and in what therefore does not count."""
+    covered = [c for c in known if c.name in found.covered]
+    accepted = [str(one) for c in covered if c.paper for one in c.paper.departures(c.block.runs[0].record)]
+    for departure, count in Counter(accepted).items():
+        yield f"counts, though not as published in {_configurations(count)}: {departure}"
+    if claim.method == SCAN and claim.test != "coresets_above_each":
+        unlike = [*unlike, *(f"{c.block.title}: {told}" for c in known if (told := c.unlike_scan()))]
+    if unlike:
+        yield f"not as published, so it does not count: {_first(unlike, '; ')}"
+
+
+def _first(names: Sequence[str], between: str) -> str:
+    return between.join(names[:4]) + (f"{between}and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def _configurations(count: int) -> str:
+    return f"{count} configuration{'s' * (count > 1)}"
 
 
 @dataclass
@@ -121,7 +151,7 @@ class _Judge:
 
     def _loses_less_in_each(self) -> Finding:
         part = self._to_full()
-        each = [(title, averaged([one], ONE_SIDED)) for title, one in zip(part.titles, part.strata, strict=True)]
+        each = [(title, averaged([one], ONE_SIDED)) for title, one in zip(part.names, part.strata, strict=True)]
         verdicts, told = [], []
         for title, mean in each:
             assert mean is not None, "strata without a seed are not kept"
@@ -133,7 +163,7 @@ class _Judge:
         return replace(finding_of(all_of(verdicts), part, None, *told), n=n)
 
     def _overhead(self) -> Finding:
-        part = self._each(lambda c, row: (c.overhead(row), [row, *([f] if (f := c.row(FULL)) else [])]))
+        part = self._each(lambda c, row: (c.overhead(row), [row, *([c.full] if c.full else [])]))
         mean = averaged(part.strata, ONE_SIDED)
         if mean is None:
             return nothing(part, self._gaps_of(FULL))
@@ -163,10 +193,10 @@ class _Judge:
             helped = {SUPPORTED: part.rival_saw_fewer, NOT_SUPPORTED: part.rival_saw_more}.get(verdict, False)
             verdicts.append(unsettled(verdict) if helped else verdict)
             interval = seeds_text(mean, points, round(100 * level, 2))
-            note = "".join(f"; {note}" for note in part.notes)
+            note = "".join(f"; {note}" for note in (*part.notes, *part.arms_told()))
             told.append(f"against {part.name}: {points(mean.mean)} points{interval}, {verdicts[-1]}{note}")
             found.append(mean)
-            covered |= dict.fromkeys(part.titles)
+            covered |= dict.fromkeys(part.names)
             runs |= {run.folder: run for run in part.runs}
         absent = [part.name for part in parts if not part.strata and part.name in self.claim.required]
         gaps = [gap for name in absent for gap in self._gaps_of(name)]
@@ -194,27 +224,30 @@ class _Judge:
                 values, rows = c.coresets_against(rival, self.by_name)
                 part.add(c, values, rows)
                 continue
-            own = c.row(self.claim.method)
-            other = c.nearest(rival, pruned_share(own.runs)) if own else None
-            if own is None or other is None:
-                continue
-            part.add(c, c.differences(own, other), [own, other])
-            shares = pruned_share(own.runs), pruned_share(other.runs)
-            if abs(shares[0] - shares[1]) > self.registry.budget_tolerance + 1e-9:
-                part.rival_saw_fewer |= shares[1] > shares[0]
-                part.rival_saw_more |= shares[1] < shares[0]
-                told = f"{other.method} pruned {percent(shares[1])} %, {self.claim.method} {percent(shares[0])} %"
-                unequal.append(told)
+            for own in c.rows(self.claim.method):
+                other = c.nearest(rival, pruned_share(own.runs))
+                if other is None:
+                    continue
+                part.add(c, c.differences(own, other), [own, other])
+                shares = pruned_share(own.runs), pruned_share(other.runs)
+                if abs(shares[0] - shares[1]) > self.registry.budget_tolerance + 1e-9:
+                    part.rival_saw_fewer |= shares[1] > shares[0]
+                    part.rival_saw_more |= shares[1] < shares[0]
+                    told = f"{other.method} pruned {percent(shares[1])} %"
+                    unequal.append(f"{told}, {self.claim.method} {percent(shares[0])} %")
         if unequal:
-            count = f" in {len(unequal)} configurations" if len(unequal) > 1 else ""
+            count = f" in {_configurations(len(unequal))}" if len(unequal) > 1 else ""
             part.notes.append(f"unequal budgets{count}: {unequal[0]}")
         return part
 
     def _to_full(self, is_relative: bool = False) -> Part:
         part, shares = Part(FULL), []
         for c in self.configurations:
-            own, full = c.row(self.claim.method), c.row(FULL)
-            if own and full:
+            if (full := c.full) is None:
+                if c.paper and c.rows(self.claim.method):
+                    part.notes.append(f"{c.block.title}: no full data of these settings")
+                continue
+            for own in c.rows(self.claim.method):
                 part.add(c, c.differences(own, full, is_relative), [own, full])
                 shares.append(pruned_share(own.runs))
         if shares:
@@ -224,8 +257,7 @@ class _Judge:
     def _each(self, values: _Values) -> Part:
         part = Part(self.claim.method)
         for c in self.configurations:
-            row = c.row(self.claim.method)
-            if row is not None:
+            for row in c.rows(self.claim.method):
                 part.add(c, *values(c, row))
         return part
 

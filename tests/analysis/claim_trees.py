@@ -9,7 +9,12 @@ from typing import Any
 from report_trees import metric, put, record
 
 from analysis.blocks.block import Block, build_blocks
+from analysis.claims.finding import Judged
+from analysis.claims.judge import judge
+from analysis.claims.registry import Registry, read_claims
 from analysis.read.results import Results, load
+
+REGISTRY = read_claims()
 
 NOISE = (0.0, 0.01, -0.01, 0.005, -0.005, 0.008)
 """What seeds share, so that only paired differences are exact."""
@@ -59,3 +64,9 @@ def read(results: Path, *records: dict[str, Any]) -> tuple[Results, list[Block]]
     put(results, *records)
     found = load(results)
     return found, build_blocks(found)
+
+
+def judged(results: Path, *records: dict[str, Any], registry: Registry = REGISTRY) -> dict[str, Judged]:
+    """Id of a claim -> its verdicts."""
+    found, blocks = read(results, *records)
+    return {one.claim.id: one for one in judge(registry, blocks, found)}

@@ -6,15 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from claim_trees import read, run, runs
+from claim_trees import judged, run, runs
 from hypothesis import given
 from hypothesis import strategies as st
 from report_trees import COMMAND, plan
 
 from analysis.blocks.statistics import Difference
-from analysis.claims.finding import Finding, Judged
-from analysis.claims.judge import judge
-from analysis.claims.registry import CLAIMS_FILE, Registry, read_claims, read_published
+from analysis.claims.finding import Finding
+from analysis.claims.registry import CLAIMS_FILE, read_claims, read_published
 from analysis.claims.verdicts import (
     DIRECTION,
     INCONCLUSIVE,
@@ -31,18 +30,10 @@ from analysis.claims.verdicts import (
 )
 from benchmark.options import ConfigError
 
-CC3M = 4113986
-REGISTRY = read_claims()
-
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
-
-
-def judged(results: Path, *records: dict[str, Any], registry: Registry = REGISTRY) -> dict[str, Judged]:
-    found, blocks = read(results, *records)
-    return {one.claim.id: one for one in judge(registry, blocks, found)}
 
 
 def here(results: Path, claim: str, *records: dict[str, Any]) -> Finding:
@@ -228,17 +219,6 @@ def test_variants_of_scan_are_not_scan(results: Path) -> None:
     assert here(results, "small-loss", *FULL, *other).verdict == NOT_TESTABLE
 
 
-def at_paper(name: str, values: list[float], **told: Any) -> list[dict[str, Any]]:
-    facts = {"num_samples": CC3M, "fingerprint": "f", "skipped": {}}
-    config = {"train": {"epochs": 32}, "model": {"name": "vit", "options": {}}, "evaluate": []}
-    told = {"model": "ViT-B-32", "dataset": "imagenet", "pool_facts": facts, "training": {"epochs": 32}, **told}
-    found = []
-    for seed, value in enumerate(values):
-        made = {**told, "config": {**config, "model": {"name": told["model"], "options": {}}}}
-        found.append(run(name, seed, value, pool="cc3m_plus", **made))
-    return found
-
-
 def test_a_pool_with_planted_faults_takes_no_part(results: Path) -> None:
     plain = [*FULL, *runs("scan", [0.60, 0.60, 0.60], pruned=0.3)]
     noisy = [*runs("full", [0.2] * 3, pool="noisy"), *runs("scan", [0.4] * 3, pool="noisy", pruned=0.3)]
@@ -246,50 +226,6 @@ def test_a_pool_with_planted_faults_takes_no_part(results: Path) -> None:
         one["config"]["pool"] = {"name": "emoji", "options": {"plant": {"swapped_captions": 0.3}}}
     found = here(results, "small-loss", *plain, *noisy)
     assert (found.verdict, len(found.covered)) == (SUPPORTED, 1)
-
-
-def test_some_of_the_papers_configurations_settle_nothing(results: Path) -> None:
-    full, scan = at_paper("full", [0.2, 0.2, 0.2]), at_paper("scan", [0.2, 0.2005, 0.1995], pruned=0.32)
-    found = judged(results, *full, *scan)
-    loss = found["small-loss"].at_paper
-    assert (loss.verdict, len(loss.covered), loss.of) == (DIRECTION, 1, 16)
-    assert loss.gaps[0].what.startswith("15 of the paper's 16 configurations: clip · RN50 · cc3m_plus")
-    assert loss.gaps[0].command == "python -m benchmark.sweep sweeps/paper_main.yaml 'seed=[0,1,2]'"
-    assert found["small-loss"].here.verdict == NOT_TESTABLE
-    assert found["overhead"].at_paper.verdict == SUPPORTED, "one configuration is enough for this one"
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"pool_facts": {"num_samples": 1000, "fingerprint": "f", "skipped": {}}},
-        {"training": {"epochs": 3}},
-        {"model": "ViT-nano"},
-    ],
-    ids=["small pool", "few epochs", "another model"],
-)
-def test_a_small_run_under_the_papers_names_is_not_the_papers(changes: dict[str, Any], results: Path) -> None:
-    full, scan = at_paper("full", [0.2] * 3, **changes), at_paper("scan", [0.2] * 3, **{"pruned": 0.32, **changes})
-    assert judged(results, *full, *scan)["small-loss"].at_paper.verdict == NOT_TESTABLE
-
-
-def test_all_sixteen_configurations_can_support_the_papers_claim(results: Path) -> None:
-    values = [0.2, 0.2005, 0.1995]
-    records: list[dict[str, Any]] = []
-    for framework, model, pool in REGISTRY.paper_keys():
-        size, epochs = (1281167, 100) if framework == "moco" else (10108501, 32)
-        for name, pruned in (("full", 0.0), ("scan", 0.32)):
-            for one in at_paper(name, values, pruned=pruned, model=model, training={"epochs": epochs}):
-                one |= {"framework": framework, "pool": pool, "run": f"{framework}-{pool}-{one['run']}"}
-                one["pool_facts"]["num_samples"] = size
-                if framework == "moco":
-                    one["metrics"][0]["task"] = "linear_probe"
-                records.append(one)
-    found = judged(results, *records)
-    assert found["small-loss"].at_paper.verdict == SUPPORTED
-    assert len(found["every-configuration"].at_paper.covered) == 16
-    assert found["every-configuration"].at_paper.verdict == SUPPORTED
-    assert found["every-configuration"].at_paper.gaps == ()
 
 
 INTERVALS = st.tuples(st.floats(-0.1, 0.1), st.floats(0, 0.1), st.floats(0, 0.1), st.integers(1, 8)).map(

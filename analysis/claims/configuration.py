@@ -10,6 +10,7 @@ from analysis.blocks.block import Block
 from analysis.blocks.rows import Column, Row
 from analysis.blocks.statistics import BySeed, paired_differences
 from analysis.claims.registry import Registry
+from analysis.claims.schedule import measured_in_cycles
 from analysis.claims.settings import PaperConfiguration
 from analysis.read.methods import (
     FULL,
@@ -108,6 +109,12 @@ class Configuration:
 
     def pruned(self, row: Row) -> BySeed:
         return {run.record["seed"]: run.record["training"]["pruning_rate"] for run in row.runs}
+
+    def pruned_in_cycles(self, row: Row) -> BySeed:
+        """seed -> the share left out over SCAN's whole cycles, for the runs that have one."""
+        cycle = published_options(self.key[0])["cycle"]
+        found = {run.record["seed"]: measured_in_cycles(run.record, cycle) for run in row.runs}
+        return {seed: share for seed, share in found.items() if share is not None}
 
     def overhead(self, row: Row) -> BySeed:
         """seed -> (ratio of seconds / ratio of samples seen) - 1, against full data on the same device."""

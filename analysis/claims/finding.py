@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from statistics import mean
 
 from analysis.blocks.rows import Row
-from analysis.blocks.statistics import BySeed, Difference
+from analysis.blocks.statistics import BySeed, Difference, averaged
+from analysis.blocks.words import points
 from analysis.claims.configuration import Configuration, runs_of
 from analysis.claims.registry import Claim
 from analysis.claims.verdicts import NOT_TESTABLE
@@ -58,6 +59,8 @@ class Part:
     name: str
     arms: dict[str, list[BySeed]] = field(default_factory=dict)
     """Name of a configuration -> what each arm of it has; mostly one."""
+    by_note: dict[str, list[BySeed]] = field(default_factory=dict)
+    """What tells an arm from another -> what each configuration has in it."""
     runs: list[Run] = field(default_factory=list)
     rival_saw_fewer: bool = False
     """Samples, in a configuration at least: then being above it supports nothing."""
@@ -68,6 +71,7 @@ class Part:
     def add(self, configuration: Configuration, values: BySeed, rows: Sequence[Row]) -> None:
         if values:
             self.arms.setdefault(configuration.name, []).append(values)
+            self.by_note.setdefault(configuration.block.note, []).append(values)
             self.runs += runs_of(rows, values)
 
     @property
@@ -76,8 +80,13 @@ class Part:
         return [_over_arms(arms) for arms in self.arms.values()]
 
     def arms_told(self) -> list[str]:
-        several = [f"{name} × {len(arms)}" for name, arms in self.arms.items() if len(arms) > 1]
-        return [f"averaged over arms, seed by seed: {', '.join(several)}"] if several else []
+        """Where a configuration has several arms, that they are averaged, and each for itself."""
+        several = sum(len(arms) > 1 for arms in self.arms.values())
+        if not several:
+            return []
+        each = [(note or "one", averaged(strata)) for note, strata in self.by_note.items()]
+        words = [f"{note}: {points(found.mean)}" for note, found in each if found]
+        return [f"arms averaged seed by seed in {configurations(several)} ({'; '.join(words)})"]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,6 +102,10 @@ def finding_of(verdict: str, part: Part, mean: Difference | None, *told: str) ->
     n, value, interval = (mean.n, mean.mean, mean.ci95) if mean else (None, None, None)
     runs = {run.folder: run for run in part.runs}  # arms may share their full data
     return Finding(verdict, (*told, *part.arms_told()), n, value, interval, part.names, runs=tuple(runs.values()))
+
+
+def configurations(count: int) -> str:
+    return f"{count} configuration{'s' * (count > 1)}"
 
 
 def _over_arms(arms: Sequence[BySeed]) -> BySeed:

@@ -13,8 +13,9 @@ from analysis.blocks.rows import Row
 from analysis.blocks.statistics import BySeed, averaged
 from analysis.blocks.words import percent, points
 from analysis.claims.configuration import Configuration
-from analysis.claims.finding import Finding, Gap, Judged, Part, finding_of, nothing, seeds_text
+from analysis.claims.finding import Finding, Gap, Judged, Part, configurations, finding_of, nothing, seeds_text
 from analysis.claims.registry import Claim, Registry
+from analysis.claims.schedule import told_by_schedule
 from analysis.claims.verdicts import (
     DIRECTION,
     NOT_SUPPORTED,
@@ -57,7 +58,8 @@ def judge(registry: Registry, blocks: Sequence[Block], results: Results) -> list
     for claim in registry.claims:
         paper = _Judge(claim, registry, at_paper, by_name).finding(len(wanted), claim.configurations)
         small = _Judge(claim, registry, here, by_name).finding(len(here), 1)
-        told = (*paper.told, *_departures(claim, paper, at_paper, unlike))
+        schedule = told_by_schedule(registry.paper.values(), claim.within) if claim.test == "share" else []
+        told = (*paper.told, *schedule, *_departures(claim, paper, at_paper, unlike))
         paper = replace(paper, told=told, gaps=(*_unseen(claim, wanted, paper, at_paper), *paper.gaps))
         judged.append(Judged(claim, paper, small))
     return judged
@@ -83,7 +85,7 @@ def _departures(
     covered = [c for c in known if c.name in found.covered]
     accepted = [str(one) for c in covered if c.paper for one in c.paper.departures(c.block.runs[0].record)]
     for departure, count in Counter(accepted).items():
-        yield f"counts, though not as published in {_configurations(count)}: {departure}"
+        yield f"counts, though not as published in {configurations(count)}: {departure}"
     if claim.method == SCAN and claim.test != "coresets_above_each":
         unlike = [*unlike, *(f"{c.block.title}: {told}" for c in known if (told := c.unlike_scan()))]
     if unlike:
@@ -92,10 +94,6 @@ def _departures(
 
 def _first(names: Sequence[str], between: str) -> str:
     return between.join(names[:4]) + (f"{between}and {len(names) - 4} more" if len(names) > 4 else "")
-
-
-def _configurations(count: int) -> str:
-    return f"{count} configuration{'s' * (count > 1)}"
 
 
 @dataclass
@@ -129,8 +127,14 @@ class _Judge:
             return nothing(part)
         low, high = self.claim.within
         claimed = f"claimed: {percent(low)} to {percent(high)} %"
-        told = f"{percent(mean.mean)} % pruned{seeds_text(mean, percent)}; {claimed}"
-        return finding_of(inside(mean, (low, high), self.registry.minimum_seeds), part, mean, told)
+        told = [f"{percent(mean.mean)} % pruned{seeds_text(mean, percent)}; {claimed}"]
+        verdict = inside(mean, (low, high), self.registry.minimum_seeds)
+        within = averaged(self._each(lambda c, row: (c.pruned_in_cycles(row), [row])).strata)
+        if within is not None:
+            verdict_of_it = inside(within, (low, high), self.registry.minimum_seeds)
+            words = f"{percent(within.mean)} %{seeds_text(within, percent)}"
+            told.append(f"within whole cycles: {words}; the same rule on it: {verdict_of_it}")
+        return finding_of(verdict, part, mean, *told)
 
     def _loses_less(self) -> Finding:
         part = self._to_full()
@@ -236,7 +240,7 @@ class _Judge:
                     told = f"{other.method} pruned {percent(shares[1])} %"
                     unequal.append(f"{told}, {self.claim.method} {percent(shares[0])} %")
         if unequal:
-            count = f" in {_configurations(len(unequal))}" if len(unequal) > 1 else ""
+            count = f" in {configurations(len(unequal))}" if len(unequal) > 1 else ""
             part.notes.append(f"unequal budgets{count}: {unequal[0]}")
         return part
 

@@ -9,7 +9,7 @@ from typing import Any
 from report_trees import metric, put, record
 
 from analysis.blocks.block import Block, build_blocks
-from analysis.claims.finding import Judged
+from analysis.claims.finding import Finding, Judged
 from analysis.claims.judge import judge
 from analysis.claims.registry import Registry, read_claims
 from analysis.read.results import Results, load
@@ -70,3 +70,8 @@ def judged(results: Path, *records: dict[str, Any], registry: Registry = REGISTR
     """Id of a claim -> its verdicts."""
     found, blocks = read(results, *records)
     return {one.claim.id: one for one in judge(registry, blocks, found)}
+
+
+def here(results: Path, claim: str, *records: dict[str, Any]) -> Finding:
+    """At the scale of the records."""
+    return judged(results, *records)[claim].here

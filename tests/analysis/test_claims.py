@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from claim_trees import judged, run, runs
+from claim_trees import here, judged, run, runs
 from hypothesis import given
 from hypothesis import strategies as st
 from report_trees import COMMAND, plan
 
 from analysis.blocks.statistics import Difference
-from analysis.claims.finding import Finding
 from analysis.claims.registry import CLAIMS_FILE, read_claims, read_published
 from analysis.claims.verdicts import (
     DIRECTION,
@@ -34,10 +33,6 @@ from benchmark.options import ConfigError
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
-
-
-def here(results: Path, claim: str, *records: dict[str, Any]) -> Finding:
-    return judged(results, *records)[claim].here
 
 
 FULL = runs("full", [0.60, 0.60, 0.60])

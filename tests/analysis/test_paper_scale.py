@@ -150,7 +150,9 @@ def test_two_arms_of_a_configuration_count_as_one(results: Path) -> None:
     found = judged(results, *arms)
     loss = found[LOSS].at_paper
     assert (len(loss.covered), loss.mean) == (1, pytest.approx(-0.01))
-    assert any(line.endswith("clip · ViT-B-32 · cc3m_plus × 2") for line in loss.told)
+    (told,) = [line for line in loss.told if line.startswith("arms averaged seed by seed in 1 configuration (")]
+    assert "train.lr_clock = reference: −2.0" in told
+    assert "train.lr_clock = progress: 0.0" in told
     assert len(found["every-configuration"].at_paper.covered) == 1
     assert len(loss.runs) == 12
 

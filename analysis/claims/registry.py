@@ -1,4 +1,4 @@
-"""``claims.yaml`` and ``paper_numbers.yaml``, read strictly: a wrong or missing key is an error with its place."""
+"""``claims.yaml``, read strictly: a wrong or missing key is an error with its place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from benchmark.config.run import TrainConfig
 from benchmark.options import ConfigError, check_keys, load_yaml
 
 CLAIMS_FILE = Path(__file__).parents[1] / "claims.yaml"
-NUMBERS_FILE = Path(__file__).parents[1] / "paper_numbers.yaml"
 
 TESTS = ("share", "loses_less", "loses_less_in_each", "above_each", "coresets_above_each", "overhead")
 KINDS = ("reproduction", "extension")
@@ -61,16 +60,10 @@ class Registry:
     """Framework, model and pool -> that configuration of the paper's."""
     claims: tuple[Claim, ...]
 
-
-@dataclass(frozen=True)
-class Published:
-    """A number of the paper's."""
-
-    what: str
-    value: str
-    setting: str
-    place: str
-    source: str
+    def counts(self, key: tuple[str, str, str], record: Mapping[str, Any]) -> bool:
+        """Whether a record of this framework, model and pool is one of the paper's configurations."""
+        own = self.paper.get(key)
+        return own is not None and all(one.is_accepted for one in own.departures(record))
 
 
 def read_claims(path: Path = CLAIMS_FILE) -> Registry:
@@ -123,18 +116,3 @@ def _claim(node: Mapping[str, Any], where: str) -> Claim:
             raise ConfigError(f"{where}.{key}: must be one of {', '.join(allowed)}, got {node[key]!r}")
     lists = {key: tuple(node[key]) for key in ("rivals", "required", "within") if key in node}
     return Claim(**{**node, **lists})
-
-
-def read_published(path: Path = NUMBERS_FILE) -> tuple[str, list[Published]]:
-    """The paper, and its numbers with their sources. Raises ConfigError naming the file and the key."""
-    node = load_yaml(path)
-    check_keys(node, ["paper", "numbers"], str(path), all_required=True)
-    numbers = []
-    for i, one in enumerate(node["numbers"]):
-        where = f"{path}: numbers[{i}]"
-        check_keys(one, ["what", "value", "setting", "place", "source"], where, all_required=True)
-        source = str(one["source"])
-        if source != "primary" and not source.startswith("secondary: "):
-            raise ConfigError(f"{where}.source: must be 'primary' or 'secondary: WHERE FROM', got {source!r}")
-        numbers.append(Published(**{key: str(value) for key, value in one.items()}))
-    return str(node["paper"]), numbers

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from report_trees import COMMAND, plan
 
 from analysis.blocks.statistics import Difference
-from analysis.claims.registry import CLAIMS_FILE, read_claims, read_published
+from analysis.claims.registry import CLAIMS_FILE, read_claims
 from analysis.claims.verdicts import (
     DIRECTION,
     INCONCLUSIVE,
@@ -281,14 +281,3 @@ def test_a_mistake_in_the_registry_is_named(old: str, new: str, said: str, tmp_p
     (tmp_path / "claims.yaml").write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(ConfigError, match=said):
         read_claims(tmp_path / "claims.yaml")
-
-
-def test_each_published_number_says_how_sure_it_is(tmp_path: Path) -> None:
-    _, numbers = read_published()
-    assert all(one.place for one in numbers)
-    assert "primary" in {one.source for one in numbers}
-    (tmp_path / "n.yaml").write_text(
-        "paper: p\nnumbers: [{what: a, value: 1, setting: s, place: t, source: rumour}]", encoding="utf-8"
-    )
-    with pytest.raises(ConfigError, match=r"numbers\[0\].source: must be 'primary' or 'secondary"):
-        read_published(tmp_path / "n.yaml")

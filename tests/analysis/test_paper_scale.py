@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from claim_trees import REGISTRY, judged, run
+from claim_trees import REGISTRY, VIT, at_paper, judged
 
 from analysis.claims.finding import Finding
 from analysis.claims.registry import CLAIMS_FILE, read_claims
@@ -22,7 +22,6 @@ from benchmark.plan.plan import make_plan
 from benchmark.runs.folder import RunFolder
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
-VIT = REGISTRY.paper["clip", "ViT-B-32", "cc3m_plus"]
 MOCO = REGISTRY.paper["moco", "vit_small", "imagenet"]
 LOSS = "small-loss"
 SAME = [0.2, 0.2005, 0.1995]
@@ -31,24 +30,6 @@ SAME = [0.2, 0.2005, 0.1995]
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
     return tmp_path / "results"
-
-
-def at_paper(
-    name: str, values: list[float], of: PaperConfiguration = VIT, train: dict[str, Any] | None = None, **told: Any
-) -> list[dict[str, Any]]:
-    """Records as published, a value a seed; ``train`` and ``told`` change them."""
-    told = {"pruned": 0.0 if name == "full" else 0.32, "training": {"epochs": of.epochs}, **told}
-    told = {"pool_facts": {"num_samples": of.num_samples, "fingerprint": "f", "skipped": {}}, **told}
-    options = {**{key: published[0] for key, published in of.train.items()}, **(train or {})}
-    found = []
-    for seed, value in enumerate(values):
-        config = {"train": options, "model": {"name": of.model, "options": {}}, "evaluate": []}
-        told = {"framework": of.framework, "model": of.model, "pool": of.pool, "dataset": of.dataset, **told}
-        made = run(name, seed, value, config=config, **told)
-        made["run"] = f"{of.framework}-{made['run']}-{len(repr(options))}"
-        made["metrics"][0]["task"] = "zero_shot" if of.framework == "clip" else "linear_probe"
-        found.append(made)
-    return found
 
 
 def scan_and_full(results: Path, of: PaperConfiguration = VIT, **told: Any) -> Finding:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 
 from analysis.blocks.rows import Row
-from analysis.blocks.statistics import BySeed, Difference, averaged
+from analysis.blocks.statistics import BySeed, Difference
 from analysis.blocks.words import points
 from analysis.claims.configuration import Configuration, runs_of
 from analysis.claims.registry import Claim
@@ -57,10 +57,8 @@ class Part:
     """One comparison: what each configuration has by seed, and the rows behind it."""
 
     name: str
-    arms: dict[str, list[BySeed]] = field(default_factory=dict)
-    """Name of a configuration -> what each arm of it has; mostly one."""
-    by_note: dict[str, list[BySeed]] = field(default_factory=dict)
-    """What tells an arm from another -> what each configuration has in it."""
+    arms: dict[str, list[tuple[str, BySeed]]] = field(default_factory=dict)
+    """Name of a configuration -> what tells each arm of it from the others, mostly one, and its values."""
     runs: list[Run] = field(default_factory=list)
     rival_saw_fewer: bool = False
     """Samples, in a configuration at least: then being above it supports nothing."""
@@ -70,23 +68,22 @@ class Part:
 
     def add(self, configuration: Configuration, values: BySeed, rows: Sequence[Row]) -> None:
         if values:
-            self.arms.setdefault(configuration.name, []).append(values)
-            self.by_note.setdefault(configuration.block.note, []).append(values)
+            self.arms.setdefault(configuration.name, []).append((configuration.block.note, values))
             self.runs += runs_of(rows, values)
 
     @property
     def strata(self) -> list[BySeed]:
         """One a configuration: each seed's mean over the arms that have it."""
-        return [_over_arms(arms) for arms in self.arms.values()]
+        return [_over([values for _, values in arms]) for arms in self.arms.values()]
 
     def arms_told(self) -> list[str]:
-        """Where a configuration has several arms, that they are averaged, and each for itself."""
-        several = sum(len(arms) > 1 for arms in self.arms.values())
-        if not several:
-            return []
-        each = [(note or "one", averaged(strata)) for note, strata in self.by_note.items()]
-        words = [f"{note}: {points(found.mean)}" for note, found in each if found]
-        return [f"arms averaged seed by seed in {configurations(several)} ({'; '.join(words)})"]
+        """Where a configuration has several arms: that they are averaged, and each for itself."""
+        several = [arms for arms in self.arms.values() if len(arms) > 1]
+        by_note: dict[str, list[float]] = {}
+        for note, values in (arm for arms in several for arm in arms):
+            by_note.setdefault(note, []).append(mean(values.values()))
+        words = "; ".join(f"{note}: {points(mean(means))}" for note, means in by_note.items())
+        return [f"arms averaged seed by seed in {configurations(len(several))} ({words})"] if several else []
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,7 +105,7 @@ def configurations(count: int) -> str:
     return f"{count} configuration{'s' * (count > 1)}"
 
 
-def _over_arms(arms: Sequence[BySeed]) -> BySeed:
+def _over(arms: Sequence[BySeed]) -> BySeed:
     seeds = sorted({seed for arm in arms for seed in arm})
     return {seed: mean(arm[seed] for arm in arms if seed in arm) for seed in seeds}
 

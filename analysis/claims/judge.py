@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from analysis.blocks.words import percent, points
 from analysis.claims.configuration import Configuration
 from analysis.claims.finding import Finding, Gap, Judged, Part, configurations, finding_of, nothing, seeds_text
 from analysis.claims.registry import Claim, Registry
+from analysis.claims.scales import Scales
 from analysis.claims.schedule import told_by_schedule
 from analysis.claims.verdicts import (
     DIRECTION,
@@ -29,7 +29,7 @@ from analysis.claims.verdicts import (
     loses_less,
     unsettled,
 )
-from analysis.read.methods import FULL, SCAN, is_planted, is_shorter
+from analysis.read.methods import FULL
 from analysis.read.results import Results, Run
 from analysis.tables.cells import pruned_share
 
@@ -38,62 +38,19 @@ _Values = Callable[[Configuration, Row], tuple[BySeed, Sequence[Row]]]
 
 def judge(registry: Registry, blocks: Sequence[Block], results: Results) -> list[Judged]:
     """A verdict a claim, in the order of the registry. Pools with planted faults take no part."""
-    at_paper: list[Configuration] = []
-    here: list[Configuration] = []
-    unlike: list[str] = []
-    for whole in blocks:
-        block = replace(whole, rows=tuple(row for row in whole.rows if not is_shorter(row.method)))
-        runs = block.runs
-        if not runs or is_planted(runs[0]):
-            continue
-        own = registry.paper.get(block.key[:3])
-        departures = own.departures(runs[0].record) if own else []
-        if refused := [str(one) for one in departures if not one.is_accepted]:
-            unlike.append(f"{block.title}: {', '.join(refused)}")
-            own = None
-        (at_paper if own else here).append(Configuration(block, own, registry))
+    scales = Scales.of(registry, blocks)
     by_name = {run.record["run"]: run for run in results.runs}
-    wanted = list(registry.paper)
     judged = []
     for claim in registry.claims:
-        paper = _Judge(claim, registry, at_paper, by_name).finding(len(wanted), claim.configurations)
-        small = _Judge(claim, registry, here, by_name).finding(len(here), 1)
-        schedule = told_by_schedule(registry.paper.values(), claim.within) if claim.test == "share" else []
-        told = (*paper.told, *schedule, *_departures(claim, paper, at_paper, unlike))
-        paper = replace(paper, told=told, gaps=(*_unseen(claim, wanted, paper, at_paper), *paper.gaps))
-        judged.append(Judged(claim, paper, small))
+        at_paper = _Judge(claim, registry, scales.at_paper, by_name).finding(
+            len(registry.paper), claim.configurations
+        )
+        if claim.test == "share":
+            schedule = told_by_schedule(registry.paper.values(), claim.within)
+            at_paper = replace(at_paper, told=(*at_paper.told, *schedule))
+        here = _Judge(claim, registry, scales.here, by_name).finding(len(scales.here), 1)
+        judged.append(Judged(claim, scales.completed(claim, at_paper), here))
     return judged
-
-
-def _unseen(
-    claim: Claim, wanted: Sequence[tuple[str, str, str]], found: Finding, known: Sequence[Configuration]
-) -> list[Gap]:
-    """The paper's configurations that a claim which needs all of them lacks, in one line."""
-    covered = {configuration.key for configuration in known if configuration.name in found.covered}
-    absent = [" · ".join(key) for key in wanted if key not in covered]
-    if len(covered) >= claim.configurations:
-        return []
-    named = _first(absent, ", ")
-    needed = f" ({claim.configurations} needed)" if claim.configurations < len(wanted) else ""
-    return [Gap(f"{len(absent)} of the paper's {len(wanted)} configurations{needed}: {named}", claim.command)]
-
-
-def _departures(
-    claim: Claim, found: Finding, known: Sequence[Configuration], unlike: Sequence[str]
-) -> Iterator[str]:
-    """What is not as published: in the arms that count all the same, and in what therefore does not count."""
-    covered = [c for c in known if c.name in found.covered]
-    accepted = [str(one) for c in covered if c.paper for one in c.paper.departures(c.block.runs[0].record)]
-    for departure, count in Counter(accepted).items():
-        yield f"counts, though not as published in {configurations(count)}: {departure}"
-    if claim.method == SCAN and claim.test != "coresets_above_each":
-        unlike = [*unlike, *(f"{c.block.title}: {told}" for c in known if (told := c.unlike_scan()))]
-    if unlike:
-        yield f"not as published, so it does not count: {_first(unlike, '; ')}"
-
-
-def _first(names: Sequence[str], between: str) -> str:
-    return between.join(names[:4]) + (f"{between}and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 @dataclass

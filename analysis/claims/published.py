@@ -92,23 +92,26 @@ class PaperNumbers:
         Of a method at several budgets it is the one whose measured share is nearest to the paper's. A value of the
         paper itself goes before a second-hand one.
         """
-        if not block.runs or not registry.counts(block.key[:3], block.runs[0].record):
-            return {}
         own = [row for row in block.rows if row.values.get(column) and not is_shorter(row.method)]
         own = [row for row in own if not is_variant(row.runs[0])]
+        if not own or not registry.counts(block.key[:3], own[0].runs[0].record):
+            return {}
         found: dict[str, tuple[tuple[bool, float], PublishedValue]] = {}
         for table in self.tables:
             for row, theirs, value in table.values():
-                same = (table.framework, row.model, table.pool) == block.key[:3]
-                alike = [one for one in own if pruner_of(one.runs[0])[0] == row.method]
-                if not same or not alike or theirs.key != (column.task, column.dataset, column.metric):
+                if (table.framework, row.model, table.pool, *theirs.key) != (*block.key[:3], *_key(column)):
                     continue
                 pruned = 0.0 if row.method == FULL else table.pruned
-                distance, method = min((abs(pruned_share(one.runs) - pruned), one.method) for one in alike)
-                place = (table.source != PRIMARY, distance)
-                if method not in found or place < found[method][0]:
-                    found[method] = place, PublishedValue(value / 100, pruned, table.source)
+                alike = [one for one in own if pruner_of(one.runs[0])[0] == row.method]
+                for one in sorted(alike, key=lambda one: abs(pruned_share(one.runs) - pruned))[:1]:
+                    place = (table.source != PRIMARY, abs(pruned_share(one.runs) - pruned))
+                    if one.method not in found or place < found[one.method][0]:
+                        found[one.method] = place, PublishedValue(value / 100, pruned, table.source)
         return {method: value for method, (_, value) in found.items()}
+
+
+def _key(column: Column) -> tuple[str, str, str]:
+    return column.task, column.dataset, column.metric
 
 
 def read_published(registry: Registry, path: Path = NUMBERS_FILE) -> PaperNumbers:

@@ -60,7 +60,7 @@ class PaperConfiguration:
         if samples < LEAST_OF_POOL * self.num_samples:
             departures.append(Departure("samples of the pool", self.num_samples, samples))
         options = train_options(record["config"]) | {"epochs": record["training"]["epochs"]}
-        if options.get("lr_reference_batch") and options.get("batch_size"):
+        if options.get("lr_reference_batch") and {"lr", "batch_size"} <= options.keys():
             options["lr"] *= options["batch_size"] / options["lr_reference_batch"]
         for name, values in self.train.items():
             found = options.get(name)

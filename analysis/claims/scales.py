@@ -1,4 +1,4 @@
-"""Which configurations stand at the paper's scale and which at the records' own, and what differs from the paper."""
+"""Which configurations stand at the paper's scale and which at the records' own, and what keeps one out."""
 
 from __future__ import annotations
 

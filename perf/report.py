@@ -21,17 +21,16 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
 
-CLIP_MODELS = ("ViT-S-32", "ViT-S-16", "ViT-B-32", "ViT-B-16", "RN50", "RN101", "swin_base_patch4_window7_224")
-CONFIGURATIONS = [
-    *(("clip", model, pool) for pool in ("cc3m_plus", "cc12m_plus") for model in CLIP_MODELS),
-    *(("moco", model, "imagenet") for model in ("vit_small", "vit_base")),
-]
-POOLS = {"cc3m_plus": 4_113_986, "cc12m_plus": 10_108_501, "imagenet": 1_281_167}
+from analysis.claims.registry import read_claims  # noqa: E402
+
+PAPER = read_claims().paper
+CONFIGURATIONS = list(PAPER)
 BUDGETS = (0.9, 0.7, 0.5, 0.3, 0.1)
 METHODS: list[tuple[str, dict[str, Any]]] = [
     ("full", {}),
-    ("scan", {"redundant_share": 0.3, "ill_matched_share": 0.3}),
+    ("scan", {}),
     *((name, {"keep_fraction": 0.75}) for name in ("random_subset", "semdedup", "density", "random_dynamic")),
     ("infobatch", {"prune_ratio": 0.5, "delta": 0.875}),
     ("seta", {"prune_ratio": 0.2}),
@@ -91,7 +90,8 @@ def _record(
     framework: str, model: str, pool: str, name: str, options: dict[str, Any], seed: int, rng: np.random.Generator
 ) -> dict[str, Any]:
     kept = options.get("keep_fraction", 1 - options.get("prune_ratio", 0.3 if name != "full" else 0.0))
-    size, epochs = POOLS[pool], 32 if framework == "clip" else 100
+    paper = PAPER[framework, model, pool]
+    size, epochs = paper.num_samples, paper.epochs
     shares = [1.0 if name.startswith("scan") and e % 4 == 0 else kept for e in range(epochs)]
     by_epoch = [
         {"epoch": e, "kept": int(size * share), "loss": 5 * 0.97**e + 0.1 * rng.random(),
@@ -107,7 +107,7 @@ def _record(
     return {
         "schema": 1, "sweep": "large", "framework": framework, "model": model, "pool": pool, "method": label,
         "run": f"{framework}-{model}-{pool}-{name}-s{seed}-{zlib.crc32(label.encode()) % 16**6:06x}",
-        "seed": seed, "config": _config(framework, model, pool, name, options, epochs),
+        "seed": seed, "config": _config(framework, model, pool, name, options),
         "code": {"git_sha": "0123456789abcdef0123456789abcdef01234567", "dirty": False},
         "versions": {"python": "3.11.7", "torch": "2.11.0", "numpy": "2.2.6"},
         "device": "made up", "num_ranks": 4,
@@ -128,14 +128,9 @@ def _metric(task: str, dataset: str, metric: str, value: float) -> dict[str, Any
     return {**told, "value": value, "ci95": [value - 0.01, value + 0.01]}
 
 
-def _config(
-    framework: str, model: str, pool: str, name: str, options: dict[str, Any], epochs: int
-) -> dict[str, Any]:
-    train = {
-        "epochs": epochs, "batch_size": 800, "lr": 1e-3, "warmup_steps": 10_000, "weight_decay": 0.1, "beta1": 0.9,
-        "beta2": 0.98, "epsilon": 1e-6, "precision": "fp16", "num_workers": 8, "optimizer": "adamw",
-        "lr_clock": "progress", "clip_norm": None, "accumulate": 1, "log_every": 10,
-    }  # fmt: skip
+def _config(framework: str, model: str, pool: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    published = {key: values[0] for key, values in PAPER[framework, model, pool].train.items()}
+    train = {**published, "num_workers": 8, "clip_norm": None, "accumulate": 1, "log_every": 10}
     evaluate = [{"name": task, "options": {"dataset": dataset}} for task, dataset, _ in TASKS]
     return {
         "framework": framework, "model": {"name": model, "options": {}}, "pool": {"name": pool, "options": {}},

@@ -10,15 +10,19 @@ from analysis.blocks.block import Block
 from analysis.blocks.rows import Column, Row
 from analysis.blocks.statistics import BySeed, paired_differences
 from analysis.claims.registry import Registry
+from analysis.claims.schedule import measured_in_cycles
+from analysis.claims.settings import PaperConfiguration
 from analysis.read.methods import (
     FULL,
     SCAN,
+    changed_options,
     coreset_source,
     counted,
     is_published_scan,
     is_scan_coreset,
     is_variant,
     pruner_of,
+    published_options,
 )
 from analysis.read.results import Run
 from analysis.tables.cells import TASK_WORDS, pruned_share
@@ -30,13 +34,14 @@ class Configuration:
     """A block as the claims see it."""
 
     block: Block
-    dataset: str | None
-    """The only test set that counts; None where all do."""
+    paper: PaperConfiguration | None
+    """The paper's that it is trained as; None for any other."""
     registry: Registry
 
     @property
-    def title(self) -> str:
-        return self.block.title
+    def name(self) -> str:
+        """What it counts as: one of the paper's, whichever arm of it this is, or itself."""
+        return " · ".join(self.key) if self.paper else self.block.title
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -57,7 +62,7 @@ class Configuration:
         return ", ".join(names)
 
     def _counts(self, column: Column) -> bool:
-        return self.dataset is None or column.dataset == self.dataset
+        return self.paper is None or column.dataset == self.paper.dataset
 
     @cached_property
     def _rows(self) -> dict[str, list[Row]]:
@@ -67,10 +72,24 @@ class Configuration:
                 rows.setdefault(pruner_of(row.runs[0])[0], []).append(row)
         return rows
 
-    def row(self, method: str) -> Row | None:
-        """Of full data, or of SCAN with its published options; of another method the first."""
+    def rows(self, method: str) -> list[Row]:
+        """All of SCAN with its published options; of another method the first."""
         rows = self._rows.get(method, [])
-        return next((row for row in rows if method != SCAN or is_published_scan(row.runs[0])), None)
+        return [row for row in rows if is_published_scan(row.runs[0])] if method == SCAN else rows[:1]
+
+    @property
+    def full(self) -> Row | None:
+        return next(iter(self.rows(FULL)), None)
+
+    def unlike_scan(self) -> str:
+        """How the variant of SCAN nearest to the published options differs, where there is none with them."""
+        own = [row.runs[0] for row in self.block.rows if row.runs and pruner_of(row.runs[0])[0] == SCAN]
+        changed = [changed_options(run) for run in own]
+        if self.rows(SCAN) or not any(changed):
+            return ""
+        nearest = min(filter(None, changed), key=len)
+        published = published_options(self.key[0])
+        return ", ".join(f"scan.{key} {value} (published {published[key]})" for key, value in nearest.items())
 
     def nearest(self, rival: str, pruned: float) -> Row | None:
         """The rival's row whose measured pruned share is nearest to ``pruned``."""
@@ -91,10 +110,15 @@ class Configuration:
     def pruned(self, row: Row) -> BySeed:
         return {run.record["seed"]: run.record["training"]["pruning_rate"] for run in row.runs}
 
+    def pruned_in_cycles(self, row: Row) -> BySeed:
+        """seed -> the share left out over SCAN's whole cycles, for the runs that have one."""
+        cycle = published_options(self.key[0])["cycle"]
+        found = {run.record["seed"]: measured_in_cycles(run.record, cycle) for run in row.runs}
+        return {seed: share for seed, share in found.items() if share is not None}
+
     def overhead(self, row: Row) -> BySeed:
         """seed -> (ratio of seconds / ratio of samples seen) - 1, against full data on the same device."""
-        full = self.row(FULL)
-        base = {_machine(run): run.record["training"] for run in counted(full.runs)} if full else {}
+        base = {_machine(run): run.record["training"] for run in counted(self.full.runs)} if self.full else {}
         found = {}
         for run in counted(row.runs):
             own, other = run.record["training"], base.get(_machine(run))

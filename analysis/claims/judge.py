@@ -12,22 +12,24 @@ from analysis.blocks.rows import Row
 from analysis.blocks.statistics import BySeed, averaged
 from analysis.blocks.words import percent, points
 from analysis.claims.configuration import Configuration
-from analysis.claims.finding import Finding, Gap, Judged, Part, finding_of, nothing, seeds_text
+from analysis.claims.finding import Finding, Gap, Judged, Part, configurations, finding_of, nothing, seeds_text
 from analysis.claims.registry import Claim, Registry
+from analysis.claims.scales import Scales
+from analysis.claims.schedule import told_by_schedule
 from analysis.claims.verdicts import (
     DIRECTION,
     NOT_SUPPORTED,
     NOT_TESTABLE,
-    SAME_LEVEL,
+    ONE_SIDED,
     SUPPORTED,
     above,
     all_of,
     at_most,
     inside,
-    same,
+    loses_less,
     unsettled,
 )
-from analysis.read.methods import FULL, is_planted, is_shorter
+from analysis.read.methods import FULL
 from analysis.read.results import Results, Run
 from analysis.tables.cells import pruned_share
 
@@ -36,36 +38,19 @@ _Values = Callable[[Configuration, Row], tuple[BySeed, Sequence[Row]]]
 
 def judge(registry: Registry, blocks: Sequence[Block], results: Results) -> list[Judged]:
     """A verdict a claim, in the order of the registry. Pools with planted faults take no part."""
-    at_paper: list[Configuration] = []
-    here: list[Configuration] = []
-    for whole in blocks:
-        block = replace(whole, rows=tuple(row for row in whole.rows if not is_shorter(row.method)))
-        runs = block.runs
-        dataset = registry.dataset_of(runs[0]) if runs else None
-        if runs and not is_planted(runs[0]):
-            (here if dataset is None else at_paper).append(Configuration(block, dataset, registry))
+    scales = Scales.of(registry, blocks)
     by_name = {run.record["run"]: run for run in results.runs}
-    wanted = registry.paper_keys()
     judged = []
     for claim in registry.claims:
-        paper = _Judge(claim, registry, at_paper, by_name).finding(len(wanted), claim.configurations)
-        small = _Judge(claim, registry, here, by_name).finding(len(here), 1)
-        paper = replace(paper, gaps=(*_unseen(claim, wanted, paper, at_paper), *paper.gaps))
-        judged.append(Judged(claim, paper, small))
+        at_paper = _Judge(claim, registry, scales.at_paper, by_name).finding(
+            len(registry.paper), claim.configurations
+        )
+        if claim.test == "share":
+            schedule = told_by_schedule(registry.paper.values(), claim.within)
+            at_paper = replace(at_paper, told=(*at_paper.told, *schedule))
+        here = _Judge(claim, registry, scales.here, by_name).finding(len(scales.here), 1)
+        judged.append(Judged(claim, scales.completed(claim, at_paper), here))
     return judged
-
-
-def _unseen(
-    claim: Claim, wanted: Sequence[tuple[str, str, str]], found: Finding, known: Sequence[Configuration]
-) -> list[Gap]:
-    """The paper's configurations that a claim which needs all of them lacks, in one line."""
-    covered = {configuration.key for configuration in known if configuration.title in found.covered}
-    absent = [" · ".join(key) for key in wanted if key not in covered]
-    if len(covered) >= claim.configurations:
-        return []
-    named = ", ".join(absent[:4]) + (f", and {len(absent) - 4} more" if len(absent) > 4 else "")
-    needed = f" ({claim.configurations} needed)" if claim.configurations < len(wanted) else ""
-    return [Gap(f"{len(absent)} of the paper's {len(wanted)} configurations{needed}: {named}", claim.command)]
 
 
 @dataclass
@@ -80,14 +65,14 @@ class _Judge:
     def finding(self, of: int, needed: int) -> Finding:
         """``of``: how many configurations there are; ``needed``: how many a settled verdict needs."""
         test = {
-            "share": self._share, "same": self._same, "same_in_each": self._same_in_each,
+            "share": self._share, "loses_less": self._loses_less, "loses_less_in_each": self._loses_less_in_each,
             "above_each": self._above_each, "coresets_above_each": self._above_each, "overhead": self._overhead,
         }[self.claim.test]  # fmt: skip
         found = replace(test(), of=of)
         if not found.covered:
             return replace(found, verdict=NOT_TESTABLE)
         short = len(found.covered) < needed
-        refutes_alone = self.claim.test == "same_in_each"  # one configuration that fails is enough
+        refutes_alone = self.claim.test == "loses_less_in_each"  # one configuration that fails is enough
         if short and not (refutes_alone and found.verdict != SUPPORTED):
             found = replace(found, verdict=unsettled(found.verdict))
         return replace(found, gaps=(*found.gaps, *self._seeds_missing(found)))
@@ -99,33 +84,39 @@ class _Judge:
             return nothing(part)
         low, high = self.claim.within
         claimed = f"claimed: {percent(low)} to {percent(high)} %"
-        told = f"{percent(mean.mean)} % pruned{seeds_text(mean, percent)}; {claimed}"
-        return finding_of(inside(mean, (low, high), self.registry.minimum_seeds), part, mean, told)
+        told = [f"{percent(mean.mean)} % pruned{seeds_text(mean, percent)}; {claimed}"]
+        verdict = inside(mean, (low, high), self.registry.minimum_seeds)
+        within = averaged(self._each(lambda c, row: (c.pruned_in_cycles(row), [row])).strata)
+        if within is not None:
+            verdict_of_it = inside(within, (low, high), self.registry.minimum_seeds)
+            words = f"{percent(within.mean)} %{seeds_text(within, percent)}"
+            told.append(f"within whole cycles: {words}; the same rule on it: {verdict_of_it}")
+        return finding_of(verdict, part, mean, *told)
 
-    def _same(self) -> Finding:
+    def _loses_less(self) -> Finding:
         part = self._to_full()
-        mean = averaged(part.strata, SAME_LEVEL)
+        mean = averaged(part.strata, ONE_SIDED)
         if mean is None:
             return nothing(part, self._gaps_of(FULL))
-        relative = averaged(self._to_full(is_relative=True).strata, SAME_LEVEL)
+        relative = averaged(self._to_full(is_relative=True).strata, ONE_SIDED)
         margin, seeds = self.registry.margin, self.registry.minimum_seeds
         told = [
             f"difference to full data {points(mean.mean)} points{seeds_text(mean, points, 90)}",
             *self._measures(),
         ]
         if relative is not None:
-            verdict = same(relative, margin, seeds)
+            verdict = loses_less(relative, margin, seeds)
             words = f"{points(relative.mean)} % of full data's value{seeds_text(relative, points, 90)}"
             told.append(f"relative: {words}; the same rule on it: {verdict}")
-        return finding_of(same(mean, margin, seeds), part, mean, *told, *part.notes)
+        return finding_of(loses_less(mean, margin, seeds), part, mean, *told, *part.notes)
 
-    def _same_in_each(self) -> Finding:
+    def _loses_less_in_each(self) -> Finding:
         part = self._to_full()
-        each = [(title, averaged([one], SAME_LEVEL)) for title, one in zip(part.titles, part.strata, strict=True)]
+        each = [(title, averaged([one], ONE_SIDED)) for title, one in zip(part.names, part.strata, strict=True)]
         verdicts, told = [], []
         for title, mean in each:
             assert mean is not None, "strata without a seed are not kept"
-            verdicts.append(same(mean, self.registry.margin, self.registry.minimum_seeds))
+            verdicts.append(loses_less(mean, self.registry.margin, self.registry.minimum_seeds))
             told.append(f"{title}: {points(mean.mean)} points{seeds_text(mean, points, 90)}, {verdicts[-1]}")
         if not verdicts:
             return nothing(part, self._gaps_of(FULL))
@@ -133,8 +124,8 @@ class _Judge:
         return replace(finding_of(all_of(verdicts), part, None, *told), n=n)
 
     def _overhead(self) -> Finding:
-        part = self._each(lambda c, row: (c.overhead(row), [row, *([f] if (f := c.row(FULL)) else [])]))
-        mean = averaged(part.strata, SAME_LEVEL)
+        part = self._each(lambda c, row: (c.overhead(row), [row, *([c.full] if c.full else [])]))
+        mean = averaged(part.strata, ONE_SIDED)
         if mean is None:
             return nothing(part, self._gaps_of(FULL))
         own = [run.record["training"] for run in part.runs if run.record["method"] != FULL]
@@ -163,10 +154,10 @@ class _Judge:
             helped = {SUPPORTED: part.rival_saw_fewer, NOT_SUPPORTED: part.rival_saw_more}.get(verdict, False)
             verdicts.append(unsettled(verdict) if helped else verdict)
             interval = seeds_text(mean, points, round(100 * level, 2))
-            note = "".join(f"; {note}" for note in part.notes)
+            note = "".join(f"; {note}" for note in (*part.notes, *part.arms_told()))
             told.append(f"against {part.name}: {points(mean.mean)} points{interval}, {verdicts[-1]}{note}")
             found.append(mean)
-            covered |= dict.fromkeys(part.titles)
+            covered |= dict.fromkeys(part.names)
             runs |= {run.folder: run for run in part.runs}
         absent = [part.name for part in parts if not part.strata and part.name in self.claim.required]
         gaps = [gap for name in absent for gap in self._gaps_of(name)]
@@ -194,27 +185,30 @@ class _Judge:
                 values, rows = c.coresets_against(rival, self.by_name)
                 part.add(c, values, rows)
                 continue
-            own = c.row(self.claim.method)
-            other = c.nearest(rival, pruned_share(own.runs)) if own else None
-            if own is None or other is None:
-                continue
-            part.add(c, c.differences(own, other), [own, other])
-            shares = pruned_share(own.runs), pruned_share(other.runs)
-            if abs(shares[0] - shares[1]) > self.registry.budget_tolerance + 1e-9:
-                part.rival_saw_fewer |= shares[1] > shares[0]
-                part.rival_saw_more |= shares[1] < shares[0]
-                told = f"{other.method} pruned {percent(shares[1])} %, {self.claim.method} {percent(shares[0])} %"
-                unequal.append(told)
+            for own in c.rows(self.claim.method):
+                other = c.nearest(rival, pruned_share(own.runs))
+                if other is None:
+                    continue
+                part.add(c, c.differences(own, other), [own, other])
+                shares = pruned_share(own.runs), pruned_share(other.runs)
+                if abs(shares[0] - shares[1]) > self.registry.budget_tolerance + 1e-9:
+                    part.rival_saw_fewer |= shares[1] > shares[0]
+                    part.rival_saw_more |= shares[1] < shares[0]
+                    told = f"{other.method} pruned {percent(shares[1])} %"
+                    unequal.append(f"{told}, {self.claim.method} {percent(shares[0])} %")
         if unequal:
-            count = f" in {len(unequal)} configurations" if len(unequal) > 1 else ""
+            count = f" in {configurations(len(unequal))}" if len(unequal) > 1 else ""
             part.notes.append(f"unequal budgets{count}: {unequal[0]}")
         return part
 
     def _to_full(self, is_relative: bool = False) -> Part:
         part, shares = Part(FULL), []
         for c in self.configurations:
-            own, full = c.row(self.claim.method), c.row(FULL)
-            if own and full:
+            if (full := c.full) is None:
+                if c.paper and c.rows(self.claim.method):
+                    part.notes.append(f"{c.block.title}: no full data of these settings")
+                continue
+            for own in c.rows(self.claim.method):
                 part.add(c, c.differences(own, full, is_relative), [own, full])
                 shares.append(pruned_share(own.runs))
         if shares:
@@ -224,8 +218,7 @@ class _Judge:
     def _each(self, values: _Values) -> Part:
         part = Part(self.claim.method)
         for c in self.configurations:
-            row = c.row(self.claim.method)
-            if row is not None:
+            for row in c.rows(self.claim.method):
                 part.add(c, *values(c, row))
         return part
 

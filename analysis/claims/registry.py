@@ -1,24 +1,25 @@
-"""``claims.yaml`` and ``paper_numbers.yaml``, read strictly: a wrong or missing key is an error with its place."""
+"""``claims.yaml``, read strictly: a wrong or missing key is an error with its place."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.read.results import Run
+from analysis.claims.settings import PaperConfiguration
+from benchmark.config.run import TrainConfig
 from benchmark.options import ConfigError, check_keys, load_yaml
 
 CLAIMS_FILE = Path(__file__).parents[1] / "claims.yaml"
-NUMBERS_FILE = Path(__file__).parents[1] / "paper_numbers.yaml"
 
-TESTS = ("share", "same", "same_in_each", "above_each", "coresets_above_each", "overhead")
+TESTS = ("share", "loses_less", "loses_less_in_each", "above_each", "coresets_above_each", "overhead")
 KINDS = ("reproduction", "extension")
 _KEYS = ["id", "kind", "claim", "where", "paper", "setting", "test", "configurations", "rule", "command"]
 _OPTIONAL = ["method", "rivals", "required", "within", "at_most"]
 _NEEDED = {
-    "share": ["method", "within"], "same": ["method"], "same_in_each": ["method"],
+    "share": ["method", "within"], "loses_less": ["method"], "loses_less_in_each": ["method"],
     "above_each": ["method", "rivals", "required"], "coresets_above_each": ["rivals", "required"],
     "overhead": ["method", "at_most"],
 }  # fmt: skip
@@ -47,28 +48,6 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class PaperConfigurations:
-    """Some of the paper's configurations, and what a record must be to count as one of them."""
-
-    framework: str
-    models: tuple[str, ...]
-    pools: Mapping[str, int]
-    """Name -> number of samples."""
-    epochs: int
-    dataset: str
-
-    def holds(self, run: Run) -> bool:
-        record = run.record
-        return (
-            record["framework"] == self.framework
-            and record["model"] in self.models
-            and record["pool"] in self.pools
-            and record["pool_facts"]["num_samples"] >= 0.8 * self.pools[record["pool"]]
-            and record["training"]["epochs"] >= self.epochs
-        )
-
-
-@dataclass(frozen=True)
 class Registry:
     """All of ``claims.yaml``."""
 
@@ -77,51 +56,54 @@ class Registry:
     budget_tolerance: float
     measures: Mapping[str, Sequence[tuple[str, str]]]
     """Framework -> (task, metric), the preferred first."""
-    paper: tuple[PaperConfigurations, ...]
+    paper: Mapping[tuple[str, str, str], PaperConfiguration]
+    """Framework, model and pool -> that configuration of the paper's."""
     claims: tuple[Claim, ...]
 
-    def paper_keys(self) -> list[tuple[str, str, str]]:
-        """Framework, model and pool of each of the paper's configurations."""
-        return [(p.framework, model, pool) for p in self.paper for pool in p.pools for model in p.models]
-
-    def dataset_of(self, run: Run) -> str | None:
-        """The test set of the paper's configuration that a run is of; None for a run of no such one."""
-        return next((p.dataset for p in self.paper if p.holds(run)), None)
-
-
-@dataclass(frozen=True)
-class Published:
-    """A number of the paper's."""
-
-    what: str
-    value: str
-    setting: str
-    place: str
-    source: str
+    def counts(self, key: tuple[str, str, str], record: Mapping[str, Any]) -> bool:
+        """Whether a record of this framework, model and pool is one of the paper's configurations."""
+        own = self.paper.get(key)
+        return own is not None and all(one.is_accepted for one in own.departures(record))
 
 
 def read_claims(path: Path = CLAIMS_FILE) -> Registry:
     """Raises ConfigError naming the file and the key."""
     node = load_yaml(path)
-    keys = ["margin", "minimum_seeds", "budget_tolerance", "measures", "paper", "claims"]
+    keys = [*("margin", "minimum_seeds", "budget_tolerance", "settings_tolerance", "measures", "paper", "claims")]
     check_keys(node, keys, str(path), all_required=True)
     claims = [_claim(one, f"{path}: claims[{i}]") for i, one in enumerate(node["claims"])]
     if len({claim.id for claim in claims}) < len(claims):
         raise ConfigError(f"{path}: claims: two have one id")
-    paper = []
-    for i, one in enumerate(node["paper"]):
-        check_keys(
-            one, ["framework", "models", "pools", "epochs", "dataset"], f"{path}: paper[{i}]", all_required=True
-        )
-        paper.append(PaperConfigurations(**{**one, "models": tuple(one["models"])}))
+    tolerance = float(node["settings_tolerance"])
+    paper = [c for i, one in enumerate(node["paper"]) for c in _paper(one, f"{path}: paper[{i}]", tolerance)]
     return Registry(
         margin=float(node["margin"]),
         minimum_seeds=int(node["minimum_seeds"]),
         budget_tolerance=float(node["budget_tolerance"]),
         measures={name: [(task, metric) for task, metric in found] for name, found in node["measures"].items()},
-        paper=tuple(paper),
+        paper={configuration.key: configuration for configuration in paper},
         claims=tuple(claims),
     )
+
+
+def _paper(node: Mapping[str, Any], where: str, tolerance: float) -> Iterator[PaperConfiguration]:
+    """A configuration a pool and model of one entry."""
+    check_keys(node, ["framework", "models", "pools", "dataset", "train", "warmup_ends"], where, all_required=True)
+    options = [f.name for f in dataclasses.fields(TrainConfig)]
+    for pool, num_samples in node["pools"].items():
+        for model, own in node["models"].items():
+            train = {**node["train"], **own}
+            check_keys(train, options, f"{where}.train", what="option")
+            yield PaperConfiguration(
+                framework=node["framework"],
+                model=model,
+                pool=pool,
+                num_samples=num_samples,
+                dataset=node["dataset"],
+                train={key: tuple(v) if isinstance(v, list) else (v,) for key, v in train.items()},
+                tolerance=tolerance,
+                warmup_ends=tuple(node["warmup_ends"]),
+            )
 
 
 def _claim(node: Mapping[str, Any], where: str) -> Claim:
@@ -134,18 +116,3 @@ def _claim(node: Mapping[str, Any], where: str) -> Claim:
             raise ConfigError(f"{where}.{key}: must be one of {', '.join(allowed)}, got {node[key]!r}")
     lists = {key: tuple(node[key]) for key in ("rivals", "required", "within") if key in node}
     return Claim(**{**node, **lists})
-
-
-def read_published(path: Path = NUMBERS_FILE) -> tuple[str, list[Published]]:
-    """The paper, and its numbers with their sources. Raises ConfigError naming the file and the key."""
-    node = load_yaml(path)
-    check_keys(node, ["paper", "numbers"], str(path), all_required=True)
-    numbers = []
-    for i, one in enumerate(node["numbers"]):
-        where = f"{path}: numbers[{i}]"
-        check_keys(one, ["what", "value", "setting", "place", "source"], where, all_required=True)
-        source = str(one["source"])
-        if source != "primary" and not source.startswith("secondary: "):
-            raise ConfigError(f"{where}.source: must be 'primary' or 'secondary: WHERE FROM', got {source!r}")
-        numbers.append(Published(**{key: str(value) for key, value in one.items()}))
-    return str(node["paper"]), numbers

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from analysis.blocks.words import percent
 from analysis.claims.finding import Finding, Judged
-from analysis.claims.registry import Published
+from analysis.claims.published import PaperNumbers, PublishedTable
+from analysis.tables.cells import TASK_WORDS
 from analysis.tables.render import PaperCell, PaperRow, PaperTable
 
 TOLD = (
@@ -22,8 +24,9 @@ TOLD = (
 """How to read the verdicts."""
 
 PUBLISHED_TOLD = (
-    "Published numbers, none of ours: they enter no mean, difference or test.",
-    "primary: stated by the paper itself; secondary: told by a text about it, not checked.",
+    "Published numbers, none of ours: they enter no mean, test or verdict. Where we have the same, the tables as"
+    " in the paper set them beside ours.",
+    "primary: stated by the paper itself; secondary, not checked: told by a text about it.",
 )
 
 
@@ -57,15 +60,31 @@ def _cell(found: Finding, is_brief: bool) -> PaperCell:
     return PaperCell((found.verdict, *found.told, coverage(found), *gaps), runs=found.runs)
 
 
-def published_table(paper: str, numbers: Iterable[Published]) -> PaperTable:
+def published_tables(published: PaperNumbers) -> list[PaperTable]:
+    """What is told in words, then a table each of the paper's, in percent as printed."""
     rows = [
         PaperRow(one.what, tuple(PaperCell((text,)) for text in (one.value, one.setting, one.place, one.source)))
-        for one in numbers
+        for one in published.numbers
     ]
     heads = (("published",), ("setting",), ("place",), ("source",))
-    return PaperTable(
-        "published", f"Published numbers: {paper}", "what", heads, tuple(rows), PUBLISHED_TOLD, True, True
-    )
+    title = f"Published numbers: {published.paper}"
+    told = PaperTable("published", title, "what", heads, tuple(rows), PUBLISHED_TOLD, True, True)
+    return [told, *map(_published_table, published.tables)]
+
+
+def _published_table(one: PublishedTable) -> PaperTable:
+    rows = [
+        PaperRow(
+            f"{row.model}, {row.printed}",
+            tuple(PaperCell(("—" if value is None else f"{value:.2f}",)) for value in row.values),
+            (f"here {row.method}",) if row.printed != row.method else (),
+        )
+        for row in one.rows
+    ]
+    heads = tuple((c.name, f"{TASK_WORDS[c.task]} {c.dataset}, {c.metric}") for c in one.columns)
+    notes = (f"{one.framework} · {one.pool}, {percent(one.pruned)} % pruned, percent", one.place, one.source)
+    title = f"Published: {one.title}"
+    return PaperTable("published", title, "method", heads, tuple(rows), notes, is_published=True)
 
 
 def claims_frame(judged: Iterable[Judged]) -> pd.DataFrame:

@@ -17,21 +17,18 @@ NOT_SUPPORTED = "not supported"
 NOT_TESTABLE = "not testable at this scale"
 VERDICTS = (SUPPORTED, DIRECTION, INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTABLE)
 
-SAME_LEVEL = 0.90
-"""Two one-sided tests at 5 % are the 90 % interval within the margin."""
+ONE_SIDED = 0.90
+"""A one-sided test at 5 % reads one end of the 90 % interval."""
 
 
-def same(found: Difference, margin: float, minimum_seeds: int) -> str:
-    """Whether a loss is smaller than the margin, and the gain too. ``found.ci95`` holds the 90 % interval."""
-    is_near = found.mean > -margin
-    if found.ci95 is None or found.n < minimum_seeds:
-        return DIRECTION if is_near else INCONCLUSIVE
-    low, high = found.ci95
-    if -margin < low and high < margin:
-        return SUPPORTED
-    if high <= -margin:
-        return NOT_SUPPORTED
-    return DIRECTION if is_near else INCONCLUSIVE  # also what is better than "the same"
+def loses_less(found: Difference, margin: float, minimum_seeds: int) -> str:
+    """Whether a loss is smaller than the margin, whatever the gain; ``found.ci95`` holds the 90 % interval."""
+    if found.ci95 is not None and found.n >= minimum_seeds:
+        if found.ci95[0] > -margin:
+            return SUPPORTED
+        if found.ci95[1] <= -margin:
+            return NOT_SUPPORTED
+    return DIRECTION if found.mean > -margin else INCONCLUSIVE
 
 
 def above(found: Difference, minimum_seeds: int) -> str:

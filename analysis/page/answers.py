@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 from analysis.blocks.block import Block
 from analysis.claims.finding import Judged
 from analysis.claims.judge import judge
-from analysis.claims.registry import read_claims, read_published
+from analysis.claims.published import read_published
+from analysis.claims.registry import read_claims
 from analysis.claims.tables import TOLD as CLAIMS_TOLD
-from analysis.claims.tables import claims_frame, claims_table, published_table
+from analysis.claims.tables import claims_frame, claims_table, published_tables
 from analysis.page.checklist import Section, checklist, checklist_markdown
 from analysis.read.results import Results
 from analysis.tables.costs import read_energy
@@ -33,7 +35,7 @@ class Reading:
     """All that ``claims.html``, ``papertables.html`` and ``checklist.html`` show."""
 
     judged: tuple[Judged, ...]
-    published: PaperTable
+    published: tuple[PaperTable, ...]
     tables: tuple[PaperTable, ...]
     sections: tuple[Section, ...]
     command: str
@@ -47,8 +49,8 @@ class Reading:
         verdicts, brief = claims_table(self.judged), claims_table(self.judged, is_brief=True)
         write_text(tables / "paper.md", markdown_of(self.tables, "Paper tables", self.tables_told))
         write_text(tables / "paper.tex", latex_of(self.tables, self.tables_told))
-        write_text(tables / "claims.md", markdown_of([verdicts, self.published], "Claims", self.claims_told))
-        write_text(tables / "claims.tex", latex_of([brief, self.published], self.claims_told))
+        write_text(tables / "claims.md", markdown_of([verdicts, *self.published], "Claims", self.claims_told))
+        write_text(tables / "claims.tex", latex_of([brief, *self.published], self.claims_told))
         write_text(tables / "checklist.md", checklist_markdown(self.sections))
         for name, frame in (("paper", frame_of(self.tables)), ("claims", claims_frame(self.judged))):
             write_text(tables / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
@@ -56,8 +58,10 @@ class Reading:
 
 def read(results: Results, blocks: Sequence[Block], command: str, energy: Path | None = None) -> Reading:
     """Raises ConfigError for a registry or a file of watts that cannot be used."""
-    tables = paper_tables(blocks, results.runs, read_energy(energy) if energy else read_energy())
-    judged = judge(read_claims(), blocks, results)
+    registry = read_claims()
+    numbers = read_published(registry)
+    watts = read_energy(energy) if energy else read_energy()
+    tables = paper_tables(blocks, results.runs, watts, functools.partial(numbers.beside, registry))
+    judged = judge(registry, blocks, results)
     sections = checklist(results, blocks, tables, judged, command)
-    published = published_table(*read_published())
-    return Reading(tuple(judged), published, tuple(tables), tuple(sections), command)
+    return Reading(tuple(judged), tuple(published_tables(numbers)), tuple(tables), tuple(sections), command)

@@ -36,6 +36,8 @@ SCAN_OPTIONS: dict[str, Any] = {
     "rank_within": "global",
 }
 """The published settings beside the shares; a test holds this to the defaults of ``baselines/scan.py``."""
+ALSO_PUBLISHED = {"moco": {"rank_within": "rank"}}
+"""What counts as published too: the released code for MoCo ranks within a GPU's part of a batch."""
 
 ABOUT = {
     "which data": ("mode", "redundant_share", "ill_matched_share"),
@@ -86,9 +88,16 @@ def changed_options(run: Run) -> dict[str, Any]:
     name, options = pruner_of(run)
     if name not in (SCAN, CONTROL):
         return {}
-    share = PUBLISHED_SHARE[run.record["framework"]]
-    published = {"redundant_share": share, "ill_matched_share": share, **SCAN_OPTIONS}
-    return {key: value for key, value in options.items() if key in published and value != published[key]}
+    framework = run.record["framework"]
+    published, also = published_options(framework), ALSO_PUBLISHED.get(framework, {})
+    changed = {key: value for key, value in options.items() if key in published and value != published[key]}
+    return {key: value for key, value in changed.items() if also.get(key) != value}
+
+
+def published_options(framework: str) -> dict[str, Any]:
+    """SCAN's options in the published runs."""
+    share = PUBLISHED_SHARE[framework]
+    return {"redundant_share": share, "ill_matched_share": share, **SCAN_OPTIONS}
 
 
 def is_published_scan(run: Run) -> bool:

@@ -14,6 +14,14 @@ from benchmark.options import plain
 _MACHINE_ONLY = {f.name for f in dataclasses.fields(TrainConfig) if not f.metadata.get("identity", True)}
 
 
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(TrainConfig) if f.default is not dataclasses.MISSING}
+
+
+def train_options(config: Mapping[str, Any]) -> dict[str, Any]:
+    """How a run was trained; an option that its configuration does not know yet stands at its default."""
+    return {**_DEFAULTS, **_mapping(config, "train")}
+
+
 def training_of(config: Mapping[str, Any]) -> str:
     """Canonical JSON of a run's model and training options, without those that cannot change a number."""
     train = {f"train.{k}": v for k, v in _mapping(config, "train").items() if k not in _MACHINE_ONLY}

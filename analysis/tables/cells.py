@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from analysis.blocks.statistics import BySeed, Difference, Interval, best_of, paired, spread
@@ -32,6 +33,32 @@ TASK_WORDS = {
     "knn": "k-NN",
     "finetune": "fine-tuning",
 }
+
+
+PRIMARY = "primary"
+
+
+@dataclass(frozen=True)
+class PublishedValue:
+    """What the paper has where a value of ours stands."""
+
+    value: float
+    """A fraction."""
+    pruned: float
+    """Share of the samples left out there."""
+    source: str
+    """The paper itself, ``PRIMARY``, or a text about it."""
+
+
+def set_beside(cell: PaperCell, published: PublishedValue | None) -> PaperCell:
+    """The cell with the paper's value and what ours is more; in no statistic."""
+    if published is None:
+        return cell
+    more = cell.facts["mean"] - published.value
+    checked = "" if published.source == PRIMARY else " (not checked)"
+    line = f"paper {100 * published.value:.2f}{checked}, Δ {points(more)}"
+    facts = {"published": published.value, "published_difference": more, "published_source": published.source}
+    return replace(cell, published=(line,), facts={**cell.facts, **facts})
 
 
 def interval_text(interval: Interval, number: Callable[[float], str] = points) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.blocks.block import Block
@@ -15,11 +15,13 @@ from analysis.tables.ablations import ablation_tables
 from analysis.tables.cells import (
     HEADLINES,
     TASK_WORDS,
+    PublishedValue,
     best_by_budget,
     budgets,
     delta_text,
     difference_facts,
     pruned_share,
+    set_beside,
     value_cell,
 )
 from analysis.tables.coresets import coreset_tables
@@ -52,12 +54,18 @@ class _Panel:
     column: Column
 
 
-def paper_tables(blocks: Sequence[Block], runs: Sequence[Run], energy: Energy) -> list[PaperTable]:
+PublishedOf = Callable[[Block, Column], Mapping[str, PublishedValue]]
+"""Label of a method -> what the paper has in its place."""
+
+
+def paper_tables(
+    blocks: Sequence[Block], runs: Sequence[Run], energy: Energy, published_of: PublishedOf = lambda *_: {}
+) -> list[PaperTable]:
     """All of them: main, coresets, ablations, cost."""
     by_name = {run.record["run"]: run for run in runs}
     headed = [(block, headline_columns(block)) for block in blocks]
     return [
-        *main_tables(headed, [method for block in blocks for method in _methods(block)]),
+        *main_tables(headed, [method for block in blocks for method in _methods(block)], published_of),
         *coreset_tables(headed, by_name),
         *ablation_tables(headed),
         *cost_tables(blocks, energy),
@@ -78,7 +86,9 @@ def headline_columns(block: Block) -> list[Column]:
     return shown
 
 
-def main_tables(headed: Sequence[tuple[Block, list[Column]]], order: Sequence[str]) -> list[PaperTable]:
+def main_tables(
+    headed: Sequence[tuple[Block, list[Column]]], order: Sequence[str], published_of: PublishedOf
+) -> list[PaperTable]:
     """A table a framework, pool and headline; by framework, pool and task in the order of the blocks."""
     panels: dict[_Panel, list[Block]] = {}
     for block, columns in headed:
@@ -86,10 +96,13 @@ def main_tables(headed: Sequence[tuple[Block, list[Column]]], order: Sequence[st
         for column in columns:
             panels.setdefault(_Panel(framework, pool, column), []).append(block)
     places = {method: i for i, method in reversed(list(enumerate(order)))}
-    return [table for panel, found in panels.items() if (table := _main_table(panel, found, places)) is not None]
+    tables = [_main_table(panel, found, places, published_of) for panel, found in panels.items()]
+    return [table for table in tables if table is not None]
 
 
-def _main_table(panel: _Panel, blocks: Sequence[Block], places: dict[str, int]) -> PaperTable | None:
+def _main_table(
+    panel: _Panel, blocks: Sequence[Block], places: dict[str, int], published_of: PublishedOf
+) -> PaperTable | None:
     by_block = [{row.method: row for row in block.rows if _takes_part(row)} for block in blocks]
     methods = {m for rows in by_block for m, row in rows.items() if row.values.get(panel.column)}
     if not methods:
@@ -99,7 +112,8 @@ def _main_table(panel: _Panel, blocks: Sequence[Block], places: dict[str, int]) 
     }
     classes = budgets({m: share for m, share in pruned.items() if m != FULL})
     order = sorted(methods, key=lambda m: (m != FULL, classes.get(m, -1), places[m]))
-    columns = [_column(panel.column, rows, order) for rows in by_block]
+    published = [published_of(block, panel.column) for block in blocks]
+    columns = [_column(panel.column, *both, order) for both in zip(by_block, published, strict=True)]
     rows = []
     for i, method in enumerate(order):
         cells = [column[i] for column in columns]
@@ -113,6 +127,10 @@ def _main_table(panel: _Panel, blocks: Sequence[Block], places: dict[str, int]) 
     title = f"{panel.framework} · {panel.pool} · {TASK_WORDS[column.task]} on {column.dataset}, {column.metric}"
     waiting = sorted({row.method for rows in by_block for row in rows.values()} - methods)
     notes = [f"protocol {column.protocol}, {whole(column.items)} test items{_options_note(column)}"]
+    beside = [value for values in published for value in values.values()]
+    if sources := sorted({(value.source, value.pruned) for value in beside if value.pruned}):
+        told = "; ".join(f"{source}, at {percent(pruned)} % pruned" for source, pruned in sources)
+        notes.append(f"in italics the paper's own number, in no statistic, and ours less it ({told})")
     if waiting:
         notes.append(f"no value yet: {', '.join(waiting[:6])}{', …' if len(waiting) > 6 else ''}")
     return PaperTable("main", title, "method", tuple(heads), tuple(rows), tuple(notes))
@@ -134,7 +152,9 @@ def _takes_part(row: Row) -> bool:
     return not (row.runs and is_variant(row.runs[0]))
 
 
-def _column(column: Column, rows: dict[str, Row], order: Sequence[str]) -> list[PaperCell]:
+def _column(
+    column: Column, rows: dict[str, Row], published: Mapping[str, PublishedValue], order: Sequence[str]
+) -> list[PaperCell]:
     """The cells of one architecture, by method in ``order``."""
     measured = {m: rows[m] for m in order if m in rows and rows[m].values.get(column)}
     pruned = {m: pruned_share(row.runs) for m, row in measured.items() if m != FULL}
@@ -153,7 +173,7 @@ def _column(column: Column, rows: dict[str, Row], order: Sequence[str]) -> list[
         asked = row.cells[column].asked
         cell = value_cell(row.values[column], base, row.runs, asked=asked, more=mark, is_best=method in best)
         cell.facts["pruned"] = pruned.get(method, 0.0)
-        cells.append(cell)
+        cells.append(set_beside(cell, published.get(method)))
     return cells
 
 

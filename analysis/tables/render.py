@@ -45,6 +45,8 @@ class PaperCell:
     is_missing: bool = False
     runs: tuple[Run, ...] = ()
     facts: dict[str, Any] = field(default_factory=dict)
+    published: tuple[str, ...] = ()
+    """Lines below of what the paper has here, set apart: none of ours."""
 
     @property
     def sort(self) -> float | None:
@@ -107,7 +109,7 @@ def _markdown_cell(cell: PaperCell) -> str:
     lines = list(map(escape_markdown, cell.lines))
     if cell.is_best and lines:
         lines[0] = f"**{lines[0]}**"
-    return "<br>".join(lines)
+    return "<br>".join([*lines, *(f"*{escape_markdown(line)}*" for line in cell.published)])
 
 
 def _labelled(row: PaperRow) -> str:
@@ -135,7 +137,7 @@ def _pages(rows: Sequence[PaperRow], shown: slice, is_narrow: bool) -> list[list
     pages: list[list[PaperRow]] = [[]]
     lines = 0
     for row in rows:
-        cells = [(row.label, *row.notes), *(cell.lines for cell in row.cells[shown])]
+        cells = [(row.label, *row.notes), *((*cell.lines, *cell.published) for cell in row.cells[shown])]
         height = max(len(_parts(cell, is_narrow)) for cell in cells) + 1
         if pages[-1] and lines + height > LATEX_LINES:
             pages.append([])
@@ -154,7 +156,9 @@ def _latex_table(table: PaperTable, shown: slice, rows: Sequence[PaperRow], is_c
         if row.group and row.group != group:
             body.append(rf"\multicolumn{{{count}}}{{l}}{{\emph{{{escape_latex(row.group)}}}}} \\")
         group = row.group
-        cells = [_stack("t", side, cell.lines, is_narrow, cell.is_best) for cell in row.cells[shown]]
+        cells = [
+            _stack("t", side, cell.lines, is_narrow, cell.is_best, cell.published) for cell in row.cells[shown]
+        ]
         first = _stack("t", "l", (row.label, *row.notes), is_narrow)
         body.append(" & ".join([first, *cells]) + r" \\ \addlinespace")
     caption = ". ".join(
@@ -170,11 +174,19 @@ def _latex_table(table: PaperTable, shown: slice, rows: Sequence[PaperRow], is_c
     return "\n".join(lines)
 
 
-def _stack(place: str, side: str, lines: Sequence[str], is_narrow: bool, is_bold: bool = False) -> str:
-    """Lines over each other."""
+def _stack(
+    place: str,
+    side: str,
+    lines: Sequence[str],
+    is_narrow: bool,
+    is_bold: bool = False,
+    italic: Sequence[str] = (),
+) -> str:
+    """Lines over each other, the ``italic`` last."""
     told = [escape_latex(part) for part in _parts(lines, is_narrow)] or [""]
     if is_bold:
         told[0] = rf"\textbf{{{told[0]}}}"
+    told += [rf"\textit{{{escape_latex(part)}}}" for part in _parts(italic, is_narrow)]
     rows = r"\\".join(f"{{{part}}}" for part in told)
     return rf"\begin{{tabular}}[{place}]{{@{{}}{side}@{{}}}}{rows}\end{{tabular}}"
 

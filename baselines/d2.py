@@ -1,8 +1,8 @@
 """D2 pruning (arXiv 2310.07931): difficulty and diversity by messages on a graph of nearest neighbours.
 
 A sample's score takes in those of its neighbours; then the highest is chosen again and again, and each choice
-lowers its neighbours' scores. Steps and defaults follow the authors' code for DataComp (adymaharana/d2pruning), which
-chooses otherwise than the paper: see ``variant``.
+lowers its neighbours' scores. Steps and defaults follow the authors' code for DataComp (adymaharana/d2pruning),
+which chooses otherwise than the paper: see ``variant``.
 """
 
 from __future__ import annotations

@@ -29,8 +29,8 @@ their names, since it enters a run's identity only where it differs from its def
 def later_option(before: Any) -> dict[str, Any]:
     """As ``LATER_OPTION`` for an option whose default is not what runs did before it, which is ``before``.
 
-    The default enters the identity, so nothing that changed stands under an old name; labels tell the value always,
-    so a label that is silent is that of a run from before.
+    The default enters the identity, so nothing that changed stands under an old name. Labels always tell the
+    value: a label that is silent is that of a run from before.
     """
     return {**LATER_OPTION, "before": before}
 

@@ -52,6 +52,6 @@ def _counts(f: dataclasses.Field[Any], value: Any) -> bool:
 
 
 def is_later_default(f: dataclasses.Field[Any], value: Any) -> bool:
-    """Whether a field is a ``LATER_OPTION`` that stands at its default, or a ``later_option`` at what was before."""
+    """Whether a field is a ``LATER_OPTION`` that stands at its default, a ``later_option`` at what was before."""
     is_later = f.metadata.get("identity") == LATER_OPTION["identity"]
     return is_later and bool(value == f.metadata.get("before", f.default))

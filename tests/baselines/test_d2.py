@@ -1,4 +1,4 @@
-"""D2 pruning against slow, obvious oracles: neighbours, messages, and the choice by repeated maximum or by walk."""
+"""D2 pruning against slow, obvious oracles: neighbours, messages, and the choice by maximum or by walk."""
 
 from __future__ import annotations
 
@@ -255,7 +255,8 @@ def test_an_embedding_that_is_not_finite_is_named() -> None:
     [
         *({"keep_fraction": share} for share in (0.0, 1.1)),
         *({"neighbours": 0}, {"probes": 0}, {"cells": 0}, {"clusters": 0}, {"iterations": 0}),
-        *({"gamma_forward": -1.0}, {"gamma_reverse": -0.1}, {"score": "loss"}, {"graph": "video"}, {"variant": "lazy"}),
+        *({"gamma_forward": -1.0}, {"gamma_reverse": -0.1}, {"score": "loss"}, {"graph": "video"}),
+        {"variant": "lazy"},
     ],
 )
 def test_a_wrong_option_is_refused(options: dict[str, Any]) -> None:

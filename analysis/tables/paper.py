@@ -43,6 +43,13 @@ TOLD = (
 """How to read the tables."""
 
 
+INFERRED = {
+    "finetune.deit_transfer": "inferred: the README of SCAN's MoCo code documents DeiT's fine-tuning with --epochs 150"
+    " alone; this recipe is MoCo v3's for transfer",
+}
+"""Beginnings of protocols that SCAN's sources do not state, with what is known."""
+
+
 @dataclass(frozen=True)
 class _Panel:
     """What one table compares."""
@@ -113,6 +120,7 @@ def _main_table(panel: _Panel, blocks: Sequence[Block], places: dict[str, int]) 
     title = f"{panel.framework} · {panel.pool} · {TASK_WORDS[column.task]} on {column.dataset}, {column.metric}"
     waiting = sorted({row.method for rows in by_block for row in rows.values()} - methods)
     notes = [f"protocol {column.protocol}, {whole(column.items)} test items{_options_note(column)}"]
+    notes += [told for beginning, told in INFERRED.items() if column.protocol.startswith(beginning)]
     if waiting:
         notes.append(f"no value yet: {', '.join(waiting[:6])}{', …' if len(waiting) > 6 else ''}")
     return PaperTable("main", title, "method", tuple(heads), tuple(rows), tuple(notes))

@@ -44,7 +44,7 @@ TOLD = (
 
 
 INFERRED = {
-    "finetune.deit_transfer": "inferred: the README of SCAN's MoCo code documents DeiT's fine-tuning with --epochs 150"
+    "finetune.deit_transfer": "inferred: the README of SCAN's MoCo code documents DeiT's fine-tuning, 150 epochs,"
     " alone; this recipe is MoCo v3's for transfer",
 }
 """Beginnings of protocols that SCAN's sources do not state, with what is known."""

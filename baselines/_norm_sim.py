@@ -17,12 +17,14 @@ DECIMALS = 6
 
 
 def largest(features: np.ndarray, ids: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """float32 [n], NormSim_inf: the largest cosine with a target."""
-    found = np.full(len(ids), -np.inf, dtype=np.float32)
+    """float32 [n], NormSim_inf: the largest absolute cosine with a target. It is a norm, as in the released code:
+    an image opposite to a target counts as near."""
+    found = np.zeros(len(ids), dtype=np.float32)
     for here, rows in blocks(features, ids):
         for _, others in blocks(target, what="target"):
-            nearest, _ = faiss.knn(rows, others, 1, metric=faiss.METRIC_INNER_PRODUCT)  # never all at once
-            np.maximum(found[here], nearest[:, 0], out=found[here])
+            for towards in (rows, -rows):  # never all cosines at once
+                nearest, _ = faiss.knn(towards, others, 1, metric=faiss.METRIC_INNER_PRODUCT)
+                np.maximum(found[here], nearest[:, 0], out=found[here])
     return np.round(found, DECIMALS)
 
 

@@ -1,20 +1,22 @@
 """D2 pruning (arXiv 2310.07931): difficulty and diversity by messages on a graph of nearest neighbours.
 
 A sample's score takes in those of its neighbours; then the highest is chosen again and again, and each choice
-lowers its neighbours' scores. Steps and defaults follow the authors' code for DataComp (adymaharana/d2pruning).
+lowers its neighbours' scores. Steps and defaults follow the authors' code for DataComp (adymaharana/d2pruning),
+which chooses otherwise than the paper: see ``variant``.
 """
 
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from baselines._clusters import cluster
 from baselines._neighbours import nearest
 from baselines._vectors import Joined, check_fraction, cosines
-from benchmark.options import check_option, require
+from benchmark.options import check_option, later_option, require
 from benchmark.pruner import PoolView, StaticPruner
 
 LEAST = 1e-7
@@ -25,6 +27,9 @@ LEAST = 1e-7
 class D2(StaticPruner):
     keep_fraction: float
     """Share of the pool to keep, in (0, 1]. Published: 0.3, of a raw web crawl."""
+    variant: str = field(default="official", metadata=later_option(before="greedy"))
+    """``official`` walks the order of the graph's scores as the released code does, and keeps little but its top;
+    ``greedy`` is the paper's choice, the highest of the scores as they then are, one sample at a time."""
     score: str = "clip"
     """A sample's own score: ``clip``, the cosine of image and caption (published); ``prototypes``, the distance
     from the nearest of ``clusters`` centroids, for pools without captions."""
@@ -52,6 +57,7 @@ class D2(StaticPruner):
 
     def __post_init__(self) -> None:
         check_fraction(self.keep_fraction)
+        check_option("variant", self.variant, ("official", "greedy"))
         check_option("score", self.score, ("clip", "prototypes"))
         if self.graph is not None:
             check_option("graph", self.graph, ("both", "image", "text"))
@@ -84,7 +90,7 @@ class D2(StaticPruner):
         score = own + (weights(distances, self.gamma_forward) * own[ids]).sum(axis=1)
         taken = weights(distances, self.gamma_reverse)
         keep = np.zeros(pool.num_samples, dtype=bool)
-        keep[choose(score, ids, taken, round(self.keep_fraction * pool.num_samples))] = True
+        keep[choose(score, ids, taken, round(self.keep_fraction * pool.num_samples), self.variant)] = True
         return keep
 
     def _own(self, pool: PoolView) -> np.ndarray:
@@ -107,36 +113,50 @@ def weights(distances: np.ndarray, gamma: float) -> np.ndarray:
     return np.where(is_there, np.exp(-gamma * np.where(is_there, distances, 0).astype(np.float64)), 0)
 
 
-def choose(score: np.ndarray, ids: np.ndarray, taken: np.ndarray, count: int) -> list[int]:
-    """``count`` ids in the order of choice: the highest score, the first of equals, then less for its neighbours.
+def choose(score: np.ndarray, ids: np.ndarray, taken: np.ndarray, count: int, variant: str) -> list[int]:
+    """``count`` ids in the order of choice; each choice lowers the scores of its neighbours.
 
     ``score`` float64 [N]; ``ids`` int64 and ``taken`` float64 [N, k]: the share of its score that a chosen sample
-    takes from whom. A heap holds for every sample an entry that is at least its score; an entry found too high on
-    top goes back with the score of now. So a choice costs O(k log N); finding the maximum anew would cost O(N).
+    takes from whom. ``greedy`` chooses the highest score of all. ``official`` walks down the order of the first
+    scores: where the next in it now is higher, a sample is postponed, to be chosen once it is no lower than the
+    walk's next. Of equals the first in the pool goes first, of postponed ones that of the higher first score.
     """
-    # DEVIATION(d2): the exact maximum at every step; the released code walks one sorted list, with stale scores
-    k, now = ids.shape[1], score.tolist()
+    k, now, total = ids.shape[1], score.tolist(), len(score)
     neighbours, shares = ids.ravel().tolist(), taken.ravel().tolist()
-    heap = [(-value, sample) for sample, value in enumerate(now)]
+    is_walk = variant == "official"
+    order = np.argsort(-score, kind="stable").tolist() if is_walk else list(range(total))
+    place_of = np.argsort(order).tolist()
+    place = 0 if is_walk else total  # of the walk in the order; what greedy chooses from is postponed, all of it
+    # a heap holds for every postponed sample an entry that is at least its score; one found too high on top goes
+    # back with the score of now. So a choice costs O(k log N); finding the maximum anew would cost O(N)
+    heap = [] if is_walk else [(-value, sample) for sample, value in enumerate(now)]
     heapq.heapify(heap)
-    is_chosen = bytearray(len(now))
+    is_waiting = bytearray([not is_walk]) * total
     chosen: list[int] = []
     while len(chosen) < count:
-        value, sample = heap[0]
-        if is_chosen[sample]:
-            heapq.heappop(heap)
-            continue
-        mine = now[sample]
-        if mine != -value:
-            heapq.heapreplace(heap, (-mine, sample))
-            continue
-        heapq.heappop(heap)
-        is_chosen[sample] = 1
+        front = now[order[place]] if place < total else -math.inf
+        if heap and -heap[0][0] >= front:
+            value, at = heapq.heappop(heap)
+            sample = order[at]
+            if not is_waiting[sample]:
+                continue
+            if now[sample] != -value:
+                heapq.heappush(heap, (-now[sample], at))
+                continue
+        else:
+            sample = order[place]
+            place += 1
+            if place < total and front < now[order[place]]:
+                is_waiting[sample] = True
+                heapq.heappush(heap, (-front, place - 1))
+                continue
+        is_waiting[sample] = False
         chosen.append(sample)
-        for place in range(sample * k, sample * k + k):
-            other, less = neighbours[place], shares[place] * mine
-            if less and not is_chosen[other]:
+        mine = now[sample]
+        for near in range(sample * k, sample * k + k):
+            other, less = neighbours[near], shares[near] * mine
+            if less:
                 now[other] -= less
-                if less < 0:  # of a negative score: the neighbour's rises above its entry
-                    heapq.heappush(heap, (-now[other], other))
+                if less < 0 and is_waiting[other]:  # of a negative score: the neighbour's rises above its entry
+                    heapq.heappush(heap, (-now[other], place_of[other]))
     return chosen

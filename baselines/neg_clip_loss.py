@@ -36,8 +36,8 @@ class NegClipLoss(StaticPruner):
     partitions: int = 10
     """Random partitions into batches that a score is the mean of (released scripts; from 5 it changes little)."""
     norm_sim: str = "none"
-    """``none``; ``inf`` and ``2``, nearness to the ``target`` of ``features``, by its nearest image or by the mean
-    square over all; ``self``, to the pool itself, NormSim-D."""
+    """``none``; ``inf`` and ``2``, nearness to the ``target`` of ``features``, by the largest absolute cosine or
+    by the mean square over all; ``self``, to the pool itself, NormSim-D."""
     loss_fraction: float | None = None
     """Share of the pool that negCLIPLoss leaves for NormSim to choose from, in [keep_fraction, 1]. None means
     ``keep_fraction ** 0.75``: 0.3 at 0.2, as published."""
@@ -60,6 +60,10 @@ class NegClipLoss(StaticPruner):
     def needs(self) -> tuple[str, ...]:  # type: ignore[override]
         pairs = ("image_embedding", "text_embedding")
         return (*pairs, "target_embedding") if self.norm_sim in ("inf", "2") else pairs
+
+    @property
+    def revision(self) -> int | None:  # type: ignore[override]
+        return 2 if self.norm_sim == "inf" else None  # once it went by the largest cosine, whatever its sign
 
     def select(self, pool: PoolView) -> np.ndarray:
         features, total = pool.features["image_embedding"], pool.num_samples

@@ -25,6 +25,16 @@ LATER_OPTION = {"identity": "unless default"}
 """Field metadata of an option that came later and whose default is what runs did before it: older runs keep
 their names, since it enters a run's identity only where it differs from its default."""
 
+
+def later_option(before: Any) -> dict[str, Any]:
+    """As ``LATER_OPTION`` for an option whose default is not what runs did before it, which is ``before``.
+
+    The default enters the identity, so nothing that changed stands under an old name. Labels always tell the
+    value: a label that is silent is that of a run from before.
+    """
+    return {**LATER_OPTION, "before": before}
+
+
 RUNS = {"runs": True}
 """Field metadata of an option that names other runs of the sweep. A sweep file selects them by what they are,
 ``{pruner: scan}``; the planner puts their names in its place and has this run wait for them."""

@@ -65,6 +65,9 @@ class Pruner(ABC):
     ``target_embedding`` of another data set's images, [M, d]. A property where it depends on an option."""
     uses_truth: ClassVar[bool] = False
     """Whether it is a control that sees planted truth (``PoolView.truth``): no method may, and a table says so."""
+    revision: ClassVar[int | None] = None
+    """Set to 2, and up, where the same options choose other samples than in an earlier version: it then enters the
+    run's name and label. A property where that holds for some options alone."""
 
     pool: PoolView
     num_epochs: int

@@ -38,8 +38,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "neg_clip_loss, 1 partition": {"partitions": 1},
     "neg_clip_loss, 1 partition, NormSim-2": {"partitions": 1, "norm_sim": "2"},
     "neg_clip_loss, 1 partition, NormSim-D": {"partitions": 1, "norm_sim": "self"},
-    "d2": {},
-    "d2, first 20,000": {},
+    "d2": {"variant": "greedy"},
+    "d2, first 20,000": {"variant": "greedy"},
     "sas": {"iterations": 20},
     "sas, greedy": {"iterations": 20, "variant": "greedy"},
 }

@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.blocks.statistics import Difference, Interval, Spread, best_of, paired, spread
 from analysis.read.results import Missing, Run
-from analysis.read.setting import differing, evaluation_of, is_of
+from analysis.read.setting import differing, evaluation_of, is_of, measures
 from benchmark.runs.record import NATS, TASKS
 
 BASELINE = "full"
@@ -214,9 +214,13 @@ def _unmeasured(runs: Iterable[Run], seeds: set[int], column: Column) -> tuple[s
 
 
 def _is_why(skipped: Mapping[str, Any], column: Column) -> bool:
-    """Whether a skipped evaluation would have given the column; older records tell its task alone."""
+    """Whether a skipped evaluation, or set of it, would have given the column; older records tell the task."""
+    if skipped["task"] != column.task:
+        return False
+    if "dataset" in skipped:
+        return is_of(skipped["dataset"], column.dataset)
     options = skipped.get("options")
-    return skipped["task"] == column.task and (options is None or is_of(options.get("dataset"), column.dataset))
+    return options is None or measures(options, column.dataset)
 
 
 def _mark_best(rows: Sequence[Row]) -> list[Row]:

@@ -41,15 +41,22 @@ def length_of(training: str) -> tuple[int, str]:
 def evaluation_of(evaluate: str, task: str, dataset: str) -> str:
     """Canonical JSON of the options of the one evaluation that made a metric; ``{}`` where it cannot be told.
 
-    ``evaluate`` is the JSON of a configuration's ``evaluate``: thousands of runs share a few.
+    The data sets it was asked for are no such option. ``evaluate`` is the JSON of a configuration's ``evaluate``:
+    thousands of runs share a few.
     """
     entries = [e for e in json.loads(evaluate) or [] if isinstance(e, Mapping) and e.get("name") == task]
     if len(entries) > 1:
-        entries = [e for e in entries if is_of(_mapping(e, "options").get("dataset"), dataset)]
-    if len(entries) != 1:
-        return "{}"
-    options = {key: value for key, value in _mapping(entries[0], "options").items() if key != "dataset"}
-    return json.dumps(options, sort_keys=True)
+        entries = [e for e in entries if measures(_mapping(e, "options"), dataset)]
+    told = [{k: v for k, v in _mapping(e, "options").items() if k not in ("dataset", "test_on")} for e in entries]
+    found = {json.dumps(options, sort_keys=True) for options in told}
+    return found.pop() if len(found) == 1 else "{}"
+
+
+def measures(options: Mapping[str, Any], dataset: str) -> bool:
+    """Whether an evaluation with these options measures a metric's data set: its own, or one of ``test_on``."""
+    further = options.get("test_on")
+    asked = [options.get("dataset"), *(further if isinstance(further, list) else [])]
+    return any(is_of(one, dataset) for one in asked)
 
 
 def is_of(asked: Any, dataset: str) -> bool:

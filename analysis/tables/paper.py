@@ -45,6 +45,13 @@ TOLD = (
 """How to read the tables."""
 
 
+INFERRED = {
+    "finetune.deit_transfer": "inferred: the README of SCAN's MoCo code documents DeiT's fine-tuning, 150 epochs,"
+    " alone; this recipe is MoCo v3's for transfer",
+}
+"""Beginnings of protocols that SCAN's sources do not state, with what is known."""
+
+
 @dataclass(frozen=True)
 class _Panel:
     """What one table compares."""
@@ -131,6 +138,7 @@ def _main_table(
     if sources := sorted({(value.source, value.pruned) for value in beside if value.pruned}):
         told = "; ".join(f"{source}, at {percent(pruned)} % pruned" for source, pruned in sources)
         notes.append(f"in italics the paper's own number, in no statistic, and ours less it ({told})")
+    notes += [told for beginning, told in INFERRED.items() if column.protocol.startswith(beginning)]
     if waiting:
         notes.append(f"no value yet: {', '.join(waiting[:6])}{', …' if len(waiting) > 6 else ''}")
     return PaperTable("main", title, "method", tuple(heads), tuple(rows), tuple(notes))

@@ -14,6 +14,7 @@ from benchmark.options import LATER_OPTION, plain
 def label_of(name: str, built: Any, shown_as: Mapping[str, str] | None = None) -> str:
     """The name with the options that differ from their defaults: ``scan(mode=redundant)``.
 
+    An option whose default changed what runs do (``later_option``) and a ``revision`` are told as well.
     ``shown_as`` gives words for options whose value is none for people.
     """
     shown = []
@@ -22,8 +23,10 @@ def label_of(name: str, built: Any, shown_as: Mapping[str, str] | None = None) -
             continue
         value = getattr(built, f.name)
         default = f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-        if value != default:
+        if value != default or "before" in f.metadata:
             shown.append(f"{f.name}={(shown_as or {}).get(f.name, value)}")
+    if revision := getattr(built, "revision", None):
+        shown.append(f"{revision=}")
     return f"{name}({', '.join(shown)})" if shown else name
 
 
@@ -36,7 +39,9 @@ def identity_of(parts: Mapping[str, Any]) -> str:
 def _identity(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kept = [f for f in dataclasses.fields(value) if f.init and _counts(f, getattr(value, f.name))]
-        return {f.name: _identity(getattr(value, f.name)) for f in kept}
+        revision = getattr(value, "revision", None)
+        told = {"revision": revision} if revision else {}
+        return {f.name: _identity(getattr(value, f.name)) for f in kept} | told
     return plain(value)
 
 
@@ -47,5 +52,6 @@ def _counts(f: dataclasses.Field[Any], value: Any) -> bool:
 
 
 def is_later_default(f: dataclasses.Field[Any], value: Any) -> bool:
-    """Whether a field is a ``LATER_OPTION`` that stands at its default."""
-    return f.metadata.get("identity") == LATER_OPTION["identity"] and value == f.default
+    """Whether a field is a ``LATER_OPTION`` that stands at its default, a ``later_option`` at what was before."""
+    is_later = f.metadata.get("identity") == LATER_OPTION["identity"]
+    return is_later and bool(value == f.metadata.get("before", f.default))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import signals
-from benchmark.config.run import Choice, RunConfig
+from benchmark.config.run import Choice, RunConfig, as_choice
 from benchmark.evaluate.cache import CachedEncoder
 from benchmark.evaluate.task import Task, make_task
 from benchmark.models import weights_file
@@ -24,6 +24,7 @@ from benchmark.models.frameworks import make_objective
 from benchmark.models.objective import Objective
 from benchmark.options import ConfigError, plain
 from benchmark.pool.samples import PoolError
+from benchmark.pool.source import data_set
 from benchmark.runs import predictions
 from benchmark.runs.evaluations import left_out, skipped_entries, skipped_tasks
 from benchmark.runs.folder import RunFolder
@@ -69,15 +70,23 @@ def evaluate(choices: Sequence[Choice], encoder: Encoder, cache: Path | None, re
         try:
             task.check_data()
             has_data = True
-            metrics = task.run(CachedEncoder(encoder, cache, told))
-            found.predictions += predictions.of_metrics(metrics, task.items_fingerprint())
-            found.rows += [metric.row() for metric in metrics]
+            for part in task.parts(CachedEncoder(encoder, cache, told)):
+                found.predictions += predictions.of_metrics(part.metrics, part.fingerprint)
+                found.rows += [metric.row() for metric in part.metrics]
+                if part.skipped:
+                    of = {"dataset": plain(part.dataset)}
+                    found.skipped.append(_skipped(choice, name, part.skipped, part.data_found) | of)
         except PoolError as error:
-            logger.warning("%s skipped: %s", name, error)
-            told_of = {"task": choice.name, "reason": str(error), "options": plain(choice.options)}
-            found.skipped.append({**told_of, "data_found": has_data})
+            found.skipped.append(_skipped(choice, name, str(error), has_data))
     report(1.0, "evaluated")
     return found
+
+
+def _skipped(choice: Choice, name: str, reason: str, data_found: bool) -> dict[str, Any]:
+    logger.warning("%s skipped: %s", name, reason)
+    return {
+        "task": choice.name, "reason": reason, "options": plain(choice.options), "data_found": data_found
+    }  # fmt: skip
 
 
 def named(task: Task) -> str:
@@ -88,8 +97,9 @@ def named(task: Task) -> str:
 def pending(folder: RunFolder, config: RunConfig, opened: dict[str, bool] | None = None) -> list[Choice] | None:
     """The evaluations to add to a run's record from its final weights, without training.
 
-    Those the record does not know of, and those it skipped whose data can be opened now. One that failed though
-    its data could be opened is not tried by itself again. None where there is no record, or no final weights.
+    Those the record does not know of, and those it skipped, or of which it skipped a data set, whose data can be
+    opened now. One that failed though its data could be opened is not tried by itself again. None where there is
+    no record, or no final weights.
     ``opened`` remembers between runs which data could be. Raises RecordError for a record that cannot be read.
     """
     try:
@@ -98,16 +108,24 @@ def pending(folder: RunFolder, config: RunConfig, opened: dict[str, bool] | None
         return None
     if not has_weights(folder):
         return None
-    skipped = [task for task, entry in skipped_tasks(record, config) if not entry.get("data_found", False)]
     opened = {} if opened is None else opened
-    return left_out(record, config) + [task for task in skipped if _is_data_there(task, opened)]
+    found = left_out(record, config)
+    for task, entry in skipped_tasks(record, config):
+        is_told = entry.get("data_found", False) or task in found
+        if not is_told and _is_data_there(task, entry.get("dataset"), opened):
+            found.append(task)
+    return found
 
 
-def _is_data_there(choice: Choice, opened: dict[str, bool]) -> bool:
-    name = json.dumps(plain(asdict(choice)), sort_keys=True)
+def _is_data_there(choice: Choice, dataset: Any, opened: dict[str, bool]) -> bool:
+    """Of a task, or of the one further data set of it that was skipped."""
+    name = json.dumps(plain([asdict(choice), dataset]), sort_keys=True)
     if name not in opened:
         try:
-            make_task(choice, "evaluate").check_data()
+            if dataset is None:
+                make_task(choice, "evaluate").check_data()
+            else:
+                data_set(as_choice(dataset, "evaluate"), "evaluate").test_set()
             opened[name] = True
         except PoolError:
             opened[name] = False

@@ -7,6 +7,8 @@ that changes with anything that changes its numbers.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
@@ -16,6 +18,21 @@ from benchmark.models.encoder import Encoder
 from benchmark.options import build
 from benchmark.pool.source import LabelledSet, PairSet, Source, data_set
 from benchmark.runs.record import Metric
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a task found on one of its data sets."""
+
+    metrics: Sequence[Metric] = ()
+    fingerprint: str = ""
+    """Of the set whose items were measured, "" if its content is not known."""
+    dataset: Any = None
+    """A set beside the task's own, as it was asked for; None for its own."""
+    skipped: str = ""
+    """Why that set gave no metrics."""
+    data_found: bool = True
+    """Whether that set could be opened."""
 
 
 class Task(ABC):
@@ -41,6 +58,15 @@ class Task(ABC):
     @abstractmethod
     def run(self, encoder: Encoder) -> list[Metric]:
         """Evaluate. Raises PoolError if the data is absent."""
+
+    def parts(self, encoder: Encoder) -> Iterator[Part]:
+        """What ``run`` finds, a data set at a time; one beside the task's own may be skipped. Raises as it."""
+        yield Part(self.run(encoder), self.items_fingerprint())
+
+    @property
+    def data_sets(self) -> Mapping[str, Any]:
+        """All that it opens, its own first: where it stands among the options -> name, or ``{name: options}``."""
+        return {"dataset": self.dataset}
 
     def source(self) -> Source:
         """The task's data set; its options were checked when the sweep was planned."""
@@ -71,7 +97,8 @@ def make_task(choice: Choice, where: str) -> Task:
     """Build a task and its source from name and options. Raises ConfigError that opens with ``where``."""
     cls = plugins.load("benchmark.evaluate.tasks", choice.name, Task, where)  # type: ignore[type-abstract]
     task = build(cls, choice.options, f"{where}.{choice.name}")
-    data_set(as_choice(task.dataset, f"{where}.{choice.name}.dataset"), f"{where}.{choice.name}.dataset")
+    for place, asked in task.data_sets.items():
+        data_set(as_choice(asked, f"{where}.{choice.name}.{place}"), f"{where}.{choice.name}.{place}")
     return task
 
 

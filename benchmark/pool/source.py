@@ -38,6 +38,8 @@ class LabelledSet:
     class_names: list[str]
     templates: list[Callable[[str], str]]
     """Prompt templates for zero-shot classification: class name -> prompt."""
+    class_ids: Sequence[str] = ()
+    """What tells classes of one name apart, such as WordNet's ids, by label; () where names do."""
 
     @cached_property
     def fingerprint(self) -> str:

@@ -88,8 +88,12 @@ VERSIONS = {"type": "object", "additionalProperties": _TEXT}
 
 SKIPPED = {
     "type": "array",
-    # options: those of the task, data set included; data_found: it failed though the data could be opened
-    "items": _object({"task": _TEXT, "reason": _TEXT}, {"options": _ANYTHING, "data_found": {"type": "boolean"}}),
+    # options: those of the task, data set included; data_found: it failed though the data could be opened;
+    # dataset: the one of further data sets that was skipped, where the task itself was not
+    "items": _object(
+        {"task": _TEXT, "reason": _TEXT},
+        {"options": _ANYTHING, "data_found": {"type": "boolean"}, "dataset": {"type": ["string", "object"]}},
+    ),
 }
 
 LATER_EVALUATION = _object(

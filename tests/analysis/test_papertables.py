@@ -77,6 +77,51 @@ def test_rows_are_methods_and_columns_architectures_with_the_average_of_paired_d
     assert len(cell(table, "scan", "a").runs) == 2
 
 
+def test_sets_that_a_fine_tuned_model_is_tried_on_have_tables_of_their_own_and_reasons(results: Path) -> None:
+    def tuned(dataset: str, value: float) -> dict[str, Any]:
+        return metric(value, task="finetune", dataset=dataset, protocol="finetune.wise_ft.v1")
+
+    plain = {"name": "finetune", "options": {"dataset": "imagenet", "recipe": "wise_ft"}}
+    cifar = {"name": "finetune", "options": {"dataset": "cifar10", "recipe": "wise_ft"}}
+    sets = ["imagenet_v2", {"imagenet_a": {"root": "x"}}]
+    further = {"name": "finetune", "options": {**plain["options"], "test_on": sets}}  # type: ignore[dict-item]
+    skip = {
+        "task": "finetune",
+        "options": further["options"],
+        "dataset": sets[1],
+        "reason": "imagenet_a is absent",
+    }
+    own, v2, a = (tuned(f"imagenet{name}", value) for name, value in (("", 0.7), ("_v2", 0.6), ("_a", 0.1)))
+    (full,), (scan,), (older,) = (runs(name, [0.5]) for name in ("full", "scan", "infobatch"))
+    full |= {"metrics": [own, v2, a]}
+    scan |= {"metrics": [tuned("imagenet", 0.69), tuned("imagenet_v2", 0.59)], "evaluation_skipped": [skip]}
+    older |= {"metrics": [tuned("imagenet", 0.68)]}  # from before sets could be asked for
+    for record, asked in ((full, [cifar, further]), (scan, [further, cifar]), (older, [plain, cifar])):
+        record["config"]["evaluate"] = asked
+    found = {table.title.partition(" on ")[2]: table for table in tables(results, "main", full, scan, older)}
+    assert list(found) == ["imagenet, top1", "imagenet_a, top1", "imagenet_v2, top1"]
+    assert [row.label for row in found["imagenet, top1"].rows] == ["full", "infobatch", "scan"]
+    assert cell(found["imagenet_v2, top1"], "scan", "vit").lines[0] == "59.0 (n = 1)"
+    assert "no value yet: infobatch, scan" in found["imagenet_a, top1"].notes
+    (block,) = read(results, full, scan, older)[1]
+    (column,) = [column for column in block.columns if column.dataset == "imagenet_a"]
+    absent = {row.method: row.cells[column].unmeasured for row in block.rows}
+    assert absent["scan"] == ("seed 0 imagenet_a is absent",)
+    assert absent["infobatch"] == ("seed 0 not measured this way",)
+
+
+def test_a_protocol_that_is_inferred_says_so_and_another_does_not(results: Path) -> None:
+    (full,) = runs("full", [0.5])
+    told = {recipe: f"finetune.{recipe}.v1" for recipe in ("deit_transfer_mixup0.5", "deit_imagenet", "wise_ft")}
+    full |= {"metrics": [metric(0.5, task="finetune", dataset=k, protocol=v) for k, v in told.items()]}
+    notes = {table.title.split()[-2]: " ".join(table.notes) for table in tables(results, "main", full)}
+    assert {name.strip(","): "inferred" in note for name, note in notes.items()} == {
+        "deit_transfer_mixup0.5": True,
+        "deit_imagenet": False,
+        "wise_ft": False,
+    }
+
+
 def test_budgets_of_one_column_are_marked_where_they_differ(results: Path) -> None:
     full, scan = runs("full", [0.6, 0.6]), runs("scan", [0.58, 0.60], pruned=0.3)
     near = runs("density", [0.5, 0.5], pruned=0.32)

@@ -1,4 +1,4 @@
-"""D2 pruning against slow, obvious oracles: neighbours, messages, and the choice by repeated maximum."""
+"""D2 pruning against slow, obvious oracles: neighbours, messages, and the choice by maximum or by walk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from baselines import _neighbours, _vectors
 from baselines._neighbours import nearest
 from baselines._vectors import Joined
 from baselines.d2 import D2, choose
-from benchmark.config.run import Choice
+from benchmark.config.identity import identity_of, label_of
+from benchmark.config.run import Choice, resolved
 from benchmark.pool.samples import PoolView
 from benchmark.pruner import make_pruner
 
@@ -47,7 +48,32 @@ def naive(score: list[float], ids: np.ndarray, taken: np.ndarray, count: int) ->
     return order
 
 
-def slow_d2(own: list[float], rows: np.ndarray, k: int, gammas: tuple[float, float], count: int) -> list[int]:
+def walked(score: list[float], ids: np.ndarray, taken: np.ndarray, count: int) -> list[int]:
+    """The order of first scores walked once, with a list of the postponed that is searched whole every time."""
+    now, order, waiting = list(score), [], []
+    ahead = sorted(range(len(now)), key=lambda i: (-now[i], i))
+    while len(order) < count:
+        highest = max(waiting, key=lambda i: now[i]) if waiting else None
+        if highest is not None and (not ahead or now[highest] >= now[ahead[0]]):
+            waiting.remove(highest)
+            best = highest
+        else:
+            best = ahead.pop(0)
+            if ahead and now[best] < now[ahead[0]]:
+                waiting.append(best)
+                continue
+        order.append(best)
+        for j, share in zip(ids[best], taken[best], strict=True):
+            now[j] -= share * now[best]
+    return order
+
+
+ORACLES = {"greedy": naive, "official": walked}
+
+
+def slow_d2(
+    own: list[float], rows: np.ndarray, k: int, gammas: tuple[float, float], count: int, variant: str
+) -> list[int]:
     squares = [[float(((a - b) ** 2).sum()) for b in rows] for a in rows]
     near = [
         sorted((j for j in range(len(rows)) if j != i), key=lambda j: squares[i][j])[:k] for i in range(len(rows))
@@ -56,17 +82,18 @@ def slow_d2(own: list[float], rows: np.ndarray, k: int, gammas: tuple[float, flo
         own[i] + sum(math.exp(-gammas[0] * squares[i][j]) * own[j] for j in near[i]) for i in range(len(rows))
     ]
     taken = [[math.exp(-gammas[1] * squares[i][j]) for j in near[i]] for i in range(len(rows))]
-    return naive(score, np.array(near), np.array(taken), count)
+    return ORACLES[variant](score, np.array(near), np.array(taken), count)
 
 
+@pytest.mark.parametrize("variant", ORACLES)
 @pytest.mark.parametrize("k", [1, 2, 5, 10])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_heap_chooses_as_repeated_maxima_do(k: int, seed: int) -> None:
+def test_the_heap_chooses_as_the_plain_loop_does(variant: str, k: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     ids = np.stack([rng.choice(np.delete(np.arange(200), i), k, replace=False) for i in range(200)])
     score, taken = rng.random(200), rng.random((200, k))
     for count in (1, 60, 200):
-        assert choose(score, ids, taken, count) == naive(score.tolist(), ids, taken, count)
+        assert choose(score, ids, taken, count, variant) == ORACLES[variant](score.tolist(), ids, taken, count)
 
 
 @given(st.data())
@@ -78,18 +105,41 @@ def test_the_heap_is_exact_where_scores_are_equal_rise_and_fall(data: st.DataObj
     score = rng.integers(-3, 4, n) / 2  # many ties; from a negative score others rise
     ids = np.array([rng.permutation(np.delete(np.arange(n), i))[:k] for i in range(n)]).reshape(n, k)
     taken = rng.integers(0, 3, (n, k)) / 2
-    assert choose(score, ids, taken, n) == naive(score.tolist(), ids, taken, n)
+    for variant, oracle in ORACLES.items():
+        assert choose(score, ids, taken, n, variant) == oracle(score.tolist(), ids, taken, n)
 
 
+def test_the_official_walk_keeps_the_top_of_the_graphs_scores_and_greedy_does_not() -> None:
+    rng = np.random.default_rng(0)
+    ids = np.array([rng.choice(np.delete(np.arange(2000), i), 5, replace=False) for i in range(2000)])
+    score, taken = 1 + rng.random(2000), np.full((2000, 5), 0.1)
+    top = set(np.argsort(-score)[:1400].tolist())
+    shared = {v: len(top & set(choose(score, ids, taken, 1400, v))) / 1400 for v in ORACLES}
+    assert shared["official"] > 0.99
+    assert shared["greedy"] < 0.9
+
+
+@pytest.mark.parametrize("variant", ORACLES)
 @pytest.mark.parametrize("k", [1, 3, 8])
 @pytest.mark.parametrize("graph", ["both", "image", "text"])
-def test_d2_is_its_definition(k: int, graph: str) -> None:
+def test_d2_is_its_definition(variant: str, k: int, graph: str) -> None:
     images, texts = vectors(200), vectors(200, seed=1)
     parts = {"both": [images, texts], "image": [images], "text": [texts]}[graph]
     rows = np.concatenate([unit(part) for part in parts], axis=1)
     own = [max(float(f @ g) + 0.115, 1e-7) for f, g in zip(unit(images), unit(texts), strict=True)]
-    method = D2(keep_fraction=0.4, graph=graph, neighbours=k, gamma_forward=0.5, gamma_reverse=2.0)
-    assert np.flatnonzero(chosen(method, images, texts)).tolist() == sorted(slow_d2(own, rows, k, (0.5, 2.0), 80))
+    options = {"graph": graph, "neighbours": k, "gamma_forward": 0.5, "gamma_reverse": 2.0}
+    method = D2(keep_fraction=0.4, variant=variant, **options)
+    slow = slow_d2(own, rows, k, (0.5, 2.0), 80, variant)
+    assert np.flatnonzero(chosen(method, images, texts)).tolist() == sorted(slow)
+
+
+def test_runs_of_the_choice_before_keep_their_names_and_the_official_one_has_its_own() -> None:
+    greedy, official = D2(keep_fraction=0.7, variant="greedy"), D2(keep_fraction=0.7)
+    assert label_of("d2", greedy) == "d2(keep_fraction=0.7, variant=greedy)"
+    assert label_of("d2", official) == "d2(keep_fraction=0.7, variant=official)"
+    assert "variant" not in resolved("d2", greedy, as_before=True).options
+    known = {k: v for k, v in vars(greedy).items() if k != "variant"}
+    assert identity_of({"pruner": greedy}) == identity_of({"pruner": known}) != identity_of({"pruner": official})
 
 
 def test_without_captions_a_sample_far_from_its_centroid_is_hard() -> None:
@@ -99,7 +149,7 @@ def test_without_captions_a_sample_far_from_its_centroid_is_hard() -> None:
     assert method.needs == ("image_embedding",)
     centre = unit(unit(images).sum(axis=0, keepdims=True))[0]
     distance = [1 - float(f @ centre) for f in unit(images)]
-    slow = set(slow_d2(distance, unit(images), 1, (1.0, 1.0), 80))
+    slow = set(slow_d2(distance, unit(images), 1, (1.0, 1.0), 80, "official"))
     assert len(slow & set(np.flatnonzero(keep).tolist())) >= 79  # cosines with a centroid are rounded
 
 
@@ -175,7 +225,7 @@ def test_small_and_odd_pools_meet_the_budget(n: int, exact_below: int, score: st
 
 def test_duplicates_are_spread_out() -> None:
     images, texts = np.repeat(vectors(50, 64), 2, axis=0), np.repeat(vectors(50, 64, seed=1), 2, axis=0)
-    keep = chosen(D2(keep_fraction=0.5, offset=2.0), images, texts).reshape(50, 2)
+    keep = chosen(D2(keep_fraction=0.5, offset=2.0, variant="greedy"), images, texts).reshape(50, 2)
     assert keep.sum(axis=1).tolist() == [1] * 50
 
 
@@ -206,6 +256,7 @@ def test_an_embedding_that_is_not_finite_is_named() -> None:
         *({"keep_fraction": share} for share in (0.0, 1.1)),
         *({"neighbours": 0}, {"probes": 0}, {"cells": 0}, {"clusters": 0}, {"iterations": 0}),
         *({"gamma_forward": -1.0}, {"gamma_reverse": -0.1}, {"score": "loss"}, {"graph": "video"}),
+        {"variant": "lazy"},
     ],
 )
 def test_a_wrong_option_is_refused(options: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from baselines import _norm_sim, _vectors, neg_clip_loss
 from baselines._vectors import cosines
 from baselines.clip_score import ClipScore
 from baselines.neg_clip_loss import NegClipLoss, log_sums
+from benchmark.config.identity import identity_of, label_of
 from benchmark.config.run import Choice
 from benchmark.pool.samples import PoolView
 from benchmark.pruner import StaticPruner, make_pruner
@@ -121,8 +122,7 @@ def test_norm_sim_chooses_among_the_best_by_likeness_to_the_target(norm_sim: str
     method = NegClipLoss(keep_fraction=0.3, norm_sim=norm_sim, loss_fraction=0.6)
     keep = chosen(method, images, texts, target)
     left = best(slow_loss(images, texts, 0.01, [np.arange(90)]), 54)
-    norms = [np.linalg.norm(unit(target) @ f, ord=float(norm_sim)) if norm_sim == "2" else (unit(target) @ f).max()
-             for f in unit(images)[left]]  # fmt: skip
+    norms = [np.linalg.norm(unit(target) @ f, ord=float(norm_sim)) for f in unit(images)[left]]
     assert np.flatnonzero(keep).tolist() == [left[i] for i in best(norms, 27)]
 
 
@@ -132,7 +132,7 @@ def test_norm_sim_2_is_a_quadratic_form(monkeypatch: pytest.MonkeyPatch) -> None
     found = _norm_sim.quadratic(images, ids, _norm_sim.second_moment(target), 25)
     slow = [(np.linalg.norm(unit(target) @ f) ** 2) / 25 for f in unit(images)[ids]]
     assert np.allclose(found, slow, atol=2e-6)
-    slow = [(unit(target) @ f).max() for f in unit(images)[ids]]
+    slow = [np.abs(unit(target) @ f).max() for f in unit(images)[ids]]
     assert np.allclose(_norm_sim.largest(images, ids, target), slow, atol=2e-6)
 
 
@@ -157,6 +157,18 @@ def test_norm_sim_d_is_chosen_from_what_the_loss_leaves() -> None:
     assert not (keep & ~first).any()
     default = chosen(NegClipLoss(keep_fraction=0.2, norm_sim="self", steps=10), images, texts)
     assert np.array_equal(default, keep)  # 0.2 ** 0.75 is 0.3
+
+
+def test_an_image_opposite_to_a_target_is_near_it_and_such_runs_have_names_of_their_own() -> None:
+    target = vectors(1, seed=2)
+    images = np.concatenate([-target, vectors(9)])
+    assert _norm_sim.largest(images, np.arange(10), target)[0] == 1
+    found = {norm_sim: NegClipLoss(keep_fraction=0.5, norm_sim=norm_sim) for norm_sim in ("inf", "none")}
+    told = {norm_sim: label_of("neg_clip_loss", method) for norm_sim, method in found.items()}
+    assert told["inf"] == "neg_clip_loss(keep_fraction=0.5, norm_sim=inf, revision=2)"
+    assert told["none"] == "neg_clip_loss(keep_fraction=0.5)"
+    same = {norm_sim: identity_of({"p": m}) == identity_of({"p": vars(m)}) for norm_sim, m in found.items()}
+    assert same == {"inf": False, "none": True}  # as the options alone, without a revision, named them
 
 
 def test_what_it_needs_and_whether_it_sees_the_target_follow_the_option() -> None:

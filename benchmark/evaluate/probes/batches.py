@@ -117,8 +117,13 @@ def _start_worker(_worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def predictions(model: nn.Module, images: Sequence[Image.Image], transform: ImageTransform) -> np.ndarray:
-    """The class of the largest logit of each image, in eval mode: int64 [n]."""
+def predictions(
+    model: nn.Module, images: Sequence[Image.Image], transform: ImageTransform, among: np.ndarray | None = None
+) -> np.ndarray:
+    """The class of the largest logit of each image, in eval mode: int64 [n].
+
+    ``among``, int64 [c], restricts the logits to these classes: then it is the place in it.
+    """
     device = next(model.parameters()).device
     model.eval()
     found = []
@@ -126,5 +131,7 @@ def predictions(model: nn.Module, images: Sequence[Image.Image], transform: Imag
         for start in range(0, len(images), EVAL_BATCH):
             rows = range(start, min(start + EVAL_BATCH, len(images)))
             batch = torch.stack([transform(images[row].convert("RGB")) for row in rows])
-            found.append(model(batch.to(device)).argmax(dim=1).cpu().numpy())
+            logits = model(batch.to(device))  # [b, C]
+            logits = logits if among is None else logits[:, torch.from_numpy(among).to(device)]
+            found.append(logits.argmax(dim=1).cpu().numpy())
     return np.concatenate(found)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmark.config.run import as_choice
 from benchmark.evaluate.intervals import mean_per_class, proportion
 from benchmark.evaluate.probes.batches import Batches, predictions, seeded
 from benchmark.evaluate.probes.recipes import RECIPES, Recipe, rate_at
 from benchmark.evaluate.protocol import named
-from benchmark.evaluate.task import Task
+from benchmark.evaluate.task import Part, Task
 from benchmark.evaluate.tasks.zero_shot import class_weights
 from benchmark.models.encoder import Encoder, ImageTransform, Tower
-from benchmark.options import check_option, require
-from benchmark.pool.source import TrainSet
+from benchmark.options import LATER_OPTION, check_option, require
+from benchmark.pool.samples import PoolError
+from benchmark.pool.source import LabelledSet, TestSet, TrainSet, data_set
 from benchmark.runs.record import Metric
 
 logger = logging.getLogger(__name__)
@@ -50,7 +52,7 @@ PURPOSE = "finetune"
 
 @dataclass(frozen=True, kw_only=True)
 class Finetune(Task):
-    """``top1`` and ``mean_per_class`` on the test split after the last epoch."""
+    """``top1`` and ``mean_per_class`` on the test split after the last epoch, and on the sets of ``test_on``."""
 
     dataset: Any
     """Name of a source with labelled splits, or ``{name: options}``."""
@@ -76,6 +78,10 @@ class Finetune(Task):
     """Of the head, the order and the augmentation."""
     num_workers: int = 0
     """Processes that decode and augment."""
+    test_on: list[Any] | None = field(default=None, metadata=LATER_OPTION)
+    """Test sets beside the data set's own that the fine-tuned model is measured on as well, names or
+    ``{name: options}``: a column each of robustness tables. One that is absent is skipped with the reason; that
+    it came is made up for by fine-tuning anew, as the fine-tuned weights are not kept."""
 
     def __post_init__(self) -> None:
         check_option("recipe", self.recipe, list(RECIPES))
@@ -88,6 +94,10 @@ class Finetune(Task):
         for name in by_step if RECIPES[self.recipe].by_epoch else by_epoch:
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} does not belong to recipe {self.recipe}")
+
+        asked = [self.dataset, *(self.test_on or ())]
+        for one in self.test_on or ():
+            require(asked.count(one) == 1, "test_on", "sets that differ, and not the data set itself", one)
 
     @classmethod
     def published(cls) -> list[Task]:
@@ -110,14 +120,39 @@ class Finetune(Task):
         others = {"precision": (self.precision, "fp32"), "flip": (self.flip, True)}
         return named(f"finetune.{self.recipe}", 1, {**changed, **others})
 
+    @property
+    def data_sets(self) -> Mapping[str, Any]:
+        further = {f"test_on[{i}]": one for i, one in enumerate(self.test_on or ())}
+        return {**super().data_sets, **further}
+
     def run(self, encoder: Encoder) -> list[Metric]:
+        return [metric for part in self.parts(encoder) for metric in part.metrics]
+
+    def parts(self, encoder: Encoder) -> Iterator[Part]:
         source = self.source()
         train = source.train_set()
+        further = []
+        for asked in self.test_on or ():  # opened before the hours of training
+            try:
+                test = data_set(as_choice(asked, "test_on"), "test_on").test_set()
+                further.append((asked, test, places_of(test, train)))
+            except PoolError as error:
+                yield Part(dataset=asked, skipped=str(error), data_found=False)
         tower = encoder.trainable("joint")
         head = self._head(encoder, tower, train)
         model = self.train(tower, head, train)
-        test = source.test_set()
-        hits = predictions(model, test.images, tower.eval_transform) == test.labels
+        own = source.test_set()
+        yield Part(self._measure(model, tower, own), own.fingerprint)
+        for asked, test, places in further:
+            try:
+                yield Part(self._measure(model, tower, test, places), test.fingerprint, asked)
+            except PoolError as error:  # an image of it: it opened
+                yield Part(dataset=asked, skipped=str(error))
+
+    def _measure(
+        self, model: nn.Module, tower: Tower, test: TestSet, among: np.ndarray | None = None
+    ) -> list[Metric]:
+        hits = predictions(model, test.images, tower.eval_transform, among) == test.labels
         return [
             proportion("finetune", test.name, "top1", hits, self.protocol),
             mean_per_class("finetune", test.name, hits, test.labels, self.protocol),
@@ -193,6 +228,24 @@ class Finetune(Task):
             repeats=recipe.repeats,
             num_workers=self.num_workers,
         )
+
+
+def places_of(test: LabelledSet, train: LabelledSet) -> np.ndarray:
+    """Where each class of ``test`` stands among those of ``train``: int64 [classes of ``test``].
+
+    The logits at these places are what a test set of some of the classes is measured by (``project_logits`` of
+    mlfoundations/wise-ft for ImageNet-R and -A, as the sets' own code has it). Raises ValueError for a class that
+    ``train`` has not, or has twice.
+    """
+    by_id = bool(test.class_ids and train.class_ids)
+    own, known = (list(s.class_ids if by_id else s.class_names) for s in (test, train))
+    for name in own:
+        if known.count(name) != 1:
+            raise ValueError(
+                f"finetune: {test.name} has a class '{name}', which {train.name} has {known.count(name)} times:"
+                " test_on takes sets of the classes that are trained on"
+            )
+    return np.array([known.index(name) for name in own], dtype=np.int64)
 
 
 class Classifier(nn.Module):

@@ -52,7 +52,7 @@ class ShiftedImageNet(Source):
         wnids, labels = self._labels(pool)
         names = published.names_of_wnids(wnids)
         templates = published.templates(published.IMAGENET)
-        return LabelledSet(self.label, "test", pool.images(), labels, names, templates)
+        return LabelledSet(self.label, "test", pool.images(), labels, names, templates, wnids)
 
     def _wnids(self) -> Sequence[str]:
         """The set's classes, by label."""

@@ -53,7 +53,8 @@ class ImageNet(Source):
             raise PoolError(f"{self.name}: the class folders of {train} and {pool.folder} differ")
         names = _class_names(pool)
         templates = published.templates(published.IMAGENET)
-        return LabelledSet(self.name, split, pool.images(), pool.labels().astype(np.int64), names, templates)
+        labels = pool.labels().astype(np.int64)
+        return LabelledSet(self.name, split, pool.images(), labels, names, templates, pool.classes)
 
     def _open(self, split: str) -> FolderPool:
         root = Path(data_folder(self.root, "imagenet"))

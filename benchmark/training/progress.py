@@ -19,7 +19,7 @@ class Progress:
     total_steps: int = 0
     samples_seen: int = 0
     samples_scored: int = 0
-    """Samples that went forward without gradient, to be chosen from."""
+    """Samples that went forward without gradient: to be chosen from, or as reference data."""
     epoch_loss: float = 0.0
     """Sum over the epoch's steps of the training loss."""
     seconds: float = 0.0

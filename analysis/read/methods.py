@@ -17,8 +17,10 @@ ORACLE = "clean_oracle"
 """It sees planted truth: no method."""
 
 DYNAMIC = frozenset(
-    ("scan", "scan_random", "random_dynamic", "infobatch", "seta", "dissect", "small_loss", "big_loss")
-    + ("rs2", "repb", "order_dp")
+    (
+        *("scan", "scan_random", "random_dynamic", "infobatch", "seta", "dissect", "small_loss", "big_loss"),
+        *("rs2", "repb", "order_dp"),
+    )
 )
 """Methods that choose anew while the model trains, for records from before a record told its ``family``; a test
 holds this to what ``baselines/`` says."""

@@ -133,7 +133,7 @@ class Trainer:
         plan = plan_of(self.pruner, now.epoch)
         dist.assert_same(plan.checksum(), f"what epoch {now.epoch} trains on")
         self._check_goes_on(plan)
-        if now.step == 0 and (plan.observe or plan.super_batch != 1):  # later, a checkpoint knows it
+        if plan.observe or plan.super_batch != 1:
             self._look_at_reference()
         now.pruning_seconds += time.perf_counter() - started
         steps, batches = self.loader.epoch(now.epoch, plan.keep, now.step, plan.super_batch)
@@ -151,15 +151,17 @@ class Trainer:
         self._end_epoch(plan, steps)
 
     def _look_at_reference(self) -> None:
-        if self.reference is None:
+        now = self.now
+        if self.reference is None or now.reference_epoch == now.epoch:  # a restart in mid-epoch has looked already
             return
         self._seed("reference")
         try:
             loss, count = self.reference.loss(self.device, self._autocast)
         except FloatingPointError as error:
-            raise NonFiniteLossError(f"{error} before epoch {self.now.epoch}") from error
-        self.pruner.observe_reference(self.now.epoch, loss)
-        self.now.samples_scored += count
+            raise NonFiniteLossError(f"{error} before epoch {now.epoch}") from error
+        self.pruner.observe_reference(now.epoch, loss)
+        now.reference_epoch = now.epoch
+        now.samples_scored += count
 
     def _check_goes_on(self, plan: EpochPlan) -> None:
         """An epoch that was interrupted goes on with the plan that it began with."""

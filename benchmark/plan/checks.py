@@ -42,9 +42,14 @@ def check_grid(grid: Grid) -> None:
 
 
 def check_reference(grid: Grid, method: Pruner) -> None:
-    """The reference data is a source, and no pairs of it are what the run is evaluated on."""
+    """The reference data is a source that the run is not trained on, and no task measures on its pairs."""
     where = f"{grid.where}.pruner: reference"
     source = data_set(as_choice(method.reference_data, where), where)
+    if not has_text(grid.framework) and source in (make_source(pool, f"{grid.where}.pool") for pool in grid.pools):
+        raise ConfigError(
+            f"{where}: {source.label} is the pool too, whose labelled train split may be what it trains on; take"
+            " another source or seed"
+        )
     for i, choice in enumerate(grid.evaluate):
         task = make_task(choice, f"{grid.where}.evaluate[{i}]")
         if has_text(grid.framework) and "pairs" in task.reads and task.source() == source:

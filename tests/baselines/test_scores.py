@@ -245,6 +245,8 @@ def test_what_a_run_is_evaluated_on_cannot_be_its_reference(planned: Plan) -> No
         planned(clip_grid(pruner=pruner, evaluate=tasks))
     planned(clip_grid(pruner={"seta": ALIGNMENT}, evaluate=tasks))
     planned(moco_grid(pruner=pruner, evaluate=[{"knn": {"dataset": "shapes"}}]))  # MoCo's is the train split
+    with pytest.raises(ConfigError, match="shapes is the pool too"):
+        planned(moco_grid(pruner=pruner, pool="shapes"))
     with pytest.raises(ConfigError, match=r"reference: unknown name 'shape'; did you mean 'shapes'"):
         planned(clip_grid(pruner={"seta": {"score": "alignment", "reference": "shape"}}))
 

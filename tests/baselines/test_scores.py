@@ -133,14 +133,14 @@ def test_correlation_stays_in_its_range_and_knows_nothing_of_few_or_constant_los
 
 
 def learned(method: Any, epochs: int = 6) -> Any:
-    """A method that watched even samples fall with the reference data and odd ones rise against it."""
+    """Told that even samples fall with the reference data and odd ones, always lower, rise against it."""
     ready(method, 16)
     ids = np.arange(16)
     for epoch in range(epochs):
         clean = 1 / (epoch + 1)
         method.observe_reference(epoch, clean)
         jitter = np.random.default_rng(epoch).random(16) / 100
-        loss = np.where(ids % 2 == 0, clean, 2 - clean) + jitter
+        loss = np.where(ids % 2 == 0, 2 + clean, 1 - clean) + jitter
         losses = np.stack([loss, loss], axis=1).astype(np.float32)
         if isinstance(method, SmallLoss | BigLoss):
             method.chosen = method.choose(epoch, 0, ids, losses, np.zeros(16, dtype=np.float32), 8)

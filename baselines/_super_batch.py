@@ -26,6 +26,7 @@ class SuperBatchPruner(Pruner):
     """Share of a super-batch that is trained on, in (0, 1): 0.5 in DISSect's code, 0.2 in its CC3M script."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 < self.select_rate < 1, "select_rate", "between 0 and 1", self.select_rate)
 
     @property

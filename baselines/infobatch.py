@@ -14,16 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from baselines._candidates import all_but
+from baselines._scores import Scored
 from benchmark.options import require
 from benchmark.pool import PoolView
-from benchmark.pruner import EpochPlan, Pruner, State, pack, unpack
+from benchmark.pruner import EpochPlan, State, pack, unpack
 
 INITIAL_SCORE = 3.0
 """Of a sample not yet visited, as in the package; equal scores lie on their mean, so none is below it."""
 
 
 @dataclass
-class Infobatch(Pruner):
+class Infobatch(Scored):
     prune_ratio: float = 0.5
     """Share of the samples below the mean that sits out an epoch: r; the others of them weigh 1 / (1 - r)."""
     delta: float = 0.875
@@ -43,6 +44,10 @@ class Infobatch(Pruner):
     """
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.subtract_batch_mean:
+            self.refuse("batch", "subtract_batch_mean", "the score is made of the means that are taken away")
+            self.refuse("alignment", "subtract_batch_mean", "a correlation does not move with a batch's losses")
         require(0 <= self.prune_ratio < 1, "prune_ratio", "in [0, 1)", self.prune_ratio)
         require(0 <= self.delta <= 1, "delta", "in [0, 1]", self.delta)
 
@@ -67,7 +72,7 @@ class Infobatch(Pruner):
 
     def observe(self, ids: np.ndarray, losses: np.ndarray) -> None:
         # DEVIATION(infobatch): a score is the mean loss of both directions; the paper's models have one
-        score = losses.mean(axis=1, dtype=np.float64)
+        score = self.scored(ids, losses).mean(axis=1, dtype=np.float64)
         finite = np.isfinite(score)  # one NaN would end all pruning: nothing is below a mean of NaN
         if self.subtract_batch_mean and finite.any():
             # DEVIATION(infobatch): optional; off by default, see the option
@@ -78,12 +83,13 @@ class Infobatch(Pruner):
         self.is_below = self.scores < self.scores.mean(dtype=np.float64)
 
     def candidates(self) -> Mapping[str, np.ndarray]:
-        return {"redundant": self.is_below}
+        return {"ill_matched" if self.score == "alignment" else "redundant": self.is_below}
 
     def state_dict(self) -> State:
-        return {"scores": self.scores, "is_below": pack(self.is_below)}
+        return {**super().state_dict(), "scores": self.scores, "is_below": pack(self.is_below)}
 
     def load_state_dict(self, state: State) -> None:
+        super().load_state_dict(state)
         self.scores = state["scores"]
         self.is_below = unpack(state["is_below"], self.pool.num_samples)
 

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
 from baselines._candidates import KINDS, all_but, by_rank, extremeness, merge, mutation_share
+from baselines._scores import Scored
 from benchmark.options import LATER_OPTION, check_option
 from benchmark.pool import PoolView
-from benchmark.pruner import EpochPlan, Pruner, State, pack, unpack
+from benchmark.pruner import EpochPlan, State, pack, unpack
 
 BITS = {"redundant": 1 << 7, "ill_matched": 1 << 6}
+NUMBERS = ("start", "previous_loss", "epoch", "num_batches", "loss_sum", "loss_count")
 STRENGTH = (1 << 6) - 1
 """A mark is one byte: a bit for each kind, and 0 if the sample was not observed, else 1 + its extremeness * 62."""
 
 
 @dataclass
-class Scan(Pruner):
+class Scan(Scored):
     redundant_share: float = 0.30
     """Share of a batch marked redundant: rho_min, 0.30 for CLIP and 0.35 for MoCo in the published runs."""
     ill_matched_share: float = 0.30
@@ -54,7 +57,10 @@ class Scan(Pruner):
     rank_within: str = field(default="global", metadata=LATER_OPTION)
     """Losses compared: those of the ``global`` batch, or of each ``rank``'s part alone, as published for MoCo."""
 
+    high_is_noise: ClassVar = True
+
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("redundant_share", "ill_matched_share", "overlap"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
@@ -63,6 +69,8 @@ class Scan(Pruner):
         below, above = self.redundant_below, self.ill_matched_above
         if below is not None and above is not None and below > above:
             raise ValueError(f"redundant_below must be at most ill_matched_above, got {below} and {above}")
+        if below is not None or above is not None:
+            self.refuse("alignment", "redundant_below and ill_matched_above", "they are losses")
         if self.cycle < 1:
             raise ValueError(f"cycle must be at least 1, got {self.cycle}")
         if self.full_last_epochs < 0:
@@ -91,6 +99,7 @@ class Scan(Pruner):
         return EpochPlan(all_but(count, mask, self.rng(epoch)))
 
     def observe(self, ids: np.ndarray, losses: np.ndarray) -> None:
+        scores = self.scored(ids, losses)  # also in warm-up: they remember
         # a loss that is not finite says nothing about its sample; the published code ranks NaN as ill-matched
         finite = np.isfinite(losses).all(axis=1)
         # DEVIATION(scan): warm-up reads the mean loss of all ranks; the published code one rank's sum
@@ -104,7 +113,7 @@ class Scan(Pruner):
             parts = self.num_ranks if self.rank_within == "rank" else 1  # a batch comes in the order of its ranks
             for part in np.split(np.arange(len(ids)), parts):
                 rows = part[finite[part]]
-                self._mark(ids[rows], losses[rows], rng)
+                self._mark(ids[rows], scores[rows], rng)
         self.num_batches += 1
 
     def end_epoch(self, epoch: int) -> None:
@@ -137,20 +146,20 @@ class Scan(Pruner):
         return often + extremeness_sum / (np.maximum(observed, 1) * STRENGTH) if cycles else None
 
     def state_dict(self) -> State:
-        numbers = ("start", "previous_loss", "epoch", "num_batches", "loss_sum", "loss_count")
         packed = {kind: pack(self.marks_now & BITS[kind] > 0) for kind in KINDS}
         # a byte a sample only while a preparation epoch is under way: once it has ended, its marks lie on disk
         strength = self.marks_now & STRENGTH if self._phase(self.epoch) == 0 and self.num_batches else None
-        return {**packed, "strength": strength, **{name: getattr(self, name) for name in numbers}}
+        numbers = {name: getattr(self, name) for name in NUMBERS}
+        return {**super().state_dict(), **packed, "strength": strength, **numbers}
 
     def load_state_dict(self, state: State) -> None:
-        rest = dict(state)
-        strength = rest.pop("strength", None)
+        super().load_state_dict(state)
+        strength = state.get("strength")
         self.marks_now[:] = 0 if strength is None else strength
         for kind in KINDS:
-            self.marks_now |= unpack(rest.pop(kind), self.pool.num_samples) * np.uint8(BITS[kind])
-        for name, value in rest.items():
-            setattr(self, name, value)
+            self.marks_now |= unpack(state[kind], self.pool.num_samples) * np.uint8(BITS[kind])
+        for name in NUMBERS:
+            setattr(self, name, state[name])
 
     def _phase(self, epoch: int) -> int | None:
         """0 in a preparation epoch, 1..cycle in mutation epochs; None in warm-up and in full last epochs."""
@@ -162,12 +171,12 @@ class Scan(Pruner):
         """uint8 [N] -> bool [N]: marked with a kind that this mode drops."""
         return marks & sum(BITS[kind] for kind in KINDS if self.mode in ("both", kind)) > 0
 
-    def _mark(self, ids: np.ndarray, losses: np.ndarray, rng: np.random.Generator) -> None:
-        order, picked = by_rank(losses, self.redundant_share, self.ill_matched_share)
+    def _mark(self, ids: np.ndarray, scores: np.ndarray, rng: np.random.Generator) -> None:
+        order, picked = by_rank(scores, self.redundant_share, self.ill_matched_share)
         if self.redundant_below is not None:
-            picked["redundant"] = losses < self.redundant_below
+            picked["redundant"] = scores < self.redundant_below
         if self.ill_matched_above is not None:
-            picked["ill_matched"] = losses > self.ill_matched_above
+            picked["ill_matched"] = scores > self.ill_matched_above
         self.marks_now[ids] &= ~np.uint8(STRENGTH)
         self.marks_now[ids] |= 1 + extremeness(order, self.mode, STRENGTH - 1)
         for kind in KINDS:  # a sample that comes twice in an epoch keeps what either visit marked

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from baselines._candidates import all_but
+from baselines._scores import Scored
 from benchmark.options import require
 from benchmark.pool import PoolView
-from benchmark.pruner import EpochPlan, Pruner, State, pack, unpack
+from benchmark.pruner import EpochPlan, State, pack, unpack
 
 ITERATIONS = 300
 """Of k-means at most (scikit-learn's default, which the released code uses)."""
@@ -23,7 +24,7 @@ CANDIDATES = 512
 
 
 @dataclass
-class SeTa(Pruner):
+class SeTa(Scored):
     prune_ratio: float = 0.0
     """Share that every epoch leaves out at random: r, 0 for ImageNet, 0.1 for CIFAR (released scripts)."""
     groups: int = 5
@@ -34,6 +35,7 @@ class SeTa(Pruner):
     """Share of the epochs after which the window opens, and samples are left out at random alone (published)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         require(0 <= self.prune_ratio < 1, "prune_ratio", "in [0, 1)", self.prune_ratio)
         require(self.groups >= 1, "groups", "at least 1", self.groups)
         require(0 < self.window <= 1, "window", "in (0, 1]", self.window)
@@ -52,7 +54,7 @@ class SeTa(Pruner):
 
     def observe(self, ids: np.ndarray, losses: np.ndarray) -> None:
         # DEVIATION(seta): the mean of both directions; published for models with one loss a sample
-        loss = losses.mean(axis=1)
+        loss = self.scored(ids, losses).mean(axis=1)
         finite = np.isfinite(loss)
         self.loss[ids[finite]] = loss[finite]
 
@@ -60,9 +62,10 @@ class SeTa(Pruner):
         self.keep_now = self._in_window(epoch + 1)
 
     def state_dict(self) -> State:
-        return {"loss": self.loss, "keep": pack(self.keep_now)}
+        return {**super().state_dict(), "loss": self.loss, "keep": pack(self.keep_now)}
 
     def load_state_dict(self, state: State) -> None:
+        super().load_state_dict(state)
         self.loss[:] = state["loss"]
         self.keep_now = unpack(state["keep"], self.pool.num_samples)
 

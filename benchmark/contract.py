@@ -179,6 +179,8 @@ def step(pruner: Pruner, epoch: int, batches: slice = slice(None)) -> Epoch:
     ids = ids[plan.keep[ids]]
     whole = list(enumerate(ids[: len(ids) - len(ids) % size].reshape(-1, size)))
     seen = [plan.keep]
+    if pruner.reference_data is not None and not batches.start and (plan.observe or plan.super_batch != 1):
+        pruner.observe_reference(epoch, 1 / (epoch + 1))
     for number, part in whole[batches]:
         if plan.super_batch != 1:
             part = part[_chosen(pruner, epoch, number, part)]

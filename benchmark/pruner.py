@@ -76,6 +76,9 @@ class Pruner(ABC):
     runs_folder: Path = Path()
     """Where the runs that options name (``options.RUNS``) have their folders."""
 
+    def __post_init__(self) -> None:  # noqa: B027 (optional)
+        """Check the options. Raises ValueError; extend it, as one base class may check some and another others."""
+
     def setup(self, pool: PoolView, *, num_epochs: int, seed: int, num_ranks: int = 1) -> None:
         """Called once before training, also before ``load_state_dict``. Extend to allocate state."""
         self.pool, self.num_epochs, self.seed, self.num_ranks = pool, num_epochs, seed, num_ranks
@@ -89,6 +92,14 @@ class Pruner(ABC):
     def uses_target_data(self) -> bool:
         """Whether it looks at images of the task that is evaluated: a table must say so."""
         return "target_embedding" in self.needs
+
+    @property
+    def reference_data(self) -> Any:
+        """The source, a name or a name with its options, whose held-out clean samples it watches; None for none.
+
+        A table must say so. ``observe_reference`` is then called in each epoch whose losses the method gets.
+        """
+        return None
 
     @property
     def super_batch(self) -> float:
@@ -109,6 +120,9 @@ class Pruner(ABC):
         a step, in order; what it keeps of them belongs into ``state_dict``.
         """
         raise NotImplementedError(f"{type(self).__name__} plans super-batches, so it must define choose")
+
+    def observe_reference(self, epoch: int, loss: float) -> None:  # noqa: B027 (optional)
+        """Mean loss of the reference data under the model as it is before the first step of ``epoch``."""
 
     def observe(self, ids: np.ndarray, losses: np.ndarray) -> None:  # noqa: B027 (optional)
         """A global batch, in order: ids int64 [B], losses float32 [B, 2], a column a direction."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from tiny import clip_grid
 
+from analysis.read.methods import DYNAMIC
 from benchmark import plugins, sweep
 from benchmark.runs.record import read_record
 
@@ -53,6 +54,18 @@ def test_an_example_method_is_checked_planned_trained_and_recorded(
 
 def test_every_method_stands_in_the_table() -> None:
     assert set(re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)) >= set(plugins.names("baselines"))
+
+
+def test_the_page_of_methods_opens_with_all_of_them_and_has_a_card_of_each() -> None:
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    opening, _, cards = page.partition("\n## ")
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", opening, flags=re.MULTILINE)
+    assert sorted(name for name, _ in rows) == plugins.names("baselines")
+    dynamic = {name for name, rest in rows if rest.split(" | ")[1].strip() == "dynamic"}
+    assert dynamic == DYNAMIC
+    assert {rest.split(" | ")[1].strip() for name, rest in rows if name not in dynamic} == {"static", "–"}
+    told = set(re.findall(r"\w+", " ".join(re.findall(r"^### (.+)$", cards, flags=re.MULTILINE))))
+    assert told >= set(plugins.names("baselines")) - {"full", "scan", "scan_random"}  # of docs/scan.md
 
 
 def test_links_lead_somewhere() -> None:

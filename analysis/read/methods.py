@@ -17,7 +17,10 @@ ORACLE = "clean_oracle"
 """It sees planted truth: no method."""
 
 DYNAMIC = frozenset(
-    ("scan", "scan_random", "random_dynamic", "infobatch", "seta", "dissect", "small_loss", "big_loss")
+    (
+        *("scan", "scan_random", "random_dynamic", "infobatch", "seta", "dissect", "small_loss", "big_loss"),
+        *("rs2", "repb", "order_dp"),
+    )
 )
 """Methods that choose anew while the model trains, for records from before a record told its ``family``; a test
 holds this to what ``baselines/`` says."""
@@ -34,6 +37,10 @@ SCAN_OPTIONS: dict[str, Any] = {
     "redundant_below": None,
     "ill_matched_above": None,
     "rank_within": "global",
+    "score": "sample",
+    "score_decay": 0.9,
+    "window_epochs": 5,
+    "reference": None,
 }
 """The published settings beside the shares; a test holds this to the defaults of ``baselines/scan.py``."""
 ALSO_PUBLISHED = {"moco": {"rank_within": "rank"}}
@@ -42,6 +49,7 @@ ALSO_PUBLISHED = {"moco": {"rank_within": "rank"}}
 ABOUT = {
     "which data": ("mode", "redundant_share", "ill_matched_share"),
     "when": ("cycle", "warmup_threshold", "schedule", "full_last_epochs"),
+    "what is ranked": ("score", "score_decay", "window_epochs", "reference"),
     "how directions make one set": ("combine", "overlap", "rank_within", "redundant_below", "ill_matched_above"),
 }
 
@@ -163,7 +171,10 @@ def _method_in(run_name: str) -> str:
     return found[1] if found else "unknown"
 
 
-BUDGETS = ("keep_fraction", "prune_ratio", "redundant_share", "ill_matched_share", "select_rate")
+BUDGETS = (
+    *("keep_fraction", "prune_ratio", "redundant_share", "ill_matched_share", "select_rate"),
+    *("rho", "explore", "exploit"),
+)
 """Options of methods that say how much is pruned."""
 
 

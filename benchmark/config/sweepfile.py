@@ -143,6 +143,9 @@ def _as_list(node: Any) -> list[Any]:
 
 
 def _as_choices(node: Any, where: str) -> tuple[Choice, ...]:
+    """A list may hold lists, as aliases of YAML do: what they hold is taken in their place."""
+    if isinstance(node, list):
+        node = [item for part in node for item in _as_list(part)]
     return tuple(
         as_choice(item, f"{where}[{i}]" if isinstance(node, list) else where)
         for i, item in enumerate(_as_list(node))

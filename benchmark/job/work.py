@@ -19,6 +19,7 @@ from benchmark.models import weights_file
 from benchmark.models.frameworks import make_objective
 from benchmark.models.objective import Objective
 from benchmark.pool.cache import CachedPool
+from benchmark.pool.held_out import held_out_pool
 from benchmark.pool.source import make_source
 from benchmark.pruner import make_pruner
 from benchmark.runs.folder import RunFolder
@@ -103,15 +104,25 @@ def _train(
     if config.features:
         with dist.rank_zero_first():  # which verifies them for the others
             found = feature_pass.load(RunFolder(folder.parent / config.features), pool.fingerprint)
+    objective, reference = make_objective(config.framework, config.model, config.seed), None
+    if pruner.reference_data is not None:
+        with dist.rank_zero_first():
+            reference = held_out_pool(
+                pruner.reference_data,
+                "pruner.reference",
+                with_text=objective.has_text,
+                at_least=config.train.batch_size,
+            )
     trainer = Trainer(
         folder,
         config.train,
         config.seed,
         pool,
-        make_objective(config.framework, config.model, config.seed),
+        objective,
         pruner,
         dist.pick_device(config.train.device),
         report,
         features=found,
+        reference=reference,
     )
     return trainer, trainer.fit()

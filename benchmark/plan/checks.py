@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from benchmark.config.run import as_choice
 from benchmark.config.sweepfile import Grid
 from benchmark.evaluate.task import make_task
 from benchmark.models.frameworks import has_text, resolve_model
 from benchmark.options import ConfigError
-from benchmark.pool.source import PlantedSource, make_source
+from benchmark.pool.source import PlantedSource, data_set, make_source
 from benchmark.pruner import Pruner
 from benchmark.training.order import super_batch_size
 
@@ -37,6 +38,24 @@ def check_grid(grid: Grid) -> None:
         if task.needs_text and not has_text(grid.framework):
             raise ConfigError(
                 f"{grid.where}.evaluate[{i}].{choice.name}: needs captions, which {grid.framework} does not read"
+            )
+
+
+def check_reference(grid: Grid, method: Pruner) -> None:
+    """The reference data is a source that the run is not trained on, and no task measures on its pairs."""
+    where = f"{grid.where}.pruner: reference"
+    source = data_set(as_choice(method.reference_data, where), where)
+    if not has_text(grid.framework) and source in (make_source(pool, f"{grid.where}.pool") for pool in grid.pools):
+        raise ConfigError(
+            f"{where}: {source.label} is the pool too, whose labelled train split may be what it trains on; take"
+            " another source or seed"
+        )
+    for i, choice in enumerate(grid.evaluate):
+        task = make_task(choice, f"{grid.where}.evaluate[{i}]")
+        if has_text(grid.framework) and "pairs" in task.reads and task.source() == source:
+            raise ConfigError(
+                f"{where}: {grid.where}.evaluate[{i}].{choice.name} measures on {source.label} too: what a run is"
+                " evaluated on must not choose what it trains on; take held-out samples of another source or seed"
             )
 
 

@@ -16,7 +16,7 @@ from benchmark.evaluate.task import make_task
 from benchmark.files import sealed, unsealed_text, write_text, write_texts
 from benchmark.models.frameworks import resolve_model
 from benchmark.options import ConfigError
-from benchmark.plan.checks import check_batch, check_grid
+from benchmark.plan.checks import check_batch, check_grid, check_reference
 from benchmark.plan.feature_pass import features_for, name_in_identity
 from benchmark.plan.selectors import Named, Wish, find_runs, unmet
 from benchmark.pool.source import choice_of, make_source
@@ -150,6 +150,9 @@ def _plan_run(sweep: Sweep, wish: Wish, named: Named, features: FeatureConfig | 
     method = make_pruner(Choice(name=pruner.name, options={**pruner.options, **named.options}), grid.where)
     if method.uses_truth:
         label += " (sees planted truth)"
+    if method.reference_data is not None:
+        label += " (uses reference data)"
+        check_reference(grid, method)
     if method.uses_truth and not source.has_truth:
         raise ConfigError(
             f"{grid.where}.pruner.{pruner.name}: leaves out planted samples, and {source.label} has none:"

@@ -19,7 +19,7 @@ class Progress:
     total_steps: int = 0
     samples_seen: int = 0
     samples_scored: int = 0
-    """Samples that went forward without gradient, to be chosen from."""
+    """Samples that went forward without gradient: to be chosen from, or as reference data."""
     epoch_loss: float = 0.0
     """Sum over the epoch's steps of the training loss."""
     seconds: float = 0.0
@@ -31,6 +31,8 @@ class Progress:
     by_epoch: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, int] = field(default_factory=dict)
     """Checksums of the files that the run's epochs have left, by name."""
+    reference_epoch: int = -1
+    """The last epoch whose method was told the loss of its reference data."""
     plan: int | None = None
     """Checksum of what the epoch trains on that is under way; None in checkpoints of older versions."""
 

@@ -34,6 +34,7 @@ from benchmark.training.loader import Batch, Loader
 from benchmark.training.optim import clip_gradient, learning_rate, make_optimizer, set_learning_rate
 from benchmark.training.order import steps_in_epoch, super_batch_size
 from benchmark.training.progress import Progress
+from benchmark.training.reference import Reference
 from benchmark.training.unreadable import FaultList
 
 logger = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Trainer:
         device: torch.device,
         report: Callable[[float, str], None] = NEVER,
         features: Mapping[str, np.ndarray] | None = None,
+        reference: Pool | None = None,
     ) -> None:
         self.folder, self.config, self.seed, self.pool = folder, config, seed, pool
         self.device, self.report = device, report
@@ -85,6 +87,10 @@ class Trainer:
             window=config.window_shards if config.shuffle == "window" else 0,
             pin_memory=device.type == "cuda",
         )
+        self.reference: Reference | None = None
+        if pruner.reference_data is not None:
+            assert reference is not None, "the method watches reference data"
+            self.reference = Reference(reference, self.objective, config, seed, dist.rank(), dist.world())
         self._pending: list[tuple[Tensor, Tensor]] = []  # ids and losses of steps not yet handed over
         self._stop = dist.Vote()
         self._clock = self._saved_at = time.perf_counter()
@@ -108,6 +114,8 @@ class Trainer:
             finally:
                 self.log.close()
                 self.loader.close()
+                if self.reference is not None:
+                    self.reference.loader.close()
         return self.now.facts(
             epochs=self.config.epochs,
             samples_full=self.full_steps * self.config.batch_size * self.config.epochs,
@@ -125,6 +133,8 @@ class Trainer:
         plan = plan_of(self.pruner, now.epoch)
         dist.assert_same(plan.checksum(), f"what epoch {now.epoch} trains on")
         self._check_goes_on(plan)
+        if plan.observe or plan.super_batch != 1:
+            self._look_at_reference()
         now.pruning_seconds += time.perf_counter() - started
         steps, batches = self.loader.epoch(now.epoch, plan.keep, now.step, plan.super_batch)
         for batch in batches:
@@ -139,6 +149,19 @@ class Trainer:
                 self._leave(plan, steps, how)
         self._hand_over(plan, steps)
         self._end_epoch(plan, steps)
+
+    def _look_at_reference(self) -> None:
+        now = self.now
+        if self.reference is None or now.reference_epoch == now.epoch:  # a restart in mid-epoch has looked already
+            return
+        self._seed("reference")
+        try:
+            loss, count = self.reference.loss(self.device, self._autocast)
+        except FloatingPointError as error:
+            raise NonFiniteLossError(f"{error} before epoch {now.epoch}") from error
+        self.pruner.observe_reference(now.epoch, loss)
+        now.reference_epoch = now.epoch
+        now.samples_scored += count
 
     def _check_goes_on(self, plan: EpochPlan) -> None:
         """An epoch that was interrupted goes on with the plan that it began with."""

@@ -21,6 +21,7 @@ from benchmark.pruner import EpochPlan, PlanError, Pruner, StaticPruner, make_pr
 REQUIRED: dict[str, dict[str, Any]] = {
     name: {"keep_fraction": 0.5}
     for name in (
+        "ccs",
         "clip_score",
         "d2",
         "density",
@@ -28,6 +29,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
         "prototypes",
         "random_dynamic",
         "random_subset",
+        "rs2",
         "sas",
         "semdedup",
     )

@@ -220,3 +220,27 @@ def test_a_record_of_another_schema_is_named_and_never_written_over(
 @pytest.mark.parametrize("name", sorted(p.name for p in Path("sweeps").glob("*.yaml")))
 def test_every_sweep_in_the_repository_can_be_planned_without_data(name: str, tmp_path: Path) -> None:
     assert make_plan(read_sweep(Path("sweeps") / name), tmp_path)
+
+
+def test_a_line_in_each_list_of_paper_main_switches_the_newer_methods_on(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "sweeps" / "paper_main.yaml").read_text()
+    assert text.count("# - *newer_") == 2
+    named: list[dict[str, list[str]]] = []
+    for content in (text, text.replace("# - *newer_", "- *newer_")):
+        (tmp_path / "paper_main.yaml").write_text(content)
+        methods: dict[str, list[str]] = {}
+        for run in make_plan(read_sweep(tmp_path / "paper_main.yaml"), tmp_path / "results"):
+            if isinstance(run.config, RunConfig):
+                methods.setdefault(run.config.method, []).append(run.config.name)
+        named.append(methods)
+    off, on = named
+    assert {method: on[method] for method in off} == off, "what was there keeps its names"
+    newer = {name.partition("(")[0] for name in on.keys() - off.keys()}
+    assert newer == {"rs2", "repb", "order_dp", "ccs", "infobatch"}
+    assert any("score=batch" in method for method in on.keys() - off.keys())
+
+
+def test_a_list_of_methods_may_hold_lists(write_sweep: WriteSweep) -> None:
+    more = [{"random_subset": {"keep_fraction": 0.5}}, "scan"]
+    (grid,) = read_sweep(write_sweep(clip_grid(pruner=["full", more, "infobatch"]))).grids
+    assert [choice.name for choice in grid.pruners] == ["full", "random_subset", "scan", "infobatch"]

@@ -47,6 +47,7 @@ Story = dict[str, Any]
 SCAN = {"scan": {"warmup_threshold": 1.0}}  # prepare in epoch 2, mutate from epoch 3
 VISION = {"layers": [1, 1, 1, 1], "width": 8, "image_size": 32, "head_width": 32}
 SMALL_RESNET = {"small_resnet": {**TINY_CLIP["tiny"], "vision_cfg": VISION}}
+ALIGNED = {"score": "alignment", "window_epochs": 3, "reference": {"shapes": {"seed": 7}}}
 GRIDS: dict[str, dict[str, Any]] = {
     "clip": clip_grid(pruner=SCAN, train={"epochs": 5}),
     "clip_resnet": clip_grid(
@@ -65,6 +66,9 @@ GRIDS: dict[str, dict[str, Any]] = {
     ),
     "moco_dissect": moco_grid(pruner={"dissect": {"variant": "momentum"}}, train={"epochs": 3}),
     "clip_infobatch": clip_grid(pruner={"infobatch": {"correct_negatives": True}}, train={"epochs": 4}),
+    "clip_aligned": clip_grid(pruner={"infobatch": ALIGNED}, train={"epochs": 5}),
+    "clip_batch_score": clip_grid(pruner={"repb": {"score": "batch"}}, train={"epochs": 4, "accumulate": 2}),
+    "moco_aligned": moco_grid(pruner={"repb": ALIGNED}, train={"epochs": 5}),
     "moco_infobatch": moco_grid(pruner={"infobatch": {"correct_negatives": True}}, train={"epochs": 4}),
 }
 
@@ -206,7 +210,7 @@ def test_moco_in_single_precision_starts_alike_on_any_number_of_ranks(planned: P
 
 
 @pytest.mark.parametrize("world", [1, 4])
-@pytest.mark.parametrize(("name", "step"), [("clip", 21), ("moco", 16), ("clip_dissect", 6)])
+@pytest.mark.parametrize(("name", "step"), [("clip", 21), ("moco", 16), ("clip_dissect", 6), ("clip_aligned", 19)])
 def test_a_run_killed_on_two_ranks_goes_on_with_another_number(
     planned: Plan, whole: dict[str, Story], name: str, step: int, world: int
 ) -> None:

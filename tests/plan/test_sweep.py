@@ -14,7 +14,7 @@ from patience import patience
 from tiny import clip_grid, moco_grid
 
 from benchmark import sweep
-from benchmark.config.run import Choice
+from benchmark.config.run import Choice, RunConfig
 from benchmark.config.sweepfile import read_sweep
 from benchmark.job import process
 from benchmark.models.clip import objective as clip

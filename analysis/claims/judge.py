@@ -35,14 +35,17 @@ _Values = Callable[[Configuration, Row], tuple[BySeed, Sequence[Row]]]
 
 
 def judge(registry: Registry, blocks: Sequence[Block], results: Results) -> list[Judged]:
-    """A verdict a claim, in the order of the registry. Pools with planted faults take no part."""
+    """A verdict a claim, in the order of the registry.
+
+    Pools with planted faults take no part, nor does the published arm, which is each configuration once more.
+    """
     at_paper: list[Configuration] = []
     here: list[Configuration] = []
     for whole in blocks:
         block = replace(whole, rows=tuple(row for row in whole.rows if not is_shorter(row.method)))
         runs = block.runs
         dataset = registry.dataset_of(runs[0]) if runs else None
-        if runs and not is_planted(runs[0]):
+        if runs and not is_planted(runs[0]) and not block.is_published:
             (here if dataset is None else at_paper).append(Configuration(block, dataset, registry))
     by_name = {run.record["run"]: run for run in results.runs}
     wanted = registry.paper_keys()

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from analysis.read.results import Run
+from analysis.read.setting import is_published
+from benchmark.config.published import SCAN as SCAN_OF_ARM
 
 FULL = "full"
 SCAN = "scan"
@@ -88,6 +90,8 @@ def changed_options(run: Run) -> dict[str, Any]:
         return {}
     share = PUBLISHED_SHARE[run.record["framework"]]
     published = {"redundant_share": share, "ill_matched_share": share, **SCAN_OPTIONS}
+    if is_published(run.record["framework"], run.training):
+        published |= SCAN_OF_ARM[run.record["framework"]]
     return {key: value for key, value in options.items() if key in published and value != published[key]}
 
 
@@ -150,7 +154,7 @@ def without_budget(run: Run, by_name: Mapping[str, Run]) -> tuple[str, str]:
 
 def _method_in(run_name: str) -> str:
     """The method in the name of a run that is not here: ``clip-RN50-cc3m_plus-scan-s0-3f9a1c``."""
-    found = re.search(r"-([a-z0-9_]+)-s\d+-[0-9a-f]+$", run_name)
+    found = re.search(r"-([a-z0-9_]+)(-published)?-s\d+-[0-9a-f]+$", run_name)
     return found[1] if found else "unknown"
 
 

@@ -1,7 +1,7 @@
 """SCAN against a slow second version in Python's sets and lists, written from the paper's description.
 
-For ranks it is written from the released MoCo code's rule: each picks from its own part, then all picks are one pair
-of sets.
+For ranks it is written from the released MoCo code's rule: each picks from its own part, then all picks are one
+pair of sets.
 """
 
 from __future__ import annotations

@@ -92,7 +92,8 @@ class Scan(Pruner):
         return EpochPlan(all_but(count, mask, self.rng(epoch)))
 
     def observe(self, ids: np.ndarray, losses: np.ndarray) -> None:
-        # a loss that is not finite says nothing about its sample; the published code ranks NaN as ill-matched
+        # DEVIATION(scan): a loss that is not finite says nothing about its sample; the published code ranks NaN as
+        # ill-matched
         finite = np.isfinite(losses).all(axis=1)
         # DEVIATION(scan): warm-up reads the mean loss of all ranks; the published code one rank's sum
         usable = losses[finite]

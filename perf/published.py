@@ -31,6 +31,7 @@ import yaml
 from benchmark.config import published
 from benchmark.config.sweepfile import read_sweep
 from benchmark.job import process
+from benchmark.models.clip.objective import Clip  # noqa: F401 (before a fork: importing open_clip takes seconds)
 from benchmark.plan.plan import make_plan, write_plan
 from benchmark.runs.record import read_record
 from benchmark.tracking.epoch_files import load_marks
@@ -83,7 +84,7 @@ def trained(folder: Path, one: dict[str, Any], ranks: int) -> Outcome:
     sweep = read_sweep(path)
     (run,) = make_plan(sweep, folder)
     write_plan([run], sweep, folder, "")
-    fork = multiprocessing.get_context("fork")  # open_clip takes seconds to import
+    fork = multiprocessing.get_context("fork")
     workers = [fork.Process(target=_work, args=(folder, run.folder, rank, ranks)) for rank in range(ranks)]
     for worker in workers:
         worker.start()

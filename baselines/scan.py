@@ -55,7 +55,8 @@ class Scan(Scored):
     ill_matched_above: float | None = field(default=None, metadata=LATER_OPTION)
     """Mark losses above this as ill-matched instead of by rank; then ``ill_matched_share`` is not used."""
     rank_within: str = field(default="global", metadata=LATER_OPTION)
-    """Losses compared: those of the ``global`` batch, or of each ``rank``'s part alone, as published for MoCo."""
+    """Losses compared: those of the ``global`` batch, or of each ``rank``'s part alone, as published for MoCo (the
+    picks of all parts are then merged as one)."""
 
     high_is_noise: ClassVar = True
 
@@ -100,7 +101,8 @@ class Scan(Scored):
 
     def observe(self, ids: np.ndarray, losses: np.ndarray) -> None:
         scores = self.scored(ids, losses)  # also in warm-up: they remember
-        # a loss that is not finite says nothing about its sample; the published code ranks NaN as ill-matched
+        # DEVIATION(scan): a loss that is not finite says nothing about its sample; the published code ranks NaN as
+        # ill-matched
         finite = np.isfinite(losses).all(axis=1)
         # DEVIATION(scan): warm-up reads the mean loss of all ranks; the published code one rank's sum
         usable = losses[finite]
@@ -109,11 +111,11 @@ class Scan(Scored):
         if self._phase(self.epoch) == 0:
             if self.num_batches == 0:  # a preparation marks anew
                 self.marks_now[:] = 0
-            rng = self.rng(self.epoch, self.num_batches)
+            # DEVIATION(rank_within): ranked within the global batch, so that the number of ranks does not enter;
+            # the published MoCo code ranks within each GPU's part. Either way all parts are merged as one
             parts = self.num_ranks if self.rank_within == "rank" else 1  # a batch comes in the order of its ranks
-            for part in np.split(np.arange(len(ids)), parts):
-                rows = part[finite[part]]
-                self._mark(ids[rows], scores[rows], rng)
+            split = np.split(np.arange(len(ids)), parts)
+            self._mark(ids, scores, [part[finite[part]] for part in split], self.rng(self.epoch, self.num_batches))
         self.num_batches += 1
 
     def end_epoch(self, epoch: int) -> None:
@@ -171,14 +173,20 @@ class Scan(Scored):
         """uint8 [N] -> bool [N]: marked with a kind that this mode drops."""
         return marks & sum(BITS[kind] for kind in KINDS if self.mode in ("both", kind)) > 0
 
-    def _mark(self, ids: np.ndarray, scores: np.ndarray, rng: np.random.Generator) -> None:
-        order, picked = by_rank(scores, self.redundant_share, self.ill_matched_share)
+    def _mark(
+        self, ids: np.ndarray, scores: np.ndarray, parts: list[np.ndarray], rng: np.random.Generator
+    ) -> None:
+        """``parts`` are positions, int64, that are ranked among themselves; all of them have one merge a kind."""
+        ranked = [by_rank(scores[rows], self.redundant_share, self.ill_matched_share) for rows in parts]
+        for rows, (order, _) in zip(parts, ranked, strict=True):
+            self.marks_now[ids[rows]] &= ~np.uint8(STRENGTH)
+            self.marks_now[ids[rows]] |= 1 + extremeness(order, self.mode, STRENGTH - 1)
+        ids, scores = ids[np.concatenate(parts)], scores[np.concatenate(parts)]
+        picked = {kind: np.concatenate([extremes[kind] for _, extremes in ranked]) for kind in KINDS}
         if self.redundant_below is not None:
             picked["redundant"] = scores < self.redundant_below
         if self.ill_matched_above is not None:
             picked["ill_matched"] = scores > self.ill_matched_above
-        self.marks_now[ids] &= ~np.uint8(STRENGTH)
-        self.marks_now[ids] |= 1 + extremeness(order, self.mode, STRENGTH - 1)
         for kind in KINDS:  # a sample that comes twice in an epoch keeps what either visit marked
             self.marks_now[ids[merge(picked[kind], self.combine, self.overlap, rng)]] |= BITS[kind]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from analysis.blocks.rows import Column, Row, build_rows, column_notes, columns_of
 from analysis.read.methods import FULL, shorter
 from analysis.read.results import Missing, Results, Run
-from analysis.read.setting import differing, length_of
+from analysis.read.setting import differing, is_published, length_of, with_arm
 
 BlockKey = tuple[str, str, str, str, str]
 """Framework, model, pool, training options as JSON, fingerprint of the pool."""
@@ -28,6 +28,11 @@ class Block:
     @property
     def title(self) -> str:
         return " · ".join([*self.key[:3], *([self.note] if self.note else [])])
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it holds runs of the published arm."""
+        return is_published(self.key[0], self.key[3])
 
     @property
     def runs(self) -> list[Run]:
@@ -108,7 +113,7 @@ def _notes(keys: Sequence[BlockKey]) -> dict[BlockKey, str]:
     notes = {}
     for key in keys:
         alike = [other for other in keys if other[:3] == key[:3]]
-        told = [differing([other[3] for other in alike])[alike.index(key)]]
+        told = [differing([with_arm(other[0], other[3]) for other in alike])[alike.index(key)]]
         if len({other[4] for other in alike if other[4]}) > 1:
             told.append(f"pool fingerprint {key[4] or 'unknown'}")
         notes[key] = ", ".join(text for text in told if text)

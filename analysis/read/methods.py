@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from analysis.read.results import Run
+from benchmark.config.published import SCAN as SCAN_OF_ARM
 
 FULL = "full"
 SCAN = "scan"
@@ -43,9 +44,6 @@ SCAN_OPTIONS: dict[str, Any] = {
     "reference": None,
 }
 """The published settings beside the shares; a test holds this to the defaults of ``baselines/scan.py``."""
-ALSO_PUBLISHED = {"moco": {"rank_within": "rank"}}
-"""What counts as published too: the released code for MoCo ranks within a GPU's part of a batch."""
-
 ABOUT = {
     "which data": ("mode", "redundant_share", "ill_matched_share"),
     "when": ("cycle", "warmup_threshold", "schedule", "full_last_epochs"),
@@ -97,7 +95,7 @@ def changed_options(run: Run) -> dict[str, Any]:
     if name not in (SCAN, CONTROL):
         return {}
     framework = run.record["framework"]
-    published, also = published_options(framework), ALSO_PUBLISHED.get(framework, {})
+    published, also = published_options(framework), SCAN_OF_ARM.get(framework, {})
     changed = {key: value for key, value in options.items() if key in published and value != published[key]}
     return {key: value for key, value in changed.items() if also.get(key) != value}
 
@@ -167,7 +165,7 @@ def without_budget(run: Run, by_name: Mapping[str, Run]) -> tuple[str, str]:
 
 def _method_in(run_name: str) -> str:
     """The method in the name of a run that is not here: ``clip-RN50-cc3m_plus-scan-s0-3f9a1c``."""
-    found = re.search(r"-([a-z0-9_]+)-s\d+-[0-9a-f]+$", run_name)
+    found = re.search(r"-([a-z0-9_]+)(-published)?-s\d+-[0-9a-f]+$", run_name)
     return found[1] if found else "unknown"
 
 

@@ -8,10 +8,13 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmark.config import published
 from benchmark.config.run import TrainConfig
-from benchmark.options import plain
+from benchmark.options import LATER_OPTION, plain
 
 _MACHINE_ONLY = {f.name for f in dataclasses.fields(TrainConfig) if not f.metadata.get("identity", True)}
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(TrainConfig)}
+_LATER = {f.name: f.default for f in dataclasses.fields(TrainConfig) if f.metadata == LATER_OPTION}
 
 
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(TrainConfig) if f.default is not dataclasses.MISSING}
@@ -23,10 +26,35 @@ def train_options(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def training_of(config: Mapping[str, Any]) -> str:
-    """Canonical JSON of a run's model and training options, without those that cannot change a number."""
-    train = {f"train.{k}": v for k, v in _mapping(config, "train").items() if k not in _MACHINE_ONLY}
+    """Canonical JSON of a run's model and training options, without those that cannot change a number.
+
+    Later options at their defaults are left out too: records from before they came do not have them.
+    """
+    told = {k: v for k, v in _mapping(config, "train").items() if k not in _LATER or v != _LATER[k]}
+    train = {f"train.{k}": v for k, v in told.items() if k not in _MACHINE_ONLY}
     model = {f"model.{k}": v for k, v in _mapping(_mapping(config, "model"), "options").items()}
     return json.dumps(plain({**train, **model}), sort_keys=True, default=str)
+
+
+@functools.cache
+def is_published(framework: str, training: str) -> bool:
+    """Whether options as ``training_of`` tells them are those of the published arm."""
+    options = json.loads(training)
+    return published.is_published(framework, {k.removeprefix("train."): v for k, v in options.items()})
+
+
+@functools.cache
+def with_arm(framework: str, training: str) -> str:
+    """The same options with ``arm`` in place of those that make it: tables are told apart by one word."""
+    options = json.loads(training)
+    if not is_published(framework, training):
+        return json.dumps({**options, "arm": "ours"}, sort_keys=True)
+    for name in published.TRAIN[framework]:
+        if name in _LATER:
+            del options[f"train.{name}"]
+        else:
+            options[f"train.{name}"] = _DEFAULTS[name]
+    return json.dumps({**options, "arm": published.WORD}, sort_keys=True)
 
 
 @functools.cache

@@ -16,8 +16,10 @@ import yaml
 
 from benchmark.config.identity import is_later_default
 from benchmark.config.launch import LaunchConfig
+from benchmark.config.published import WORD, is_published
 from benchmark.files import sealed_text, unsealed_text
 from benchmark.options import (
+    LATER_OPTION,
     NOT_IDENTITY,
     ConfigError,
     build,
@@ -58,6 +60,8 @@ class TrainConfig:
     lr_clock: str = "progress"
     """``progress``: the rate follows fractional epochs; ``reference``: the published CLIP code's step count,
     which jumps when an epoch gets shorter."""
+    warmup_from_zero: bool = field(default=False, metadata=LATER_OPTION)
+    """Warm up from a rate of 0 at the first step, as MoCo v3's code; else from one step's part, as open_clip."""
     optimizer: str = "adamw"
     weight_decay: float = 0.1
     beta1: float = 0.9
@@ -69,6 +73,14 @@ class TrainConfig:
     """``fp32``, ``bf16`` (autocast) or ``fp16`` (autocast with a gradient scaler)."""
     accumulate: int = 1
     """Micro-batches in a global batch; CLIP keeps the whole batch's negatives."""
+    batch_norm: str = field(default="global", metadata=LATER_OPTION)
+    """Normalise in training by the ``global`` batch, or by each ``rank``'s part of it, as CLIP's published runs:
+    results then depend on the number of ranks, and the running statistics are those of rank 0's parts."""
+    feature_gradient: str = field(default="sum", metadata=LATER_OPTION)
+    """CLIP only: a feature's gradient is the ``sum`` of what all ranks' losses want, which is the global batch's,
+    or their ``mean``, as open_clip's default gather: 1 / ranks of it for the towers, not for the temperature."""
+    logits: str = field(default="fp32", metadata=LATER_OPTION)
+    """Precision of the logits: ``fp32``, or ``autocast``, that of ``precision``, as in the published code."""
     shuffle: str = "full"
     """``full``: a uniform permutation; ``window``: shards in random order, mixed within ``window_shards``."""
     window_shards: int = 16
@@ -95,6 +107,9 @@ class TrainConfig:
         for name, allowed in (
             ("lr_clock", ("progress", "reference")),
             ("optimizer", ("adamw", "lars")),
+            ("batch_norm", ("global", "rank")),
+            ("feature_gradient", ("sum", "mean")),
+            ("logits", ("fp32", "autocast")),
             ("precision", ("fp32", "bf16", "fp16")),
             ("shuffle", ("full", "window")),
         ):
@@ -133,13 +148,20 @@ class RunConfig:
     """Name of the pass whose features the method reads."""
 
     @property
+    def is_published(self) -> bool:
+        """Whether it is a run of the published arm (``benchmark.config.published``)."""
+        return is_published(self.framework, vars(self.train))
+
+    @property
     def name(self) -> str:
-        """Readable and unique: ``clip-ViT-B-32-cc12m_plus-scan-s0-3f9a1c``."""
+        """Readable and unique: ``clip-ViT-B-32-cc12m_plus-scan-s0-3f9a1c``, in the published arm
+        ``…-scan-published-s0-…``."""
         parts = [
             self.framework,
             self.model.name,
             self.pool_label,
             self.pruner.name,
+            *([WORD] if self.is_published else []),
             f"s{self.seed}",
             self.identity,
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ from omegaconf.errors import OmegaConfBaseException
 from benchmark.config import profiles
 from benchmark.config.feature_pass import FeatureOptions
 from benchmark.config.launch import LaunchConfig
+from benchmark.config.published import WORD, published_pruner, published_train
 from benchmark.config.run import Choice, TrainConfig, as_choice
 from benchmark.options import ConfigError, build, check_keys, did_you_mean, load_yaml, must_be_mapping
 
-GRID_KEYS = ("framework", "model", "pool", "pruner", "seed", "train", "features", "evaluate", "launch")
+GRID_KEYS = (
+    "framework", "model", "pool", "pruner", "seed", "train", "published", "features", "evaluate", "launch"
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +36,8 @@ class Grid:
     pruners: tuple[Choice, ...]
     seeds: tuple[int, ...]
     train: TrainConfig
+    published: bool
+    """Whether the options of the published arm are set; ``train`` and ``pruners`` have them."""
     features: FeatureOptions | None
     evaluate: tuple[Choice, ...]
     launch: LaunchConfig
@@ -124,18 +130,34 @@ def _read_grid(grid: Any, where: str, beside: Path) -> Grid:
             raise ConfigError(f"{where}.seed: expected whole numbers from 0, got {seed!r}")
     launch = grid.get("launch") or {}
     must_be_mapping(launch, f"{where}.launch")
+    framework, train = grid["framework"], grid["train"]
+    pruners = _as_choices(grid["pruner"], f"{where}.pruner")
+    published = grid.get(WORD) or False
+    if not isinstance(published, bool):
+        raise ConfigError(f"{where}.{WORD}: true or false, not '{published}'")
+    if published:
+        must_be_mapping(train, f"{where}.train")
+        train = published_train(framework, train, f"{where}.train")
+        pruners = tuple(as_published(framework, pruner, f"{where}.pruner") for pruner in pruners)
     return Grid(
         where=where,
-        framework=grid["framework"],
+        framework=framework,
         models=_as_choices(grid["model"], f"{where}.model"),
         pools=_as_choices(grid["pool"], f"{where}.pool"),
-        pruners=_as_choices(grid["pruner"], f"{where}.pruner"),
+        pruners=pruners,
         seeds=tuple(seeds),
-        train=build(TrainConfig, grid["train"], f"{where}.train"),
+        train=build(TrainConfig, train, f"{where}.train"),
+        published=published,
         features=build(FeatureOptions, grid["features"], f"{where}.features") if grid.get("features") else None,
         evaluate=_as_choices(grid.get("evaluate") or [], f"{where}.evaluate"),
         launch=build(LaunchConfig, profiles.with_profile(launch, beside, f"{where}.launch"), f"{where}.launch"),
     )
+
+
+def as_published(framework: str, pruner: Choice, where: str) -> Choice:
+    """A method as a grid of the published arm means it. Raises ConfigError where it says something else."""
+    options = published_pruner(framework, pruner.name, pruner.options, f"{where}.{pruner.name}")
+    return dataclasses.replace(pruner, options=options)
 
 
 def _as_list(node: Any) -> list[Any]:

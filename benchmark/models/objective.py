@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -28,6 +28,10 @@ class Objective(nn.Module, ABC):
     has_text: ClassVar[bool]
     direction_factor: ClassVar[float]
     """The training loss is this times (mean loss of direction 1 + mean loss of direction 2)."""
+
+    logits: str = "fp32"
+    feature_gradient: str = "sum"
+    """As ``TrainConfig`` says of the two; the trainer sets them."""
 
     transform: Transform
     """Decoded sample -> tensors of one example. Picklable; draws from torch's CPU generator alone."""
@@ -136,6 +140,12 @@ def frozen_batch_statistics(module: nn.Module) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.track_running_stats = True
+
+
+def precision_of_logits(logits: str, device: torch.device) -> AbstractContextManager[Any]:
+    """What logits are computed in: float32 in an autocast pass too, or for ``autocast`` as the pass."""
+    # DEVIATION(logits): float32, since selection ranks these losses; the published code's are half precision
+    return torch.autocast(device.type, enabled=False) if logits == "fp32" else nullcontext()
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

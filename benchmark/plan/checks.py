@@ -22,6 +22,10 @@ def check_grid(grid: Grid) -> None:
             f"{grid.where}.train.batch_size: {batch} is not a multiple of"
             f" {ranks} ranks x accumulate {grid.train.accumulate}"
         )
+    if grid.framework == "moco" and grid.train.feature_gradient != "sum":
+        raise ConfigError(
+            f"{grid.where}.train.feature_gradient: MoCo v3's gathered keys have no gradient; leave it out"
+        )
     if grid.framework == "moco" and grid.train.accumulate > 1:
         raise ConfigError(
             f"{grid.where}.train.accumulate: MoCo v3 cannot accumulate (its keys are a batch's); use 1"

@@ -105,8 +105,7 @@ def _from_records(
 def _rates(config: RunConfig, results: Path, kind: str) -> list[_Rate]:
     """Of all records of the same model, pool and precision on the same kind of device, in any sweep."""
     found = []
-    ending = f"-{config.pruner.name}-s{config.seed}-{config.identity}"
-    opening = config.name.removesuffix(ending)  # framework, model and pool
+    opening = config.name.rpartition(f"-{config.pruner.name}-")[0]  # framework, model and pool
     for path in results.glob(f"*/{glob.escape(opening)}-*/{RECORD_FILE}"):
         try:
             record = read_record(path)

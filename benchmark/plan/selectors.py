@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 from benchmark.config.feature_pass import JobConfig
 from benchmark.config.identity import label_of
+from benchmark.config.published import is_published
 from benchmark.config.run import Choice, RunConfig, as_choice, resolved
-from benchmark.config.sweepfile import Grid
+from benchmark.config.sweepfile import Grid, as_published
 from benchmark.models.frameworks import resolve_model
 from benchmark.options import ConfigError, check_keys, must_be_mapping
 from benchmark.pool.source import choice_of, make_source
@@ -92,7 +93,8 @@ def unmet(wish: Wish, planned: Iterable[HasConfig]) -> str:
     for _, selector, where in _selectors(wish):
         for wanted in _wanted(selector, wish, where):
             if not any(_is(config, wanted) for config in known):
-                text = ", ".join(f"{key} {getattr(value, 'name', value)}" for key, value in wanted.items())
+                told = {key: value for key, value in wanted.items() if value is not False}
+                text = ", ".join(f"{key} {getattr(value, 'name', value)}" for key, value in told.items())
                 near = sorted({c.method for c in known if c.model == wanted["model"]}) or ["none"]
                 return (
                     f"{where}: no run of this sweep has {text}; name it in a grid of this file"
@@ -130,14 +132,17 @@ def _checked(selector: Any, where: str) -> tuple[Mapping[str, Any], str]:
 
 
 def _wanted(selector: Mapping[str, Any], wish: Wish, where: str) -> list[dict[str, Any]]:
-    """The resolved description of every run that a selector asks for."""
+    """The resolved description of every run that a selector asks for; those of a wish's own arm alone."""
 
     def given(key: str, own: Any) -> list[Any]:
         return _as_list(selector.get(key, [own]))
 
     def choices(key: str, own: Choice) -> list[Choice]:
         here = f"{where}.{key}"
-        return [item if isinstance(item, Choice) else as_choice(item, here) for item in given(key, own)]
+        found = [item if isinstance(item, Choice) else as_choice(item, here) for item in given(key, own)]
+        if key == "pruner" and wish.grid.published:
+            return [as_published(wish.grid.framework, pruner, here) for pruner in found]
+        return found
 
     return [
         {
@@ -146,6 +151,7 @@ def _wanted(selector: Mapping[str, Any], wish: Wish, where: str) -> list[dict[st
             "model": resolve_model(wish.grid.framework, _spelled_out(model, wish), f"{where}.model"),
             "pool": choice_of(pool.name, make_source(pool, f"{where}.pool")),
             "seed": seed,
+            "is_published": is_published(wish.grid.framework, vars(wish.grid.train)),
         }
         for pruner, model, pool, seed in itertools.product(
             choices("pruner", wish.pruner),

@@ -60,6 +60,8 @@ def over_ranks(module: nn.Module, device: torch.device) -> nn.Module:
 
     Raises ValueError for a kind of batch normalisation that has no form over several CPU ranks.
     """
+    # DEVIATION(batch_norm): over all ranks, so that no result depends on their number; the published CLIP runs
+    # normalise on each GPU by itself (open_clip's --use-bn-sync is off), its MoCo runs as here
     if device.type == "cuda":
         from timm.layers import convert_sync_batchnorm  # torch's would drop the activations in timm's own layers
 

@@ -36,10 +36,15 @@ def learning_rate(config: TrainConfig, *, epoch: int, step: int, steps: int, ful
     takes every earlier epoch to be as long as this one.
     """
     warmup = config.warmup_epochs or config.warmup_steps / full_steps  # epochs
+    # DEVIATION(lr_clock): fractional epochs, so that no mask bends the schedule; the published CLIP code counts
+    # steps of the present epoch's length, so that its rate jumps and ends where the end of warm-up decides
     if config.lr_clock == "reference":
         now, tick = (steps * epoch + step) / full_steps, 1 / full_steps
     else:
         now, tick = epoch + step / steps, 1 / steps
+    if config.warmup_from_zero:
+        tick = 0.0
+    # DEVIATION(warmup_from_zero): the first step has one step's part of the peak, as open_clip's; MoCo v3's has 0
     if now < warmup:
         return peak_lr(config) * min(1.0, (now + tick) / warmup)
     share = (now - warmup) / max(config.epochs - warmup, 1e-12)

@@ -30,6 +30,9 @@ def epoch_batches(
         order = window_order(shard_starts, window, seed=seed, epoch=epoch)
     else:
         order = full_order(len(keep), seed=seed, epoch=epoch)
+    # DEVIATION(epoch_order): a permutation of the whole pool, less its last incomplete batch; the published CLIP
+    # code mixes within webdataset's buffers and fills the last batches with repeats, its MoCo code has one order
+    # for all preparations but the first
     kept = order[keep[order]]  # filter the full permutation: runs of two methods stay paired
     steps = len(kept) // batch_size
     if steps == 0:

@@ -66,6 +66,7 @@ class Trainer:
         self.device, self.report = device, report
         self.full_steps = steps_in_epoch(pool.num_samples, config.batch_size)
         self.objective = objective.to(device)
+        objective.logits, objective.feature_gradient = config.logits, config.feature_gradient
         self.optimizer = make_optimizer(self.objective, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.pruner = pruner
@@ -110,6 +111,7 @@ class Trainer:
             try:
                 while self.now.epoch < self.config.epochs:
                     self._run_epoch(model)
+                self._share_statistics()
                 self._stop.close()
             finally:
                 self.log.close()
@@ -122,6 +124,13 @@ class Trainer:
             data_seconds=self._data_seconds(),
             device=self.device,
         )
+
+    def _share_statistics(self) -> None:
+        """Where each rank normalised its own part, rank 0's running statistics hold, as in its checkpoints."""
+        if self.config.batch_norm == "rank" and dist.world() > 1:
+            of_rank_0 = dist.broadcast({name: buffer.cpu() for name, buffer in self.objective.named_buffers()})
+            for name, buffer in self.objective.named_buffers():
+                buffer.copy_(of_rank_0[name])
 
     def _share_choice(self) -> None:
         """What a static method chooses is rank 0's: clustering may round differently from call to call."""
@@ -367,9 +376,11 @@ class Trainer:
     def _wrapped(self) -> Callable[..., Any]:
         if dist.world() == 1:
             return self.objective
-        batchnorm.over_ranks(self.objective, self.device)
+        if self.config.batch_norm == "global":
+            batchnorm.over_ranks(self.objective, self.device)
         ids = [self.device.index] if self.device.type == "cuda" else None
-        # buffers are the same on all ranks by construction: nothing to broadcast before a forward
+        # buffers are the same on all ranks by construction, or no forward in training reads them: see
+        # _share_statistics
         return DistributedDataParallel(self.objective, device_ids=ids, broadcast_buffers=False)
 
     def _autocast(self) -> torch.autocast:

@@ -12,9 +12,9 @@ from baselines.scan import Scan
 from benchmark.pool.samples import PoolView
 
 
-def ready(num_samples: int, **options: float | int | str) -> Scan:
+def ready(num_samples: int, num_ranks: int = 1, **options: float | int | str) -> Scan:
     scan = Scan(**options)  # type: ignore[arg-type]
-    scan.setup(PoolView(num_samples, "test"), num_epochs=20, seed=0)
+    scan.setup(PoolView(num_samples, "test"), num_epochs=20, seed=0, num_ranks=num_ranks)
     return scan
 
 
@@ -30,9 +30,11 @@ def run_epoch(scan: Scan, epoch: int, losses: np.ndarray, batch_size: int) -> np
     return plan.keep
 
 
-def after_warmup(num_samples: int, losses: np.ndarray, batch_size: int, **options: float | int | str) -> Scan:
+def after_warmup(
+    num_samples: int, losses: np.ndarray, batch_size: int, num_ranks: int = 1, **options: float | int | str
+) -> Scan:
     """Warm-up of epochs 0 and 1 with a loss that does not fall, so that epoch 2 is the preparation."""
-    scan = ready(num_samples, **options)
+    scan = ready(num_samples, num_ranks, **options)
     for epoch in (0, 1, 2):
         run_epoch(scan, epoch, losses, batch_size)
     return scan
@@ -91,6 +93,34 @@ def test_enough_agreement_is_left_as_it_is() -> None:
     losses[0, 1] = 100.0  # one of 12 redundant candidates differs: 11/12 > 0.9
     scan = after_warmup(40, losses, batch_size=40)
     assert scan.candidates()["redundant"].sum() == 11
+
+
+def on_two_ranks(disagreements: tuple[int, int]) -> np.ndarray:
+    """Redundant candidates of 2 x 40 samples, a quarter of each rank's. Rank 1's losses are all above rank 0's.
+
+    So many of each rank's ten change places with as many of the next ten in the text's direction.
+    """
+    losses = both(np.arange(80.0).tolist())
+    for first, count in zip((0, 40), disagreements, strict=True):
+        low, next_ones = np.arange(first, first + count), np.arange(first + 10, first + 10 + count)
+        losses[np.concatenate([low, next_ones]), 1] = losses[np.concatenate([next_ones, low]), 1]
+    options = {"redundant_share": 0.25, "ill_matched_share": 0.25, "rank_within": "rank"}
+    return np.flatnonzero(after_warmup(80, losses, 80, num_ranks=2, **options).candidates()["redundant"])
+
+
+def test_ranks_pick_from_their_own_parts_and_share_one_test_of_agreement() -> None:
+    assert on_two_ranks((0, 0)).tolist() == [*range(10), *range(40, 50)]
+    agreed = on_two_ranks(
+        (0, 2)
+    )  # rank 1 agrees on 8 of 10, both together on 18 of 20: enough, so nothing is added
+    assert agreed.tolist() == [*range(10), *range(42, 50)]
+
+
+def test_ranks_share_one_top_up_to_the_size_of_all_their_picks() -> None:
+    found = set(on_two_ranks((1, 5)).tolist())  # 14 of 20 agree
+    agreed = {*range(1, 10), *range(45, 50)}
+    assert len(found) == 20
+    assert agreed < found <= agreed | {0, 10, *range(40, 45), *range(50, 55)}
 
 
 def test_a_share_that_rounds_to_nothing_marks_nothing() -> None:

@@ -27,6 +27,7 @@ from benchmark.models.objective import (
     frozen_batch_statistics,
     mark_of_draws,
     micro_batches,
+    precision_of_logits,
     with_negatives_weighed,
 )
 from benchmark.options import ConfigError
@@ -70,7 +71,7 @@ class Clip(Objective):
             self.model.encode_text(tokens, normalize=True),
             self.model.logit_scale.exp(),
         )
-        return features if features_only else contrastive_losses(*features, log_negative)
+        return features if features_only else self._losses(*features, log_negative)
 
     def scored(
         self,
@@ -84,7 +85,8 @@ class Clip(Objective):
             with autocast():
                 images, texts, scales = zip(*(self(part, features_only=True) for part in parts), strict=True)
             of_images, of_texts = torch.cat(images).float(), torch.cat(texts).float()  # [b, d]
-            losses = contrastive_losses(of_images, of_texts, scales[0], log_negative)
+            with autocast():
+                losses = self._losses(of_images, of_texts, scales[0], log_negative)
             return losses, (of_images * of_texts).sum(dim=1)
 
     def decay_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -124,7 +126,8 @@ class Clip(Objective):
         images = torch.cat([f[0] for f in cached]).requires_grad_()  # [b, d]
         texts = torch.cat([f[1] for f in cached]).requires_grad_()
         logit_scale = cached[0][2].clone().requires_grad_()
-        losses = contrastive_losses(images, texts, logit_scale, log_negative)
+        with autocast():
+            losses = self._losses(images, texts, logit_scale, log_negative)
         scale(self.reduce(losses, weight)).backward()
         assert images.grad is not None
         assert texts.grad is not None
@@ -139,20 +142,43 @@ class Clip(Objective):
                 torch.autograd.backward(features, (image_gradient, text_gradient, scale_gradient))
         return losses.detach()
 
+    def _losses(self, images: Tensor, texts: Tensor, logit_scale: Tensor, log_negative: Tensor | None) -> Tensor:
+        if self.feature_gradient == "mean":
+            take_mean_gradient(images)
+            take_mean_gradient(texts)
+        return contrastive_losses(images, texts, logit_scale, log_negative, self.logits)
+
     def encoder(self, batch_size: int = 256) -> ClipEncoder:
         transform = open_clip.image_transform(self.model.visual.image_size, is_train=False)
         return ClipEncoder(self.model, transform, self.transform.tokenizer, batch_size)
 
 
+def take_mean_gradient(features: Tensor) -> None:
+    """Divide what flows back into these features by the number of ranks.
+
+    open_clip's default gather passes no gradient between ranks, each of which takes the loss of the global batch:
+    a feature's gradient is whole on its rank, and averaging gradients over ranks then divides it by their number.
+    That of the temperature, whole on every rank, stays.
+    """
+    if features.requires_grad:
+        features.register_hook(lambda gradient: gradient / dist.world())
+
+
 def contrastive_losses(
-    images: Tensor, texts: Tensor, logit_scale: Tensor, log_negative: Tensor | None = None
+    images: Tensor,
+    texts: Tensor,
+    logit_scale: Tensor,
+    log_negative: Tensor | None = None,
+    logits_in: str = "fp32",
 ) -> Tensor:
     """Normalised features [b, d] of this rank -> float32 [b, 2]: image->text, text->image.
 
-    The logits are float32 whatever the features' precision: selection ranks these losses. ``log_negative``,
-    float32 [b], is added to a pair's logit in the rows of all other pairs.
+    ``logits_in`` is ``fp32`` or, for the precision of the pass, ``autocast``. ``log_negative``, float32 [b], is
+    added to a pair's logit in the rows of all other pairs.
     """
-    with torch.autocast(images.device.type, enabled=False):
+    with precision_of_logits(logits_in, images.device):
+        # DEVIATION(feature_gradient): features get gradient from the losses of all ranks, which gives the global
+        # batch's; open_clip's default gather, as published, gives 1 / ranks of it to the towers
         images, texts, logit_scale = images.float(), texts.float(), logit_scale.float()
         all_images, all_texts = dist.gather_with_gradient(images), dist.gather_with_gradient(texts)  # [B, d]
         labels = torch.arange(len(images), device=images.device) + dist.rank() * len(images)

@@ -27,6 +27,7 @@ from benchmark.models.objective import (
     Tensors,
     cross_entropy,
     frozen_batch_statistics,
+    precision_of_logits,
     with_negatives_weighed,
 )
 from benchmark.seeds import seed_of
@@ -81,7 +82,7 @@ class Moco(Objective):
         q1, q2 = self.predictor(self.base(view1)), self.predictor(self.base(view2))  # [b, d]
         with torch.no_grad():
             k1, k2 = self.momentum_encoder(view1), self.momentum_encoder(view2)
-        losses = contrastive_losses(q1, q2, k1, k2, self.options.temperature, log_negative)
+        losses = contrastive_losses(q1, q2, k1, k2, self.options.temperature, log_negative, self.logits)
         if not with_similarity:
             return losses
         cosine = nn.functional.cosine_similarity
@@ -135,14 +136,20 @@ def mlp(widths: Sequence[int], last_bn: bool) -> nn.Sequential:
 
 
 def contrastive_losses(
-    q1: Tensor, q2: Tensor, k1: Tensor, k2: Tensor, temperature: float, log_negative: Tensor | None = None
+    q1: Tensor,
+    q2: Tensor,
+    k1: Tensor,
+    k2: Tensor,
+    temperature: float,
+    log_negative: Tensor | None = None,
+    logits_in: str = "fp32",
 ) -> Tensor:
     """Local queries against the keys of all ranks: four times [b, d] -> losses [b, 2], times 2T as published.
 
+    ``logits_in`` is ``fp32`` or, for the precision of the pass, ``autocast``.
     ``log_negative``, float32 [b], is added to the logits of an image's keys for the queries of all others.
     """
-    # DEVIATION(moco): logits in float32 under autocast; the published code rounds them to half precision
-    with torch.autocast(q1.device.type, enabled=False):
+    with precision_of_logits(logits_in, q1.device):
         q1, q2, k1, k2 = (nn.functional.normalize(x.float(), dim=1) for x in (q1, q2, k1, k2))
         keys1, keys2 = dist.gather(torch.cat([k1, k2], dim=1)).chunk(2, dim=1)  # [B, d] each, one exchange
         b = len(q1)

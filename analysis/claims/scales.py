@@ -25,14 +25,17 @@ class Scales:
 
     @staticmethod
     def of(registry: Registry, blocks: Sequence[Block]) -> Scales:
-        """Pools with planted faults and full data trained for less take no part."""
+        """Pools with planted faults, full data trained for less and the whole published arm take no part.
+
+        The arm is each configuration once more: it tells a disagreement with the paper from one with its code.
+        """
         at_paper: list[Configuration] = []
         here: list[Configuration] = []
         unlike: list[str] = []
         for whole in blocks:
             block = replace(whole, rows=tuple(row for row in whole.rows if not is_shorter(row.method)))
             runs = block.runs
-            if not runs or is_planted(runs[0]):
+            if not runs or is_planted(runs[0]) or block.is_published:
                 continue
             paper = registry.paper.get(block.key[:3])
             departures = paper.departures(runs[0].record) if paper else []

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from analysis.read.results import Run
+from analysis.read.setting import is_published
 from benchmark.config.published import SCAN as SCAN_OF_ARM
 
 FULL = "full"
@@ -95,9 +96,10 @@ def changed_options(run: Run) -> dict[str, Any]:
     if name not in (SCAN, CONTROL):
         return {}
     framework = run.record["framework"]
-    published, also = published_options(framework), SCAN_OF_ARM.get(framework, {})
-    changed = {key: value for key, value in options.items() if key in published and value != published[key]}
-    return {key: value for key, value in changed.items() if also.get(key) != value}
+    published = published_options(framework)
+    if is_published(framework, run.training):
+        published |= SCAN_OF_ARM[framework]
+    return {key: value for key, value in options.items() if key in published and value != published[key]}
 
 
 def published_options(framework: str) -> dict[str, Any]:

@@ -138,14 +138,6 @@ def test_two_arms_of_a_configuration_count_as_one(results: Path) -> None:
     assert len(loss.runs) == 12
 
 
-def test_mocos_ranking_within_a_gpu_counts_as_published_beside_ours(results: Path) -> None:
-    share = {"redundant_share": 0.35, "ill_matched_share": 0.35}
-    ours = at_paper("scan", SAME, MOCO, options=share, label="scan(ours)")
-    theirs = at_paper("scan", SAME, MOCO, options={**share, "rank_within": "rank"}, label="scan(theirs)")
-    found = judged(results, *at_paper("full", SAME, MOCO), *ours, *theirs)[LOSS].at_paper
-    assert (found.verdict, len(found.runs)) == (DIRECTION, 9)
-
-
 def test_an_arm_without_full_data_of_its_settings_is_told(results: Path) -> None:
     found = judged(results, *at_paper("scan", SAME, train={"lr_clock": "progress"}), *at_paper("full", SAME),
                    *at_paper("scan", SAME))[LOSS].at_paper  # fmt: skip

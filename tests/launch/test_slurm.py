@@ -56,8 +56,11 @@ def test_two_tasks_on_two_nodes_give_the_losses_of_one_process(write_sweep: Call
     found = {}
     for name, nodes in (("alone", 1), ("shared", 2)):
         path = write_sweep({**grid, "launch": {"minutes": 15, "nodes": nodes}}, name=name)
+        apart = path.parent / name  # in one folder of results the second would take the first one's run over
+        apart.mkdir()
+        path = path.rename(apart / path.name)
         assert sweep.main([str(path), "--results", str(path.parent / "results"), "--cluster", "slurm"]) == 0
-        (found[name],) = [p for p in records(path, len(found) + 1) if p.parent.parent.name == name]
+        (found[name],) = records(path, 1)
     assert read_record(found["shared"])["num_ranks"] == 2
     assert losses(found["shared"]) == pytest.approx(losses(found["alone"]), abs=1e-5)
     kept = [[row["kept"] for row in read_record(r)["training"]["by_epoch"]] for r in found.values()]

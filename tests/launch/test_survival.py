@@ -176,6 +176,8 @@ def test_a_run_that_is_signalled_requeued_preempted_and_cancelled_ends_as_one_th
     assert [a.restart for a in attempts_of(run.folder)] == [0, 1, 2, 3, 4, 0]
 
     calm_path = write_sweep(grid, name="calm")
+    (calm_path.parent / "calm").mkdir()  # apart, or it would take the other's run over
+    calm_path = calm_path.rename(calm_path.parent / "calm" / calm_path.name)
     assert call(calm_path, "--cluster", "inline") == 0
     (calm,) = make_plan(read_sweep(calm_path), calm_path.parent / "results")
     assert story(run) == story(calm)

@@ -43,7 +43,9 @@ def build_blocks(results: Results) -> list[Block]:
     """Every run and every missing run stands in at least one block."""
     runs: dict[BlockKey, list[Run]] = {}
     for run in sorted(results.runs, key=lambda run: str(run.record["finished"])):
-        runs.setdefault((*run.key, run.training, run.record["pool_facts"]["fingerprint"]), []).append(run)
+        fingerprint = run.record["pool_facts"]["fingerprint"]
+        pool = results.same_pools.get(fingerprint, fingerprint)
+        runs.setdefault((*run.key, run.training, pool), []).append(run)
     missing: dict[BlockKey, list[Missing]] = {}
     for one in results.missing:
         for key in _places(one, runs):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from analysis.read.doubles import once
+from analysis.read.same_pools import read_same_pools
 from analysis.read.setting import training_of
 from benchmark.config.run import load_sealed
 from benchmark.files import unsealed
@@ -99,6 +100,8 @@ class Results:
     """SHA-256 over the records and evaluations that were read."""
     left_out: tuple[str, ...] = ()
     """Sweeps that say ``compare: false`` and were not named."""
+    same_pools: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprint -> the first of the same pool's, as the folder's ``same_pools.yaml`` says."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def load(folder: Path, names: Sequence[str] = ()) -> Results:
         methods=_in_order([e["method"] for e in planned], [run.record["method"] for run in runs]),
         digest=_digest([*(run.folder.record for run in runs), *(one.path for one in foreign)]),
         left_out=tuple(left_out),
+        same_pools=read_same_pools(folder),
     )
 
 

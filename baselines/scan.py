@@ -60,6 +60,10 @@ class Scan(Scored):
 
     high_is_noise: ClassVar = True
 
+    @property
+    def revision(self) -> int | None:  # type: ignore[override]
+        return 2 if self.rank_within == "rank" else None  # once what each part picked was merged by itself
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("redundant_share", "ill_matched_share", "overlap"):

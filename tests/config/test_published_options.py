@@ -92,7 +92,7 @@ def test_what_contradicts_the_arm_is_an_error_with_its_place(
 def test_what_the_arm_sets_may_also_be_said_and_its_shares_changed(write_sweep: WriteSweep) -> None:
     options = {"rank_within": "rank", "redundant_share": 0.2}
     (run,) = planned(write_sweep(moco_grid(published=True, pruner={"scan": options})))
-    assert run.method == "scan(redundant_share=0.2, ill_matched_share=0.35, rank_within=rank)"
+    assert run.method == "scan(redundant_share=0.2, ill_matched_share=0.35, rank_within=rank, revision=2)"
 
 
 @pytest.mark.parametrize("grid", [clip_grid, moco_grid])

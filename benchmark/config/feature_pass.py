@@ -96,4 +96,4 @@ JobConfig = RunConfig | FeatureConfig
 def load_config(path: Path) -> JobConfig:
     """Read the ``config.yaml`` of a run or of a pass over features. Raises ConfigError."""
     node = load_sealed(path)
-    return FeatureConfig.read(node, path) if node.get("kind") == "features" else RunConfig.load(path)
+    return FeatureConfig.read(node, path) if node.get("kind") == "features" else RunConfig.read(node, path)

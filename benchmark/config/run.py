@@ -174,7 +174,12 @@ class RunConfig:
     @staticmethod
     def load(path: Path) -> RunConfig:
         """Read a run's ``config.yaml``. Raises ConfigError that names the file and key."""
-        node = load_sealed(path)
+        return RunConfig.read(load_sealed(path), path)
+
+    @staticmethod
+    def read(node: dict[str, Any], path: Path) -> RunConfig:
+        """From the mapping that a ``config.yaml`` holds. Raises ConfigError that names the file and key."""
+        node = dict(node)
         for key in ("model", "pool", "pruner"):
             node[key] = build(Choice, node.get(key, {}), f"{path}: {key}")
         node["evaluate"] = tuple(

@@ -17,6 +17,8 @@ from typing import Any
 import torch.distributed as td
 from patience import patience
 
+from benchmark.training import trainer
+
 SECONDS = 30.0
 
 
@@ -72,3 +74,16 @@ def _wait(children: list[int], until: float) -> list[int]:
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     return list(waiting)
+
+
+def die_at(step: int) -> None:
+    """Let this process save before its n-th step, counted from 0, and be killed there."""
+    original, calls = trainer.Trainer._step, iter(range(10**6))
+
+    def deadly(self: trainer.Trainer, *arguments: Any) -> None:
+        if next(calls) == step:
+            self._save()
+            os.kill(os.getpid(), signal.SIGKILL)
+        original(self, *arguments)
+
+    trainer.Trainer._step = deadly  # type: ignore[method-assign]

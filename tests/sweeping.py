@@ -1,4 +1,4 @@
-"""A sweep command at work in another process, for tests that look on."""
+"""The sweep command as tests call it: here, or at work in another process that they look on."""
 
 from __future__ import annotations
 
@@ -8,9 +8,23 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from patience import patience
 
+from benchmark import sweep
 from benchmark.runs.lease import holder_of
+
+
+def call(path: Path, *words: str) -> int:
+    """The command on a sweep file, with results beside it."""
+    return sweep.main([str(path), "--results", str(path.parent / "results"), *words])
+
+
+def shown(path: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What ``--status``, or the command with other words, prints."""
+    capsys.readouterr()
+    assert call(path, *(words or ("--status",))) == 0
+    return capsys.readouterr().out
 
 
 class start:

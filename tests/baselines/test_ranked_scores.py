@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import statistics
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from rank_processes import die_at
 from tiny import TINY_CLIP, clip_grid, moco_grid
 
 from baselines._scores import Scored, correlation
@@ -40,7 +40,6 @@ from benchmark.pool.sources.shapes import Shapes
 from benchmark.pruner import Pruner
 from benchmark.runs.record import read_record
 from benchmark.seeds import seed_of
-from benchmark.training import trainer
 from benchmark.training.order import epoch_batches
 
 Plan = Callable[..., list[PlannedRun]]
@@ -366,15 +365,7 @@ def killed_at(folder: Path, step: int) -> None:
     """Work on a run in another process, which saves before its n-th step and is killed."""
     child = os.fork()
     if child == 0:
-        original, calls = trainer.Trainer._step, iter(range(10**6))
-
-        def deadly(self: trainer.Trainer, *arguments: Any) -> None:
-            if next(calls) == step:
-                self._save()
-                os.kill(os.getpid(), signal.SIGKILL)
-            original(self, *arguments)
-
-        trainer.Trainer._step = deadly  # type: ignore[method-assign]
+        die_at(step)
         try:
             process.run(folder)
         finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from patience import patience
-from sweeping import start
+from sweeping import call, shown, start
 from tiny import clip_grid
 
 from benchmark import sweep
@@ -18,16 +18,6 @@ from benchmark.runs.lease import lease
 WriteSweep = Callable[..., Path]
 
 Output = pytest.CaptureFixture[str]
-
-
-def call(path: Path, *words: str) -> int:
-    return sweep.main([str(path), "--results", str(path.parent / "results"), *words])
-
-
-def shown(path: Path, capsys: Output, *words: str) -> str:
-    capsys.readouterr()
-    assert call(path, *(words or ("--status",))) == 0
-    return capsys.readouterr().out
 
 
 @pytest.mark.slow

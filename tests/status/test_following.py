@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sweeping import start
+from sweeping import call, shown, start
 from tiny import clip_grid
 
 from benchmark import sweep
@@ -22,16 +22,6 @@ from benchmark.status import table
 WriteSweep = Callable[..., Path]
 Output = pytest.CaptureFixture[str]
 ABSENT_CONTROLLER = "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1"
-
-
-def call(path: Path, *words: str) -> int:
-    return sweep.main([str(path), "--results", str(path.parent / "results"), *words])
-
-
-def shown(path: Path, capsys: Output, *words: str) -> str:
-    capsys.readouterr()
-    assert call(path, *(words or ("--status",))) == 0
-    return capsys.readouterr().out
 
 
 def plan(path: Path) -> list[PlannedRun]:

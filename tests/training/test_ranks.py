@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ import pytest
 import torch
 import torch.distributed as td
 from patience import patience
-from rank_processes import on_ranks
+from rank_processes import die_at, on_ranks
 from tiny import TINY_CLIP, clip_grid, moco_grid
 from torch.nn.parallel import DistributedDataParallel
 
@@ -159,15 +158,7 @@ def save_and_die(folder: Path, step: int, precise: bool = False) -> None:
     """Work on a run up to its n-th step; leave a checkpoint and no more."""
     if precise:
         in_double_precision()
-    original, calls = trainer.Trainer._step, iter(range(10**6))
-
-    def deadly(self: trainer.Trainer, *arguments: Any) -> None:
-        if next(calls) == step:
-            self._save()
-            os.kill(os.getpid(), signal.SIGKILL)
-        original(self, *arguments)
-
-    trainer.Trainer._step = deadly  # type: ignore[method-assign]
+    die_at(step)
     process.run(folder)
 
 

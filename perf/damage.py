@@ -161,7 +161,7 @@ def _arrays(path: Path) -> dict[str, str]:
     try:
         content = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
         arrays = content.items() if path.suffix == ".npz" else [("", content)]
-        return {key: hashlib.sha256(np.ascontiguousarray(array)).hexdigest() for key, array in arrays}
+        return {key: hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() for key, array in arrays}
     except Exception:  # whatever a damaged file makes numpy and zipfile raise
         return {}
 
@@ -249,7 +249,7 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, stream=io.StringIO())
     sys.addaudithook(lambda event, args: opened.add(str(args[0])) if event == "open" else None)
     feature_pass.CHUNK = 8
-    Figure.savefig = _without_drawing  # type: ignore[method-assign]  # figures show what tables say, and take long
+    Figure.savefig = _without_drawing  # type: ignore[assignment, method-assign]  # figures show what tables say, and take long
     ConstrainedLayoutEngine.execute = lambda *_: None  # type: ignore[method-assign]
     shapes.Shapes.labelled = functools.cache(shapes.Shapes.labelled)  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
@@ -300,12 +300,12 @@ def run(root: Path, options: argparse.Namespace) -> int:
             log.write(json.dumps({**line, "different": different}) + "\n")
             log.flush()
     verdicts = sorted({verdict for _, _, verdict in counts})
-    for name in [*states, "all"]:
-        print(f"\n{name}")
+    for shown in [*states, "all"]:
+        print(f"\n{shown}")
         rows: dict[str, Counter[str]] = {}
         for (state, kind, verdict), count in counts.items():
-            if name in (state, "all"):
-                rows.setdefault("total" if name == "all" else kind, Counter())[verdict] += count
+            if shown in (state, "all"):
+                rows.setdefault("total" if shown == "all" else kind, Counter())[verdict] += count
         for kind, row in sorted(rows.items()):
             print(f"  {kind:32s}" + ", ".join(f"{v}: {row[v]}" for v in verdicts if row[v]))
     return int(any("SILENT" in verdict for verdict in verdicts))

@@ -30,6 +30,7 @@ from benchmark.models.frameworks import make_objective, resolve_model  # noqa: E
 from benchmark.pool.cache import CachedPool  # noqa: E402
 from benchmark.pool.samples import Pool  # noqa: E402
 from benchmark.pool.source import make_source  # noqa: E402
+from benchmark.runs.folder import RunFolder  # noqa: E402
 from benchmark.training.trainer import Trainer  # noqa: E402
 from perf.data import machine  # noqa: E402
 
@@ -71,9 +72,8 @@ def _trained(grid: Grid, config: TrainConfig, pool: Pool, share: float) -> dict[
     with tempfile.TemporaryDirectory(prefix="scan-bench-perf-") as folder:
         before = time.process_time()
         pruner = RandomSubset(keep_fraction=share)
-        facts: dict[str, Any] = Trainer(
-            Path(folder), config, 0, pool, objective, pruner, torch.device("cpu")
-        ).fit()
+        trainer = Trainer(RunFolder(folder), config, 0, pool, objective, pruner, torch.device("cpu"))
+        facts: dict[str, Any] = trainer.fit()
     later = sum(row["seconds"] for row in facts["by_epoch"][1:])
     clock = (facts["seconds"], facts["data_seconds"], time.process_time() - before, later)
     return dict(zip(SECONDS, clock, strict=True))

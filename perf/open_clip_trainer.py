@@ -27,7 +27,7 @@ def epoch_seconds(
 
     ``model`` is an open_clip configuration, ``config`` a TrainConfig.
     """
-    training = importlib.import_module("open_clip_train.main")  # imports webdataset
+    training: Any = importlib.import_module("open_clip_train.main")  # imports webdataset
     seconds: list[float] = []
     plain = training.train_one_epoch
 

@@ -174,4 +174,4 @@ def resident() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,17 +3,20 @@
     PYTHONPATH=wds python perf/train.py                    # small models, for two cores
     PYTHONPATH=wds python perf/train.py --size large       # ViT-B/16 and ViT-S at 224 px in bf16, for a GPU
     python perf/train.py --only scan                       # one part: clip, moco or scan
+    python perf/train.py --within 1 --minutes 90           # pairs until a ratio is known to 1 %, at most so long
 
 Both sides train the same network on the same shards with the same batch, precision, threads and workers.
 open_clip's trainer is its own `main`, whose epochs are timed; it needs webdataset 0.2.86 (see perf/data.py).
-The order alternates from round to round, and the first epoch of each, which starts workers, is left out. "Step
-alone" is our model's step on one batch that stays on the device: no data path and no logging could beat it.
+The order alternates from round to round, and the first epoch of each, which starts workers, is left out. A round
+is a pair: its ratio is told as the geometric mean over rounds with a 95 % interval (Student's t on its logarithm).
+"Step alone" is our model's step on one batch that stays on the device: no data path and no logging could beat it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -25,12 +28,14 @@ from typing import Any
 import torch
 
 sys.path[0] = str(Path(__file__).parent.parent)  # or this file would hide the package of its name
-from baselines.full import Full  # noqa: E402 (found by the line above)
+from analysis.blocks.statistics import t_interval  # noqa: E402 (found by the line above)
+from baselines.full import Full  # noqa: E402
 from baselines.scan import Scan  # noqa: E402
 from benchmark.config.run import Choice, TrainConfig  # noqa: E402
 from benchmark.models.frameworks import make_objective, resolve_model  # noqa: E402
 from benchmark.pool.storage.shards import ShardPool  # noqa: E402
 from benchmark.pruner import Pruner  # noqa: E402
+from benchmark.runs.folder import RunFolder  # noqa: E402
 from benchmark.training.optim import make_optimizer  # noqa: E402
 from benchmark.training.trainer import AUTOCAST, Trainer  # noqa: E402
 from perf import open_clip_trainer, plain_moco  # noqa: E402
@@ -85,7 +90,7 @@ def main() -> None:
         folder = Path(name)
         lines = [
             f"size {options.size}: batch {size['batch']}, {size['precision']}, {size['workers']} workers,"
-            f" {options.rounds} rounds of {options.epochs} epochs in alternating order, one thread; {machine()}",
+            f" {_rounds(options)} of {options.epochs} epochs in alternating order, one thread; {machine()}",
             "",
         ]
         for part in options.only or PARTS:
@@ -97,13 +102,23 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=tuple(SIZES), default="small")
     parser.add_argument("--only", nargs="*", choices=tuple(PARTS), help="the parts to measure (default: all)")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="at least so many")
+    parser.add_argument(
+        "--within", type=float, metavar="PERCENT", help="more rounds, until every ratio's interval is +- this"
+    )
+    parser.add_argument("--minutes", type=float, default=60, help="after which --within adds no round to a part")
     parser.add_argument("--epochs", type=int, default=2, help="timed epochs of a round")
     parser.add_argument("--quick", action="store_true", help="one round of one epoch on an eighth of the samples")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.epochs = 1, 1
     return options
+
+
+def _rounds(options: argparse.Namespace) -> str:
+    if options.within is None:
+        return f"{options.rounds} rounds"
+    return f"{options.rounds} rounds or more, until ratios are known to {options.within:g} %,"
 
 
 # --- the parts ----------------------------------------------------------------------------------------------
@@ -157,7 +172,7 @@ def scan_table(folder: Path, size: dict[str, Any], options: argparse.Namespace) 
     def whole(name: str, pruner: Callable[[], Pruner]) -> Callable[[], list[float]]:
         def run() -> list[float]:
             with tempfile.TemporaryDirectory() as run_folder:
-                facts = _trainer(Path(run_folder), "clip", choice, pool, config, pruner()).fit()
+                facts = _trainer(RunFolder(run_folder), "clip", choice, pool, config, pruner()).fit()
             seen[name] = facts["samples_seen"]
             return [0.0, facts["seconds"]]
 
@@ -165,7 +180,7 @@ def scan_table(folder: Path, size: dict[str, Any], options: argparse.Namespace) 
 
     runs = {"full": whole("full", Full), "scan": whole("scan", lambda: Scan(warmup_threshold=1.0))}
     found = _measured(runs, options)
-    ratios = [scan[0] / full[0] for scan, full in zip(found["scan"], found["full"], strict=True)]
+    ratios = _ratios(found["scan"], found["full"])
     share = seen["scan"] / seen["full"]
     return [
         f"| whole run, {SCAN_EPOCHS} epochs | seconds | samples seen | seconds over full's | samples over full's |"
@@ -173,7 +188,7 @@ def scan_table(folder: Path, size: dict[str, Any], options: argparse.Namespace) 
         "| --- | --: | --: | --: | --: | --: |",
         f"| full | {_median(found['full']):.1f} | {seen['full']:,} | 1 | 1 | |",
         f"| scan | {_median(found['scan']):.1f} | {seen['scan']:,} | {_spread(ratios)} | {share:.3f} |"
-        f" {100 * (statistics.median(ratios) / share - 1):+.1f} % |",
+        f" {100 * (statistics.geometric_mean(ratios) / share - 1):+.1f} % |",
         "",
     ]
 
@@ -198,15 +213,15 @@ def _config(size: dict[str, Any], epochs: int) -> TrainConfig:
 
 
 def _trainer(
-    folder: Path, framework: str, choice: Choice, pool: ShardPool, config: TrainConfig, pruner: Pruner
+    folder: RunFolder, framework: str, choice: Choice, pool: ShardPool, config: TrainConfig, pruner: Pruner
 ) -> Trainer:
     return Trainer(folder, config, 0, pool, make_objective(framework, choice, 0), pruner, _device())
 
 
 def _our_seconds(framework: str, choice: Choice, pool: ShardPool, config: TrainConfig) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
-        _trainer(Path(folder), framework, choice, pool, config, Full()).fit()
-        lines = [json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines()]
+        _trainer(RunFolder(folder), framework, choice, pool, config, Full()).fit()
+        lines = [json.loads(line) for line in RunFolder(folder).log.read_text().splitlines()]
     return [line["seconds"] for line in lines if line["kind"] == "epoch"]
 
 
@@ -246,11 +261,31 @@ def _measured(
 ) -> dict[str, list[list[float]]]:
     """Seconds of the timed epochs, by rival and round; every second round runs in reverse."""
     found: dict[str, list[list[float]]] = {name: [] for name in rivals}
-    for number in range(options.rounds):
+    last = time.monotonic() + 60 * options.minutes
+    number = 0
+    while number < options.rounds or (options.within and time.monotonic() < last and not _known(found, options)):
         for name, run in list(rivals.items())[:: 1 if number % 2 == 0 else -1]:
             found[name].append(run()[1:])
             print(f"{name}: {', '.join(f'{s:.2f}' for s in found[name][-1])} s", file=sys.stderr)
+        number += 1
     return found
+
+
+def _known(found: dict[str, list[list[float]]], options: argparse.Namespace) -> bool:
+    """Whether the interval of every rival's ratio to the first reaches no further than ``within`` percent.
+
+    Asked after even rounds alone, when each has gone first as often.
+    """
+    first, *others = found.values()
+    if len(first) % 2:
+        return False
+    intervals = [t_interval(math.log(ratio) for ratio in _ratios(rounds, first)) for rounds in others]
+    return all(i is not None and math.expm1((i[1] - i[0]) / 2) <= options.within / 100 for i in intervals)
+
+
+def _ratios(rounds: list[list[float]], base: list[list[float]]) -> list[float]:
+    """Round by round: median seconds over the median seconds of ``base``."""
+    return [statistics.median(r) / statistics.median(b) for r, b in zip(rounds, base, strict=True)]
 
 
 def _speed_table(
@@ -261,12 +296,8 @@ def _speed_table(
     lines = ["| loop | samples/s | ours over this |", "| --- | --: | --: |"]
     first = next(iter(found.values()))
     for name, rounds in found.items():
-        ratios = [
-            statistics.median(theirs) / statistics.median(ours) for theirs, ours in zip(rounds, first, strict=True)
-        ]
-        lines.append(
-            f"| {name} | {trained / _median(rounds):.0f} | {'1' if rounds is first else _spread(ratios)} |"
-        )
+        ratio = "1" if rounds is first else _spread(_ratios(rounds, first))
+        lines.append(f"| {name} | {trained / _median(rounds):.0f} | {ratio} |")
     name, rate = alone
     return [*lines, f"| {name} | {rate:.0f} | {trained / _median(first) / rate:.2f} |", ""]
 
@@ -276,7 +307,10 @@ def _median(rounds: list[list[float]]) -> float:
 
 
 def _spread(ratios: list[float]) -> str:
-    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+    """``0.845 [0.838, 0.852], n = 12``; without an interval for one pair."""
+    interval = t_interval(map(math.log, ratios))
+    shown = "" if interval is None else f" [{math.exp(interval[0]):.3f}, {math.exp(interval[1]):.3f}]"
+    return f"{statistics.geometric_mean(ratios):.3f}{shown}, n = {len(ratios)}"
 
 
 def _shards(folder: Path, size: dict[str, Any], which: int, options: argparse.Namespace) -> tuple[int, Path]:

@@ -175,7 +175,8 @@ EVALUATION = _object(
         "evaluate": {"type": "array", "items": _ANYTHING},
         "metrics": {"type": "array", "items": METRIC},
         "evaluation_skipped": SKIPPED,
-    }
+    },
+    {"encoder": _ANYTHING},  # how it was built: activations, preprocessing, tokenizer; older ones tell nothing
 )
 _VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 _EVALUATION_VALIDATOR = jsonschema.Draft202012Validator(EVALUATION)

@@ -62,7 +62,7 @@ class Moco(Objective):
             blur_sigma=(options.blur_sigma_min, options.blur_sigma_max),
             solarize_probability=options.solarize_probability,
         )
-        backbone, width = _backbone(options)
+        backbone, width = backbone_of(options)
         hidden, d = options.hidden_dim, options.embed_dim
         projector = mlp([width, *[hidden] * (options.projector_layers - 1), d], last_bn=True)
         self.base = nn.Sequential()
@@ -160,7 +160,7 @@ def contrastive_losses(
     return 2 * temperature * torch.stack(losses, dim=1)
 
 
-def _backbone(options: MocoModel) -> tuple[nn.Module, int]:
+def backbone_of(options: MocoModel) -> tuple[nn.Module, int]:
     """The network without its head, and its width."""
     if options.backbone != "vit":
         resnet: Any = timm.create_model(options.backbone, pretrained=False, num_classes=0)

@@ -59,7 +59,8 @@ METRIC = _object(
         "n": {"type": "integer", "minimum": 1},
         "ci95": {"type": "array", "items": _NOT_NEGATIVE, "minItems": 2, "maxItems": 2},
         "protocol": _TEXT,
-    }
+    },
+    {"left_out": {"type": "integer", "minimum": 1}},  # images of the task's sets that could not be decoded
 ) | {
     "if": {"properties": {"metric": {"enum": list(NATS)}}},
     "else": {"properties": {"value": _SHARE, "ci95": {"items": _SHARE}}},

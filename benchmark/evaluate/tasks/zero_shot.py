@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmark.evaluate.intervals import mean_per_class, proportion
 from benchmark.evaluate.ranks import ranks
-from benchmark.evaluate.scores import image_features, text_features, unit
+from benchmark.evaluate.scores import test_features, text_features, unit
 from benchmark.evaluate.task import Task
 from benchmark.models.encoder import Encoder
 from benchmark.runs.record import Metric
@@ -34,10 +34,10 @@ class ZeroShot(Task):
     """Name of a source with a labelled test split, or ``{name: options}``."""
 
     def run(self, encoder: Encoder) -> list[Metric]:
-        test = self.source().labelled("test")
+        test = self.source().test_set()
         where = f"zero_shot on {test.name}"
         weights = class_weights(encoder, test.class_names, test.templates, where)
-        images = image_features(encoder, test.images, where)
+        test, images = test_features(encoder, test, where)
         place = ranks(images, weights, test.labels, np.arange(len(weights)))
         found = [
             proportion("zero_shot", test.name, "top1", place < 1, self.protocol),

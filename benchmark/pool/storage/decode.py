@@ -15,6 +15,8 @@ from PIL import Image
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MAX_IMAGE_BYTES = 1 << 30
 """A file that is larger is not read: it would take a worker's memory."""
+HUGE_SIDE, HUGE_KEPT = 4096, 2048
+"""Pixels of the shorter side from which an image to evaluate on is made smaller, and which it keeps at least."""
 MAX_CAPTION_BYTES = 64 << 10
 MAX_JSON_BYTES = 1 << 20
 
@@ -27,8 +29,11 @@ class SampleFault(ValueError):
         self.reason = reason
 
 
-def image_from(data: bytes, decode_size: int | None = None) -> Image.Image:
+def image_from(data: bytes, decode_size: int | None = None, shrink_huge: bool = False) -> Image.Image:
     """Decode to RGB; with ``decode_size`` a JPEG is decoded at 1/2, 1/4 or 1/8 if no side falls below that.
+
+    ``shrink_huge``: an image whose sides are all of ``HUGE_SIDE`` and more, many times what any model takes, costs
+    the memory of a smaller one; all others are as they were.
 
     Raises SampleFault: image_empty, image_too_large, image_undecodable.
     """
@@ -39,9 +44,13 @@ def image_from(data: bytes, decode_size: int | None = None) -> Image.Image:
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise SampleFault("image_too_large", f"{image.width} x {image.height} pixels, more than {limit}")
-            if decode_size is not None:
-                image.draft(None, (decode_size, decode_size))
+            is_huge = shrink_huge and min(image.size) >= HUGE_SIDE
+            kept = HUGE_KEPT if is_huge else decode_size
+            if kept is not None:
+                image.draft(None, (kept, kept))
             image.load()
+            if is_huge and image.mode in ("L", "RGB", "RGBA"):  # of other modes no mean of pixels can be taken
+                return _rgb(image.reduce(max(1, min(image.size) // HUGE_KEPT)))
             return _rgb(image)
     except SampleFault:
         raise

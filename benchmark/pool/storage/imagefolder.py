@@ -109,16 +109,21 @@ class FolderPool(Pool):
 
     def read(self, sample_id: int) -> Sample:
         """Raises SampleError for an image that is damaged, PoolError for one that cannot be read."""
+        return Sample(self._image(sample_id), "")
+
+    def _image(self, sample_id: int, shrink_huge: bool = False) -> Image.Image:
         path = self.folder / self.key(sample_id)
         try:
-            return Sample(image_from(_bytes(path), self.decode_size), "")
+            return image_from(_bytes(path), self.decode_size, shrink_huge)
         except SampleFault as fault:
             raise SampleError(fault.reason, f"sample {sample_id} ({path}): {fault.reason}: {fault}") from fault
 
     def images(self, ids: Sequence[int] | None = None) -> LazyImages:
-        """All images, or those of ``ids``, decoded when taken out."""
+        """All images, or those of ``ids``, decoded when taken out; huge ones smaller."""
         chosen = range(self.num_samples) if ids is None else ids
-        return LazyImages(chosen, lambda i: self.read(i).image, f"{self.fingerprint} {self.decode_size}")
+        return LazyImages(
+            chosen, lambda i: self._image(i, shrink_huge=True), f"{self.fingerprint} {self.decode_size}"
+        )
 
 
 def _bytes(path: Path) -> bytes:

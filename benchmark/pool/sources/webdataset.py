@@ -91,7 +91,7 @@ class WebDataset(Source):
                 several = [line.strip() for line in text.splitlines() if line.strip()]
             captions += several
             owner += [place] * len(several)
-        if self.heldout_captions == "one" and 2 * of_several_lines > len(ids):
+        if self.heldout_captions == "one" and 2 * of_several_lines >= max(1, len(ids)):
             logger.warning(
                 "%s: %d of %d held-out texts have several lines and are read as one caption each; if a line is a"
                 " caption, say heldout_captions: lines",

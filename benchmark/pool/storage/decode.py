@@ -49,9 +49,7 @@ def image_from(data: bytes, decode_size: int | None = None, shrink_huge: bool = 
             if kept is not None:
                 image.draft(None, (kept, kept))
             image.load()
-            if is_huge and image.mode in ("L", "RGB", "RGBA"):  # of other modes no mean of pixels can be taken
-                return _rgb(image.reduce(max(1, min(image.size) // HUGE_KEPT)))
-            return _rgb(image)
+            return _smaller(image) if is_huge else _rgb(image)
     except SampleFault:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -92,6 +90,13 @@ def _caption_field(text: str) -> str:
     if length > MAX_CAPTION_BYTES:
         raise SampleFault("caption_too_long", f"{length} bytes")
     return caption
+
+
+def _smaller(image: Image.Image) -> Image.Image:
+    factor = max(1, min(image.size) // HUGE_KEPT)
+    if image.mode in ("L", "RGB", "RGBA") and "transparency" not in image.info:
+        return _rgb(image.reduce(factor))  # before the copies that RGB takes
+    return _rgb(image).reduce(factor)  # of indices and marked colours no mean can be taken
 
 
 def _rgb(image: Image.Image) -> Image.Image:

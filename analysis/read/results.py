@@ -192,16 +192,16 @@ def _read_sweep(folder: Path) -> _Sweep:
 
 
 def _is_run(folder: RunFolder) -> bool:
-    """A pass over features is none: it leaves no record, and what it holds up is told at the runs that wait."""
+    """A pass or a choice is none: it leaves no record, and what it holds up is told at the runs that wait."""
     if folder.record.exists():
         return True
     if not any(path.exists() for path in (folder.error, folder.log, folder.config)):
         return False
-    return _config(folder).get("kind") != "features"
+    return "kind" not in _config(folder)
 
 
 def _waits_for(folder: Path, names: Iterable[str]) -> str:
-    """The first of the runs and passes in ``names`` that is not done, and how it stands; empty if all are."""
+    """The first of the runs, passes and choices in ``names`` that is not done, and how it stands; or empty."""
     for name in names:
         if not has_record(RunFolder(folder / name)):
             return f": waits for {name}, {_state(RunFolder(folder / name))}"

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from benchmark.config.launch import LaunchConfig
-from benchmark.config.run import DUMPER, Choice, RunConfig, load_sealed
+from benchmark.config.run import DUMPER, Choice
 from benchmark.files import sealed_text
 from benchmark.options import NOT_IDENTITY, build, check_keys, plain, require
 
@@ -88,12 +88,3 @@ class FeatureConfig:
         node["waits_for"], node["evaluate"] = tuple(node.get("waits_for", ())), ()
         check_keys(node, [f.name for f in dataclasses.fields(FeatureConfig)], str(path), all_required=True)
         return FeatureConfig(**node)
-
-
-JobConfig = RunConfig | FeatureConfig
-
-
-def load_config(path: Path) -> JobConfig:
-    """Read the ``config.yaml`` of a run or of a pass over features. Raises ConfigError."""
-    node = load_sealed(path)
-    return FeatureConfig.read(node, path) if node.get("kind") == "features" else RunConfig.read(node, path)

@@ -146,6 +146,9 @@ class RunConfig:
     """Names of the sweep's runs that this one takes something from."""
     features: str | None = None
     """Name of the pass whose features the method reads."""
+    choice: str | None = None
+    """Name of the choice that it trains on, where the method is static and reads features. None in a run that
+    chose by itself, as all did before choices were jobs."""
 
     @property
     def is_published(self) -> bool:
@@ -187,7 +190,8 @@ class RunConfig:
         )
         node["train"] = build(TrainConfig, node.get("train", {}), f"{path}: train")
         node["launch"] = build(LaunchConfig, node.get("launch", {}), f"{path}: launch")
-        node["waits_for"], node["features"] = tuple(node.get("waits_for", ())), node.get("features")
+        node["waits_for"] = tuple(node.get("waits_for", ()))
+        node["features"], node["choice"] = node.get("features"), node.get("choice")
         check_keys(node, [f.name for f in dataclasses.fields(RunConfig)], str(path), all_required=True)
         return RunConfig(**node)
 

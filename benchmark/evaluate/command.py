@@ -22,7 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from benchmark import dist, plugins
-from benchmark.config.feature_pass import load_config
+from benchmark.config.job import load_config
 from benchmark.config.run import Choice, RunConfig, as_choice, resolved
 from benchmark.evaluate import run as evaluation
 from benchmark.evaluate.cache import cache_of

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import logging
 import time
@@ -25,7 +24,7 @@ from benchmark import dist, signals
 from benchmark.config.feature_pass import FeatureConfig
 from benchmark.config.run import RunConfig
 from benchmark.evaluate.run import check_weights
-from benchmark.files import sealed, unsealed, write_atomic, write_text
+from benchmark.files import sealed, sha256_of, unsealed, write_atomic, write_text
 from benchmark.models import weights_file
 from benchmark.models.frameworks import make_objective
 from benchmark.options import plain
@@ -109,6 +108,7 @@ def compute(folder: RunFolder, config: FeatureConfig, report: Callable[[float, s
         content |= {key: np.array(value) for key, value in of.items()}
         write_atomic(_chunk_file(folder, start), lambda file, content=content: np.savez(file, **content))  # type: ignore[misc]
     embedded.close()  # and with it the workers
+    dist.meet()  # a rank with a slower disk may need long for as many chunks
     if how := max(dist.gather_objects(signals.asked())):  # else every rank has written all of its chunks
         raise signals.Stopped(how)
     if dist.rank() != 0:
@@ -126,16 +126,21 @@ def compute(folder: RunFolder, config: FeatureConfig, report: Callable[[float, s
         "num_samples": pool.num_samples,
         "skipped": skipped,
         "seconds": round(time.perf_counter() - started, 3),
-        "arrays": {name: _sha256(folder / f"{name}.npy") for name in arrays},
+        "arrays": {name: sha256_of(folder / f"{name}.npy") for name in arrays},
     }
     if target is not None:
         whole = _embed(TargetItems(target, encoder), [range(len(target))], encoder, config, NAMES[:1])
         rows = next(whole)[NAMES[0]]  # [M, d]
         write_atomic(folder / f"{TARGET}.npy", lambda file: np.save(file, rows))
-        facts["arrays"][TARGET] = _sha256(folder / f"{TARGET}.npy")
+        facts["arrays"][TARGET] = sha256_of(folder / f"{TARGET}.npy")
     write_text(folder.features, json.dumps(sealed(facts), indent=1, sort_keys=True) + "\n")
     for start in chunks:
         _chunk_file(folder, start).unlink(missing_ok=True)
+
+
+def read_facts(folder: RunFolder) -> dict[str, Any]:
+    """What a finished pass says of itself. Raises OSError or ValueError for a file that is absent or damaged."""
+    return unsealed(json.loads(folder.features.read_text(encoding="utf-8")))
 
 
 def load(folder: RunFolder, fingerprint: str) -> dict[str, np.ndarray]:
@@ -143,7 +148,7 @@ def load(folder: RunFolder, fingerprint: str) -> dict[str, np.ndarray]:
     folder = folder.trained_in
     path = folder.features
     try:
-        facts = unsealed(json.loads(path.read_text(encoding="utf-8")))
+        facts = read_facts(folder)
         digests, found = dict(facts["arrays"]), facts["fingerprint"]
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in digests}
     except FileNotFoundError as error:
@@ -171,7 +176,7 @@ def _verify(folder: RunFolder, digests: Mapping[str, str]) -> None:
     except (OSError, ValueError):
         pass  # it only saves time
     for name, digest in digests.items():
-        if _sha256(folder / f"{name}.npy") != digest:
+        if sha256_of(folder / f"{name}.npy") != digest:
             raise PoolError(
                 f"{folder / name}.npy: not as the pass left it (another SHA-256 than in {folder.features.name});"
                 f" move {folder} away to have it computed again"
@@ -192,7 +197,7 @@ def _encoder(folder: RunFolder, config: FeatureConfig) -> tuple[Any, str]:
 
         encoder: Any = open_clip_encoder(options["model"], options["pretrained"], device, config.batch_size)
         file = Path(options["pretrained"])
-        return encoder, f"sha256:{_sha256(file)}" if file.is_file() else f"open_clip:{options['pretrained']}"
+        return encoder, f"sha256:{sha256_of(file)}" if file.is_file() else f"open_clip:{options['pretrained']}"
     source = RunFolder(folder.parent / options["run"])
     run = RunConfig.load(source.config)
     objective = make_objective(run.framework, run.model, run.seed)
@@ -206,7 +211,7 @@ def _encoder(folder: RunFolder, config: FeatureConfig) -> tuple[Any, str]:
         raise PoolError(f"{weights}: cannot be loaded ({error})") from error
     check_weights(record, source.record, objective)
     encoder = objective.to(device).encoder(config.batch_size)
-    return encoder, f"sha256:{_sha256(weights)}"
+    return encoder, f"sha256:{sha256_of(weights)}"
 
 
 def _embed(
@@ -323,11 +328,3 @@ def _chunk_contents(folder: RunFolder, chunks: Sequence[int]) -> Iterator[Mappin
 
 def _chunk_file(folder: RunFolder, start: int) -> Path:
     return folder.chunks / f"{start:012d}.npz"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import dist, signals
-from benchmark.config.feature_pass import load_config
+from benchmark.config.job import load_config
 from benchmark.config.run import RunConfig
 from benchmark.evaluate import run as evaluation
 from benchmark.files import remove_leftovers, write_text

@@ -1,4 +1,4 @@
-"""What a run does, from wherever it stands: train, evaluate, leave a record; or compute features."""
+"""What a run does, from wherever it stands: train, evaluate, leave a record; or compute features, or choose."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from typing import Any
 import torch
 
 from benchmark import dist, signals
-from benchmark.config.feature_pass import FeatureConfig, JobConfig, load_config
+from benchmark.config.choice_pass import ChoiceConfig
+from benchmark.config.feature_pass import FeatureConfig
+from benchmark.config.job import JobConfig, load_config
 from benchmark.config.run import Choice, RunConfig
 from benchmark.evaluate import run as evaluation
 from benchmark.evaluate.cache import cache_of
 from benchmark.evaluate.run import Outcome
-from benchmark.job import feature_pass
+from benchmark.job import choice_pass, feature_pass
 from benchmark.job.leave import leave_coreset, leave_pruned, record_of
 from benchmark.models import weights_file
 from benchmark.models.frameworks import make_objective
@@ -31,11 +33,15 @@ from benchmark.training.trainer import Trainer
 
 
 def work(folder: RunFolder, report: Callable[[float, str], None], started: str) -> None:
-    """Train to the end, evaluate and leave the record (or compute features); only rank 0 writes a record."""
+    """Train to the end, evaluate and leave the record (or compute features, or choose); rank 0 alone writes it."""
     config = load_config(folder.config)
     if isinstance(config, FeatureConfig):
         _set_threads(config)
         feature_pass.compute(folder, config, report)
+        return
+    if isinstance(config, ChoiceConfig):
+        _set_threads(config)
+        choice_pass.choose(folder, config, report, started)
         return
     more = dist.broadcast(evaluation.pending(folder, config) if dist.rank() == 0 else None)
     if more is not None:
@@ -100,10 +106,12 @@ def _train(
         pool = CachedPool(pool, config.train.image_cache_mb * 10**6 // readers)
     pruner = make_pruner(config.pruner, "pruner")
     pruner.runs_folder = folder.parent
-    found = {}
+    found, choice = {}, None
     if config.features:
         with dist.rank_zero_first():  # which verifies them for the others
             found = feature_pass.load(RunFolder(folder.parent / config.features), pool.fingerprint)
+    if config.choice:
+        choice = choice_pass.load(RunFolder(folder.parent / config.choice), config.choice, pool.fingerprint)
     objective, reference = make_objective(config.framework, config.model, config.seed), None
     if pruner.reference_data is not None:
         with dist.rank_zero_first():
@@ -123,6 +131,7 @@ def _train(
         dist.pick_device(config.train.device),
         report,
         features=found,
+        choice=choice,
         reference=reference,
     )
     return trainer, trainer.fit()

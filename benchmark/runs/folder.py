@@ -20,7 +20,7 @@ TAKEN_FROM = "taken_over_from"
 
 
 class RunFolder(PosixPath):
-    """The folder of a run, or of a pass over features. What is joined to it is a plain path.
+    """The folder of a run, of a pass over features or of a choice. What is joined to it is a plain path.
 
     Of a run that is taken over from another sweep, all that it gave lies in ``trained_in``: what it is asked for
     (``config``), its ``error`` and its ``job`` are its own.
@@ -62,6 +62,16 @@ class RunFolder(PosixPath):
     def features(self) -> Path:
         """What a pass over features leaves last, in place of a record."""
         return self.trained_in / "features.json"
+
+    @property
+    def choice(self) -> Path:
+        """What a choice leaves last, in place of a record; the samples themselves are its ``coreset``."""
+        return self.trained_in / "choice.json"
+
+    @property
+    def choice_state(self) -> Path:
+        """The state of the method that chose."""
+        return self.trained_in / "state.pt"
 
     @property
     def error(self) -> Path:

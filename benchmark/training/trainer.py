@@ -22,7 +22,7 @@ from benchmark import dist, signals, states
 from benchmark.config.run import TrainConfig
 from benchmark.models.objective import Objective, Tensors
 from benchmark.pool.samples import Pool, PoolError
-from benchmark.pruner import EpochPlan, PlanError, Pruner, StaticPruner, plan_of
+from benchmark.pruner import EpochPlan, PlanError, Pruner, State, StaticPruner, plan_of
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.log import RunLog
 from benchmark.runs.record import finite
@@ -60,6 +60,7 @@ class Trainer:
         device: torch.device,
         report: Callable[[float, str], None] = NEVER,
         features: Mapping[str, np.ndarray] | None = None,
+        choice: State | None = None,
         reference: Pool | None = None,
     ) -> None:
         self.folder, self.config, self.seed, self.pool = folder, config, seed, pool
@@ -72,6 +73,8 @@ class Trainer:
         self.pruner = pruner
         view = pool.view(pruner.needs, features or {}, pruner.uses_truth)
         pruner.setup(view, num_epochs=config.epochs, seed=seed, num_ranks=dist.world())
+        if choice is not None:  # made before, by a job of its own; a checkpoint's, where there is one, goes on
+            pruner.load_state_dict(choice)
         super_batch_size(config.batch_size, pruner.super_batch, dist.world())  # fail before the first epoch
         self.trackers = Trackers(pool)
         self.faults = FaultList(pool, config.max_skipped)

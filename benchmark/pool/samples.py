@@ -59,6 +59,15 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """A sample whose image is an array, for transforms that work on arrays."""
+
+    pixels: np.ndarray
+    """uint8 [H, W, 3], RGB; not to be written to."""
+    caption: str
+
+
+@dataclass(frozen=True)
 class PoolView:
     """What a pruning method may know of a pool."""
 
@@ -81,6 +90,11 @@ class Pool(ABC):
     @abstractmethod
     def read(self, sample_id: int) -> Sample:
         """Read and decode one sample. Raises PoolError naming the sample."""
+
+    def read_pixels(self, sample_id: int) -> Pixels:
+        """As ``read``; a pool that holds JPEGs decodes them with torchvision, which is faster."""
+        sample = self.read(sample_id)
+        return Pixels(np.asarray(sample.image), sample.caption)
 
     @property
     def features(self) -> Mapping[str, np.ndarray]:

@@ -63,6 +63,8 @@ class Loader:
         world: int = 1,
         window: int = 0,
         pin_memory: bool = False,
+        prefetch: int = 4,
+        decoder: str = "pillow",
     ) -> None:
         if batch_size % world:
             raise ValueError(f"train.batch_size {batch_size} is not a multiple of the {world} ranks")
@@ -72,13 +74,13 @@ class Loader:
         """Time spent waiting for batches, in all."""
         self._batches = _Batches(world, rank)
         self._loader: DataLoader[Any] = DataLoader(
-            _Examples(pool, transform, seed),
+            _Examples(pool, transform, seed, decoder),
             batch_sampler=self._batches,
             num_workers=num_workers,
             collate_fn=_collated,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
-            prefetch_factor=4 if num_workers else None,
+            prefetch_factor=prefetch if num_workers else None,
             worker_init_fn=start_worker,
             generator=torch.Generator(),  # else the loader draws from the global generator
         )
@@ -144,8 +146,9 @@ class _Batches(Sampler[Any]):
 class _Examples(Dataset[Batch]):
     """Reads, decodes and augments; each sample's augmentation depends on (seed, epoch, id) alone."""
 
-    def __init__(self, pool: Pool, transform: Transform, seed: int) -> None:
-        self.pool, self.transform, self.seed = pool, transform, seed
+    def __init__(self, pool: Pool, transform: Transform, seed: int, decoder: str) -> None:
+        self.transform, self.seed = transform, seed
+        self.read = pool.read_pixels if decoder == "torchvision" else pool.read
 
     def __getitems__(self, wanted: _Wanted) -> Batch:
         state = torch.default_generator.get_state()
@@ -166,7 +169,7 @@ class _Examples(Dataset[Batch]):
         for sample_id in ids:
             torch.default_generator.manual_seed(seed_of(self.seed, "augment", epoch, sample_id))
             try:
-                return sample_id, self.transform(self.pool.read(sample_id))
+                return sample_id, self.transform(self.read(sample_id))
             except SampleError as error:
                 faults.append(Fault(sample_id, error.reason, str(error)))
         raise PoolError(f"{len(ids)} samples in a row cannot be read, the last: {faults[-1].message}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmark.options import LATER_OPTION, NOT_IDENTITY, check_option, require
 from benchmark.pool.samples import PoolError, SampleError
-from benchmark.pool.source import PairSet, Source, data_folder
+from benchmark.pool.source import PairSet, Source, data_folder, draft_label
 from benchmark.pool.storage.imagefolder import LazyImages
 from benchmark.pool.storage.names import expand
 from benchmark.pool.storage.shards import ShardPool
@@ -32,6 +32,9 @@ class WebDataset(Source):
     ``$SCAN_BENCH_DATA/<name>``."""
     num_samples: int | None = field(default=None, metadata=NOT_IDENTITY)
     """Size that plans count on before the data is read. Training uses what the shards hold."""
+    decode_size: int | None = field(default=None, metadata=LATER_OPTION, compare=False)  # it is the same data
+    """Training images that are JPEGs are decoded at 1/2, 1/4 or 1/8 if no side falls below so many pixels; None
+    decodes them whole."""
     heldout_shards: str = field(default="", metadata=NOT_IDENTITY)
     """Patterns of shards for retrieval; none may be among ``shards``."""
     heldout_captions: str = field(default="one", metadata=LATER_OPTION)
@@ -42,17 +45,18 @@ class WebDataset(Source):
         plain = bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name))
         require(plain, "name", "letters, digits, '_', '-' and '.' (it becomes part of folder names)", self.name)
         require(self.num_samples is None or self.num_samples >= 1, "num_samples", "at least 1", self.num_samples)
+        require(self.decode_size is None or self.decode_size >= 1, "decode_size", "at least 1", self.decode_size)
         check_option("heldout_captions", self.heldout_captions, CAPTIONS)
 
     @property
     def label(self) -> str:
-        return self.name
+        return draft_label(self.name, self.decode_size)
 
     def expected_samples(self) -> int | None:
         return self.num_samples
 
     def training_pool(self) -> ShardPool:
-        pool = self._open(self._pattern())
+        pool = self._open(self._pattern(), self.decode_size)
         if self.num_samples is not None and pool.num_samples != self.num_samples:
             share = pool.num_samples / self.num_samples
             logger.warning(
@@ -95,9 +99,9 @@ class WebDataset(Source):
     def _pattern(self) -> str:
         return self.shards or f"{data_folder('', self.name)}/**/*.tar"
 
-    def _open(self, pattern: str) -> ShardPool:
+    def _open(self, pattern: str, decode_size: int | None = None) -> ShardPool:
         try:
-            return ShardPool.open(pattern)
+            return ShardPool.open(pattern, decode_size)
         except PoolError as error:
             raise PoolError(
                 f"{self.name}: {error} (looked for {pattern}; docs/data.md says how to get the data, then check it"

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from benchmark.pool.samples import Pool, PoolError, Sample, SampleError
+from benchmark.pool.samples import Pixels, Pool, PoolError, Sample, SampleError
 from benchmark.pool.storage.build import index_shards
 from benchmark.pool.storage.byteranges import ByteRanges
-from benchmark.pool.storage.decode import SampleFault, caption_from, image_from
+from benchmark.pool.storage.decode import SampleFault, caption_from, image_from, pixels_from
 from benchmark.pool.storage.index import ShardIndex, load_index
 from benchmark.pool.storage.names import expand, is_remote, sources
 from benchmark.pool.storage.tarheaders import BLOCK
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_GAP = 8 << 10
 MAX_REMOTE_GAP = 256 << 10
@@ -97,9 +100,16 @@ class ShardPool(Pool):
 
     def read(self, sample_id: int) -> Sample:
         """Raises SampleError for a sample that is damaged, PoolError for a shard that cannot be read."""
+        return Sample(*self._decoded(sample_id, image_from))
+
+    def read_pixels(self, sample_id: int) -> Pixels:
+        """Raises as ``read``."""
+        return Pixels(*self._decoded(sample_id, pixels_from))
+
+    def _decoded(self, sample_id: int, decode: Callable[[bytes, int | None], T]) -> tuple[T, str]:
         image, caption, is_json = self.read_bytes(sample_id)
         try:
-            return Sample(image_from(image, self.decode_size), caption_from(caption, is_json))
+            return decode(image, self.decode_size), caption_from(caption, is_json)
         except SampleFault as fault:
             place = f"sample {sample_id} ({self.key(sample_id)} in {self.shard_of(sample_id)})"
             raise SampleError(fault.reason, f"{place}: {fault.reason}: {fault}") from fault

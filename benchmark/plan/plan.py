@@ -16,7 +16,7 @@ from benchmark.evaluate.task import make_task
 from benchmark.files import sealed, unsealed_text, write_text, write_texts
 from benchmark.models.frameworks import resolve_model
 from benchmark.options import ConfigError
-from benchmark.plan.checks import check_batch, check_grid, check_reference
+from benchmark.plan.checks import check_batch, check_grid, check_memory, check_reference
 from benchmark.plan.feature_pass import features_for, name_in_identity
 from benchmark.plan.selectors import Named, Wish, find_runs, unmet
 from benchmark.pool.source import choice_of, make_source
@@ -184,4 +184,5 @@ def _plan_run(sweep: Sweep, wish: Wish, named: Named, features: FeatureConfig | 
     folder = RunFolder(results / sweep.name / config.name)
     samples = source.expected_samples()
     check_batch(grid, method, samples)
+    check_memory(config, grid.where)
     return PlannedRun(config, folder, state_of(folder, config), samples)

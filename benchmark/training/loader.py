@@ -6,6 +6,7 @@ a stale mask. A sample that cannot be read gives its place to another, the same 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from benchmark.seeds import seed_of
 from benchmark.training.order import epoch_batches, spares, super_batch_size
 
 SPARES = 3
+SHARED_MEMORY = "/dev/shm"
+"""Where Linux keeps the batches that workers hand over."""
 
 
 class Fault(NamedTuple):
@@ -173,6 +176,20 @@ class _Examples(Dataset[Batch]):
             except SampleError as error:
                 faults.append(Fault(sample_id, error.reason, str(error)))
         raise PoolError(f"{len(ids)} samples in a row cannot be read, the last: {faults[-1].message}")
+
+
+def check_shared_memory(needed: int) -> None:
+    """Raise ValueError unless shared memory has room for ``needed`` bytes: a worker would die of a bus error."""
+    try:
+        found = os.statvfs(SHARED_MEMORY)
+    except OSError:  # a system that shares memory elsewhere
+        return
+    free = found.f_bavail * found.f_frsize
+    if needed > free:
+        raise ValueError(
+            f"{SHARED_MEMORY} has {free / 1e9:.1f} GB free, loader workers read up to {needed / 1e9:.1f} GB ahead:"
+            " lower train.num_workers or train.prefetch, or give it more room (a container: --shm-size)"
+        )
 
 
 def _collated(batch: Any) -> Any:

@@ -7,7 +7,8 @@ Only samples that are visited enter, so one that is always pruned is still never
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 from PIL import Image
@@ -57,6 +58,9 @@ class CachedPool(Pool):
         if needed <= self._free:
             self._free -= needed
             self._kept[sample_id] = (size, pixels.tobytes(), caption)
+
+    def expect(self, ids: np.ndarray) -> AbstractContextManager[Callable[[int], None]]:
+        return self.pool.expect(ids)
 
     @property
     def features(self) -> Mapping[str, np.ndarray]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -95,6 +96,13 @@ class Pool(ABC):
         """As ``read``; a pool that holds JPEGs decodes them with torchvision, which is faster."""
         sample = self.read(sample_id)
         return Pixels(np.asarray(sample.image), sample.caption)
+
+    def expect(self, ids: np.ndarray) -> AbstractContextManager[Callable[[int], None]]:
+        """Told which ids this machine's processes are about to read, in their order, while the context lasts.
+
+        It gives a function that takes how many of them have been read.
+        """
+        return nullcontext(lambda _count: None)
 
     @property
     def features(self) -> Mapping[str, np.ndarray]:

@@ -72,7 +72,7 @@ class Loader:
         if batch_size % world:
             raise ValueError(f"train.batch_size {batch_size} is not a multiple of the {world} ranks")
         self.batch_size, self.seed, self.window, self.world = batch_size, seed, window, world
-        self.shard_starts = pool.shard_starts
+        self.pool, self.shard_starts = pool, pool.shard_starts
         self.wait_seconds = 0.0
         """Time spent waiting for batches, in all."""
         self._batches = _Batches(world, rank)
@@ -101,18 +101,21 @@ class Loader:
             window=self.window,
         )
         self._batches.set(epoch, batches, first_step)
-        return len(batches), self._timed()
+        return len(batches), self._timed(batches[first_step:])
 
     def close(self) -> None:
         """End the workers; ``epoch`` would start new ones."""
         end_workers(self._loader)
 
-    def _timed(self) -> Iterator[Batch]:
+    def _timed(self, batches: np.ndarray) -> Iterator[Batch]:
         started = time.perf_counter()
-        for batch in self._loader:
-            self.wait_seconds += time.perf_counter() - started
-            yield batch
-            started = time.perf_counter()
+        read = iter(self._loader)  # before the pool may start a thread: this forks the workers
+        with self.pool.expect(batches.reshape(-1)) as count:
+            for step, batch in enumerate(read, start=1):
+                self.wait_seconds += time.perf_counter() - started
+                yield batch
+                count(step * batches.shape[1])
+                started = time.perf_counter()
 
 
 class _Wanted(NamedTuple):

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from benchmark.pool.samples import PoolError, SampleError
 from benchmark.pool.source import PairSet, Source, data_folder, draft_label
 from benchmark.pool.storage.imagefolder import LazyImages
 from benchmark.pool.storage.names import expand
+from benchmark.pool.storage.shardcache import ShardCache, default_folder
 from benchmark.pool.storage.shards import ShardPool
 
 logger = logging.getLogger(__name__)
@@ -41,11 +43,18 @@ class WebDataset(Source):
     """``one`` a held-out image; ``lines``: a line of its text each, as clip_benchmark writes shards for retrieval;
     ``merge``: samples whose images are the same bytes are one image, as img2dataset leaves COCO's captions."""
 
+    cache_gb: float = field(default=0.0, metadata=NOT_IDENTITY, compare=False)
+    """Billions of bytes of training shards that each machine keeps on its own disk, 0 for none: for shards on an
+    object store or a network file system."""
+    cache_folder: str = field(default="", metadata=NOT_IDENTITY, compare=False)
+    """Where; "" is a folder in ``$SLURM_TMPDIR``, else in ``$TMPDIR``. Runs that say the same folder share it."""
+
     def __post_init__(self) -> None:
         plain = bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name))
         require(plain, "name", "letters, digits, '_', '-' and '.' (it becomes part of folder names)", self.name)
         require(self.num_samples is None or self.num_samples >= 1, "num_samples", "at least 1", self.num_samples)
         require(self.decode_size is None or self.decode_size >= 1, "decode_size", "at least 1", self.decode_size)
+        require(self.cache_gb >= 0, "cache_gb", "at least 0", self.cache_gb)
         check_option("heldout_captions", self.heldout_captions, CAPTIONS)
 
     @property
@@ -56,7 +65,9 @@ class WebDataset(Source):
         return self.num_samples
 
     def training_pool(self) -> ShardPool:
-        pool = self._open(self._pattern(), self.decode_size)
+        folder = Path(self.cache_folder).absolute() if self.cache_folder else default_folder()
+        cache = ShardCache(folder, int(self.cache_gb * 1e9)) if self.cache_gb else None
+        pool = self._open(self._pattern(), self.decode_size, cache)
         if self.num_samples is not None and pool.num_samples != self.num_samples:
             share = pool.num_samples / self.num_samples
             logger.warning(
@@ -99,9 +110,9 @@ class WebDataset(Source):
     def _pattern(self) -> str:
         return self.shards or f"{data_folder('', self.name)}/**/*.tar"
 
-    def _open(self, pattern: str, decode_size: int | None = None) -> ShardPool:
+    def _open(self, pattern: str, decode_size: int | None = None, cache: ShardCache | None = None) -> ShardPool:
         try:
-            return ShardPool.open(pattern, decode_size)
+            return ShardPool.open(pattern, decode_size, cache)
         except PoolError as error:
             raise PoolError(
                 f"{self.name}: {error} (looked for {pattern}; docs/data.md says how to get the data, then check it"

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from benchmark import signals
 from benchmark.config import profiles
+from benchmark.config.run import RunConfig
 from benchmark.config.sweepfile import read_sweep
 from benchmark.doctor import doctor
 from benchmark.launch.cancel import at_work, cancel, local_sweeps
@@ -22,6 +23,7 @@ from benchmark.launch.slots import Slots
 from benchmark.launch.submit import Sent, recover, submit_slurm
 from benchmark.launch.todo import choose, take_over, to_do
 from benchmark.options import ConfigError
+from benchmark.plan.checks import ahead_of
 from benchmark.plan.estimate import estimate
 from benchmark.plan.plan import PlannedRun, make_plan, write_plan
 from benchmark.runs.lease import HeldError, lease
@@ -133,6 +135,8 @@ def _look(options: argparse.Namespace, plan: Sequence[PlannedRun], chosen: set[s
     else:
         out.print(plan_table(runs, _title(runs)))
         _print_estimate(to_do(everything, options.retry, chosen), options.results, out)
+        if ahead := max((ahead_of(run.config) for run in runs if isinstance(run.config, RunConfig)), default=0):
+            out.print(f"shared memory: loader workers read up to {ahead / 1e9:.1f} GB ahead on a machine")
     return 0
 
 

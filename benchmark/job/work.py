@@ -18,7 +18,7 @@ from benchmark.evaluate.run import Outcome
 from benchmark.job import choice_pass, feature_pass
 from benchmark.job.leave import leave_coreset, leave_pruned, record_of
 from benchmark.models import weights_file
-from benchmark.models.frameworks import make_objective
+from benchmark.models.frameworks import example_bytes, make_objective
 from benchmark.models.objective import Objective
 from benchmark.pool.cache import CachedPool
 from benchmark.pool.held_out import held_out_pool
@@ -29,6 +29,8 @@ from benchmark.runs.provenance import facts
 from benchmark.runs.record import read_record, write_record
 from benchmark.slurm import this_job
 from benchmark.tracking.epoch_files import check_files
+from benchmark.training.loader import check_shared_memory
+from benchmark.training.order import ahead_bytes
 from benchmark.training.trainer import Trainer
 
 
@@ -98,14 +100,16 @@ def _train(
     folder: RunFolder, config: RunConfig, report: Callable[[float, str], None]
 ) -> tuple[Trainer, dict[str, Any]]:
     _set_threads(config)
+    pruner = make_pruner(config.pruner, "pruner")
+    pruner.runs_folder = folder.parent
+    example = example_bytes(config.framework, config.model)
+    check_shared_memory(ahead_bytes(config.train, config.launch, pruner.super_batch, example))
     with dist.rank_zero_first():  # opening a pool may index its shards
         pool = make_source(config.pool, "pool").training_pool()
     if config.train.image_cache_mb:
         ranks_here = dist.gather_objects(this_job.node()).count(this_job.node())
         readers = ranks_here * max(1, config.train.num_workers)
         pool = CachedPool(pool, config.train.image_cache_mb * 10**6 // readers)
-    pruner = make_pruner(config.pruner, "pruner")
-    pruner.runs_folder = folder.parent
     found, choice = {}, None
     if config.features:
         with dist.rank_zero_first():  # which verifies them for the others

@@ -16,10 +16,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark import dist
 from benchmark.models.encoder import Encoder
-from benchmark.pool.samples import Sample
 
 Tensors = tuple[Tensor, ...]
-Transform = Callable[[Sample], Tensors]
+Transform = Callable[[Any], Tensors]
+"""A ``Sample`` to the tensors of one example; CLIP's takes ``Pixels`` too."""
 
 
 class Objective(nn.Module, ABC):

@@ -18,7 +18,7 @@ from benchmark.evaluate.task import make_task
 from benchmark.files import sealed, unsealed_text, write_text, write_texts
 from benchmark.models.frameworks import resolve_model
 from benchmark.options import ConfigError
-from benchmark.plan.checks import check_batch, check_grid, check_reference
+from benchmark.plan.checks import check_batch, check_grid, check_memory, check_reference
 from benchmark.plan.choice_pass import choice_for
 from benchmark.plan.feature_pass import features_for, name_in_identity
 from benchmark.plan.selectors import Named, Wish, find_runs, unmet
@@ -189,7 +189,9 @@ def _configs_of(sweep: str, wish: Wish, named: Named) -> list[JobConfig]:
     check_batch(grid, method, source.expected_samples())
     choice = choice_for(sweep, wish, named, features, method, label)
     before = [config for config in (features, choice) if config is not None]
-    return [*before, _run_config(sweep, wish, named, method, label, features, choice)]
+    config = _run_config(sweep, wish, named, method, label, features, choice)
+    check_memory(config, grid.where)
+    return [*before, config]
 
 
 def _run_config(

@@ -185,6 +185,11 @@ def choice_of(name: str, source: Source) -> Choice:
     return resolved(name, source)
 
 
+def draft_label(name: str, decode_size: int | None) -> str:
+    """A pool's label, which tells a ``decode_size``: other pixels are other samples."""
+    return name if decode_size is None else f"{name}-draft{decode_size}"
+
+
 def data_folder(root: str, name: str) -> Path:
     """``root`` if given, else ``$SCAN_BENCH_DATA/<name>`` (``data/<name>`` when that is not set)."""
     return Path(root) if root else Path(os.environ.get("SCAN_BENCH_DATA", "data")) / name

@@ -90,6 +90,8 @@ class Trainer:
             world=dist.world(),
             window=config.window_shards if config.shuffle == "window" else 0,
             pin_memory=device.type == "cuda",
+            prefetch=config.prefetch,
+            decoder=config.decoder,
         )
         self.reference: Reference | None = None
         if pruner.reference_data is not None:

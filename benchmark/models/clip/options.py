@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import json
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from benchmark.config.run import Choice
 from benchmark.options import ConfigError, check_keys, did_you_mean
@@ -37,6 +39,21 @@ def resolve_model(choice: Choice, where: str) -> Choice:
     for key, cls in (("vision_cfg", "CLIPVisionCfg"), ("text_cfg", "CLIPTextCfg")):
         check_keys(choice.options[key], fields_of(cls), f"{here}.{key}", what="option")
     return choice
+
+
+def example_bytes(choice: Choice) -> int:
+    """Bytes of a training example: a picture of uint8 [H, W, 3] and int64 token ids."""
+    config = choice.options or _config_of(choice.name)
+    size = config["vision_cfg"].get("image_size", 224)
+    height, width = (size, size) if isinstance(size, int) else size
+    return 3 * int(height) * int(width) + 8 * int(config["text_cfg"].get("context_length", 77))
+
+
+@lru_cache(maxsize=64)
+def _config_of(name: str) -> dict[str, Any]:
+    """As ``open_clip.get_model_config(name)``."""
+    found: dict[str, Any] = json.loads((_package() / "model_configs" / f"{name}.json").read_text(encoding="utf-8"))
+    return found
 
 
 @lru_cache(maxsize=1)

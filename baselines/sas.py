@@ -21,6 +21,8 @@ from benchmark.pruner import PoolView, StaticPruner
 
 WHOLE = 1 << 13
 """Members up to which a class's cosines are held as one matrix (256 MB); a larger class has them made anew."""
+ALONE = 6
+"""Times as long a row takes that is multiplied alone, from memory, as one of a block (perf/README.md)."""
 ROWS = 1 << 10
 """Of a larger class's matrix that are made at once."""
 
@@ -65,10 +67,11 @@ class Sas(StaticPruner):
         return keep
 
     def multiply_adds(self, total: int, width: int) -> float:
-        """Of a pool of ``total`` samples, in classes of equal size; greedy makes rows of large ones twice."""
+        """Of a pool of ``total`` samples, in classes of equal size; greedy makes each choice's row of a large one
+        anew, which counts for the time it takes."""
         count = self._count(total)
         pairs = total**2 / count * width
-        again = self.keep_fraction if self.variant == "greedy" and total / count > WHOLE else 0.0
+        again = ALONE * self.keep_fraction if self.variant == "greedy" and total / count > WHOLE else 0.0
         return _clusters.multiply_adds(total, width, count, self.iterations) + pairs * (1 + again)
 
     def _count(self, total: int) -> int:

@@ -13,7 +13,7 @@ import yaml
 from benchmark.config.launch import LaunchConfig
 from benchmark.config.run import DUMPER, Choice
 from benchmark.files import sealed_text
-from benchmark.options import NOT_IDENTITY, build, check_keys, plain, require
+from benchmark.options import LATER_OPTION, NOT_IDENTITY, build, check_keys, check_option, plain, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,8 @@ class FeatureOptions:
     pretrained: str | None = None
     target: Any = None
     """Data set whose labelled training images give ``target_embedding``, for methods that use target data."""
+    precision: str = field(default="fp32", metadata=LATER_OPTION)
+    """``fp32``, ``bf16`` or ``fp16`` (autocast): the arrays are float16 whatever it is."""
     batch_size: int = field(default=256, metadata=NOT_IDENTITY)
     num_workers: int = field(default=0, metadata=NOT_IDENTITY)
 
@@ -38,6 +40,7 @@ class FeatureOptions:
             )
         if bool(self.open_clip) != bool(self.pretrained):
             raise ValueError("open_clip and pretrained belong together")
+        check_option("precision", self.precision, ("fp32", "bf16", "fp16"))
         require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
 
 
@@ -55,6 +58,7 @@ class FeatureConfig:
     target: Choice | None
     with_text: bool
     seed: int
+    precision: str = "fp32"
     batch_size: int
     num_workers: int
     device: str
@@ -80,7 +84,8 @@ class FeatureConfig:
     @staticmethod
     def read(node: dict[str, Any], path: Path) -> FeatureConfig:
         """From the mapping a ``config.yaml`` holds. Raises ConfigError that names the file and key."""
-        node = {key: value for key, value in node.items() if key != "kind"}
+        node = {"precision": "fp32", **node}  # passes from before there was a choice do not tell it
+        node.pop("kind", None)
         for key in ("encoder", "pool"):
             node[key] = build(Choice, node.get(key, {}), f"{path}: {key}")
         node["target"] = None if node.get("target") is None else build(Choice, node["target"], f"{path}: target")

@@ -35,6 +35,7 @@ from benchmark.runs.folder import RunFolder
 from benchmark.runs.provenance import device_name, versions
 from benchmark.runs.record import read_record
 from benchmark.training.loader import end_workers, start_worker
+from benchmark.training.trainer import AUTOCAST
 
 CHUNK = 8192
 """Samples in a file of the pass; it goes on after the last whole one."""
@@ -50,7 +51,7 @@ class PoolItems(Dataset[tuple[Any, ...]]):
 
     def __init__(self, pool: Pool, encoder: Any, with_text: bool) -> None:
         self.pool = pool
-        self.image_transform = encoder.image_transform
+        self.image_pixels = encoder.image_pixels
         self.text_transform = encoder.text_transform if with_text else None
 
     def __len__(self) -> int:
@@ -61,22 +62,21 @@ class PoolItems(Dataset[tuple[Any, ...]]):
             sample = self.pool.read(sample_id)
         except SampleError:
             return None, None
-        return self.image_transform(sample.image), self.text_transform(
-            sample.caption
-        ) if self.text_transform else None
+        text = self.text_transform(sample.caption) if self.text_transform else None
+        return self.image_pixels(sample.image), text
 
 
 class TargetItems(Dataset[tuple[Any, ...]]):
     """Images of the target set as an encoder's tensors."""
 
     def __init__(self, images: Sequence[Any], encoder: Any) -> None:
-        self.images, self.image_transform = images, encoder.image_transform
+        self.images, self.image_pixels = images, encoder.image_pixels
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, None]:
-        return self.image_transform(self.images[index]), None
+        return self.image_pixels(self.images[index]), None
 
 
 def compute(folder: RunFolder, config: FeatureConfig, report: Callable[[float, str], None]) -> None:
@@ -232,6 +232,7 @@ def _embed(
         persistent_workers=config.num_workers > 0,  # for ``end_workers`` to find them
         generator=torch.Generator(),  # else the loader draws from the global generator
     )
+    device, dtype = dist.pick_device(config.device).type, AUTOCAST.get(config.precision)
     loaded = iter(loader)
     try:
         for part in parts:
@@ -241,8 +242,9 @@ def _embed(
             for _ in range(0, len(part), config.batch_size):
                 unreadable, *stacks = next(loaded)
                 bad.append(unreadable)
-                for name, stack, into in zip(names, stacks, embed, strict=False):
-                    rows[name].append(_rows(stack, unreadable, into))
+                with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+                    for name, stack, into in zip(names, stacks, embed, strict=False):
+                        rows[name].append(_rows(stack, unreadable, into))
             yield {**{name: _joined(found) for name, found in rows.items()}, "unreadable": np.concatenate(bad)}
     finally:
         end_workers(loader)
@@ -269,7 +271,8 @@ def _rows(
     found = embed(stack)
     if not np.isfinite(found).all():
         raise ValueError(
-            "the encoder gives features that are not finite: its training diverged, or its weights are bad"
+            "the encoder gives features that are not finite: its training diverged, its weights are bad, or they"
+            " are too large for the precision of the pass (features: {precision: fp32} asks no more of them)"
         )
     # of length 1, so that float16's range cannot be left; methods normalise anyway
     found = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)

@@ -14,6 +14,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+import yaml
 from rank_processes import on_ranks
 from tiny import TINY_CLIP, TINY_MOCO, clip_grid, moco_grid
 
@@ -131,6 +132,44 @@ def test_published_weights_serve_all_seeds_in_one_pass(planned: Plan, tmp_path: 
     waiting = [run.config.method for run in runs if passing.name in run.config.waits_for]
     choices = ["choice of needy", "choice of needy_image"]
     assert sorted(waiting) == choices + 3 * ["needy"] + 3 * ["needy_image"]
+
+
+@pytest.mark.usefixtures("needy")
+def test_half_precision_is_another_pass_and_single_precision_is_that_of_before(
+    planned: Plan, tmp_path: Path
+) -> None:
+    def passing(**options: str) -> FeatureConfig:
+        runs = planned(clip_grid(pruner=["full", "needy"], features={**OF_FULL, **options}))
+        (found,) = [run.config for run in runs if isinstance(run.config, FeatureConfig)]
+        return found
+
+    before = passing()
+    assert passing(precision="fp32") == before
+    assert len({before.name, passing(precision="bf16").name, passing(precision="fp16").name}) == 3
+    node = yaml.safe_load(before.to_yaml())
+    assert node.pop("precision") == "fp32"
+    again = FeatureConfig.read(node, tmp_path / "config.yaml")
+    assert again == before
+    assert again.name == before.name
+    with pytest.raises(ConfigError, match=r"features: precision: unknown value 'half'"):
+        passing(precision="half")
+
+
+@pytest.mark.usefixtures("needy")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_gives_nearly_the_same_features(precision: str, planned: Plan) -> None:
+    full, single, _ = planned(clip_grid(pruner=["full", "needy"], features=OF_FULL, train={"epochs": 1}))
+    _, half, _ = planned(
+        clip_grid(pruner=["full", "needy"], features={**OF_FULL, "precision": precision}, train={"epochs": 1})
+    )
+    process.run(full.folder)
+    for run in (single, half):
+        assert process.run(run.folder) == "done"
+    for name in ("image_embedding", "text_embedding"):
+        one, other = (np.load(run.folder / f"{name}.npy").astype(np.float32) for run in (single, half))
+        assert (one * other).sum(axis=1).min() > 0.999
+        assert not np.array_equal(one, other)
+    assert json.loads((half.folder / "features.json").read_text())["config"]["precision"] == precision
 
 
 @pytest.mark.usefixtures("needy")

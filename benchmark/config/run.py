@@ -81,6 +81,9 @@ class TrainConfig:
     or their ``mean``, as open_clip's default gather: 1 / ranks of it for the towers, not for the temperature."""
     logits: str = field(default="fp32", metadata=LATER_OPTION)
     """Precision of the logits: ``fp32``, or ``autocast``, that of ``precision``, as in the published code."""
+    augment: str = field(default="pillow", metadata=LATER_OPTION)
+    """MoCo only: colour jitter, blur and so on of the two views by ``pillow`` in the loader's workers, or on the
+    ``device`` of the model, a batch at a time, from the same draws: views differ in rounding, hue and blur."""
     shuffle: str = "full"
     """``full``: a uniform permutation; ``window``: shards in random order, mixed within ``window_shards``."""
     window_shards: int = 16
@@ -110,6 +113,7 @@ class TrainConfig:
             ("batch_norm", ("global", "rank")),
             ("feature_gradient", ("sum", "mean")),
             ("logits", ("fp32", "autocast")),
+            ("augment", ("pillow", "device")),
             ("precision", ("fp32", "bf16", "fp16")),
             ("shuffle", ("full", "window")),
         ):

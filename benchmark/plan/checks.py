@@ -26,6 +26,8 @@ def check_grid(grid: Grid) -> None:
         raise ConfigError(
             f"{grid.where}.train.feature_gradient: MoCo v3's gathered keys have no gradient; leave it out"
         )
+    if grid.framework == "clip" and grid.train.augment != "pillow":
+        raise ConfigError(f"{grid.where}.train.augment: CLIP has no augmentation but its crop; leave it out")
     if grid.framework == "moco" and grid.train.accumulate > 1:
         raise ConfigError(
             f"{grid.where}.train.accumulate: MoCo v3 cannot accumulate (its keys are a batch's); use 1"

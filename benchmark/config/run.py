@@ -84,6 +84,9 @@ class TrainConfig:
     decoder: str = field(default="pillow", metadata=LATER_OPTION)
     """CLIP only: what decodes JPEGs, crops and resizes: ``pillow``, as published, or ``torchvision``, in less than
     half the time; one value of a pixel in 250 or so then differs, by 1 or 2 of 255."""
+    augment: str = field(default="pillow", metadata=LATER_OPTION)
+    """MoCo only: colour jitter, blur and so on of the two views by ``pillow`` in the loader's workers, or on the
+    ``device`` of the model, a batch at a time, from the same draws: views differ in rounding, hue and blur."""
     shuffle: str = "full"
     """``full``: a uniform permutation; ``window``: shards in random order, mixed within ``window_shards``."""
     window_shards: int = 16
@@ -116,6 +119,7 @@ class TrainConfig:
             ("feature_gradient", ("sum", "mean")),
             ("logits", ("fp32", "autocast")),
             ("decoder", ("pillow", "torchvision")),
+            ("augment", ("pillow", "device")),
             ("precision", ("fp32", "bf16", "fp16")),
             ("shuffle", ("full", "window")),
         ):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark import dist
+from benchmark.config.run import TrainConfig
 from benchmark.models.encoder import Encoder
 
 Tensors = tuple[Tensor, ...]
@@ -31,10 +32,14 @@ class Objective(nn.Module, ABC):
 
     logits: str = "fp32"
     feature_gradient: str = "sum"
-    """As ``TrainConfig`` says of the two; the trainer sets them."""
+    """As ``TrainConfig`` says of the two; ``configure`` sets them."""
 
     transform: Transform
     """Decoded sample -> tensors of one example. Picklable; draws from torch's CPU generator alone."""
+
+    def configure(self, config: TrainConfig) -> None:
+        """Take over the options of a run that concern the model; called once, before training."""
+        self.logits, self.feature_gradient = config.logits, config.feature_gradient
 
     @abstractmethod
     def forward(self, tensors: Tensors, *, log_negative: Tensor | None = None) -> Tensor:

@@ -31,6 +31,8 @@ def check_grid(grid: Grid) -> None:
         )
     if grid.framework == "moco" and grid.train.decoder != "pillow":
         raise ConfigError(f"{grid.where}.train.decoder: MoCo v3's views are made of Pillow's images; leave it out")
+    if grid.framework == "clip" and grid.train.augment != "pillow":
+        raise ConfigError(f"{grid.where}.train.augment: CLIP has no augmentation but its crop; leave it out")
     if grid.framework == "moco" and grid.train.accumulate > 1:
         raise ConfigError(
             f"{grid.where}.train.accumulate: MoCo v3 cannot accumulate (its keys are a batch's); use 1"

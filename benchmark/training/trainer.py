@@ -67,7 +67,7 @@ class Trainer:
         self.device, self.report = device, report
         self.full_steps = steps_in_epoch(pool.num_samples, config.batch_size)
         self.objective = objective.to(device)
-        objective.logits, objective.feature_gradient = config.logits, config.feature_gradient
+        objective.configure(config)
         self.optimizer = make_optimizer(self.objective, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.pruner = pruner

@@ -51,7 +51,7 @@ def test_batches_of_all_ranks_of_a_machine_count() -> None:
     assert ahead_bytes(alone, two_machines, 1.0, views) == 0
 
 
-@pytest.mark.parametrize(("memory", "told"), [(None, "its 64 GB, which is assumed"), (80, "its 80 GB: lower")])
+@pytest.mark.parametrize(("memory", "told"), [(None, "its 64 GB, which is assumed"), (70, "its 70 GB: lower")])
 def test_more_than_half_of_a_machine_is_refused_at_the_desk(
     planned: Callable[..., list[PlannedRun]], memory: int | None, told: str
 ) -> None:
@@ -62,7 +62,7 @@ def test_more_than_half_of_a_machine_is_refused_at_the_desk(
         return moco_grid(model=large, pool=pool, train=changes, launch={"gpus": 8, "memory_gb": memory})
 
     with pytest.raises(
-        ConfigError, match=rf"grid\[0\]\.train: moco-tiny-.*up to 157\.8 GB ahead.*{told}"
+        ConfigError, match=rf"grid\[0\]\.train: moco-tiny-.*up to 39\.5 GB ahead.*{told}"
     ) as error:
         planned(grid())
     assert "8 ranks x 8 num_workers x 4 prefetch" in str(error.value)

@@ -123,8 +123,8 @@ def resolve_model(choice: Choice, where: str) -> Choice:
 
 
 def example_bytes(choice: Choice) -> int:
-    """Bytes of a training example: two views of float32 [3, H, H]."""
-    return 2 * 3 * model_options(choice, "model").image_size ** 2 * 4
+    """Bytes of a training example: two views, uint8 [H, H, 3]; parameters of an augmentation are not worth a word."""
+    return 2 * 3 * model_options(choice, "model").image_size ** 2
 
 
 def model_options(choice: Choice, where: str) -> MocoModel:

@@ -92,7 +92,7 @@ def test_a_dry_run_tells_what_is_read_ahead(
     write_sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     large = {"tiny": {**TINY_MOCO["tiny"], "image_size": 224, "patch_size": 16}}
-    path = write_sweep(moco_grid(model=large, train={"num_workers": 2}, launch={"ranks": 2}))
+    path = write_sweep(moco_grid(model=large, train={"num_workers": 8}, launch={"ranks": 2}))
     results = ["--results", str(path.parent / "results"), "--dry-run"]
     assert sweep.main([str(path), *results]) == 0
     assert "shared memory: loader workers read up to 0.2 GB ahead on a machine" in capsys.readouterr().out

@@ -43,6 +43,17 @@ def gather(tensor: Tensor) -> Tensor:
     return rows
 
 
+def gather_to_host(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Rows of all ranks in rank order, on the host: [b, ...] -> [B, ...] of each, from one device.
+
+    One exchange and one copy carry all of them, as bytes: no bit of an id or a loss changes.
+    """
+    rows = [t.detach().reshape(len(t), -1).contiguous().view(torch.uint8) for t in tensors]  # [b, bytes]
+    parts = gather(torch.cat(rows, dim=1)).cpu().split([r.shape[1] for r in rows], dim=1)
+    aligned = (part.clone(memory_format=torch.contiguous_format) for part in parts)
+    return tuple(a.view(t.dtype).view(-1, *t.shape[1:]) for a, t in zip(aligned, tensors, strict=True))
+
+
 class _Gathered(torch.autograd.Function):
     """``gather``; a rank's rows get the sum of what all ranks want of them.
 
@@ -87,7 +98,7 @@ def deal(rows: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 def assert_same(value: int, what: str) -> None:
-    """Raise RuntimeError unless all ranks hold the same number."""
+    """Raise RuntimeError unless all ranks hold the same number. Hosts ask one another: no device is waited for."""
     if world() == 1:
         return
     values = gather_objects(value)
@@ -142,7 +153,10 @@ def any_rank(flag: bool) -> bool:
 
 
 class Vote:
-    """The highest of all ranks' numbers, known on all ranks at one step, a step late: no step waits for it."""
+    """The highest of all ranks' numbers, known on all ranks at one step, a step late: no step waits for it.
+
+    It goes from host to host: no device is asked.
+    """
 
     def __init__(self) -> None:
         self._round: tuple[Any, Tensor] | None = None

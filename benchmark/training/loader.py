@@ -48,7 +48,7 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """Called by torch's loader for a GPU's sake."""
-        return Batch(self.ids, tuple(t.pin_memory() for t in self.tensors), self.faults)
+        return Batch(self.ids.pin_memory(), tuple(t.pin_memory() for t in self.tensors), self.faults)
 
 
 class Loader:

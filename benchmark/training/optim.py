@@ -17,7 +17,7 @@ def make_optimizer(objective: Objective, config: TrainConfig) -> Optimizer:
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": exempt, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "lars":
-        from timm.optim import Lars
+        from benchmark.training.lars import Lars  # timm takes seconds to load
 
         return Lars(groups, lr=peak_lr(config), momentum=0.9)
     return AdamW(groups, lr=peak_lr(config), betas=(config.beta1, config.beta2), eps=config.epsilon, fused=True)

@@ -30,6 +30,7 @@ from benchmark.seeds import seed_of
 from benchmark.tracking.epoch_files import check_files, save_marks
 from benchmark.tracking.trackers import Trackers
 from benchmark.training import batchnorm, checkpoint, super_batch
+from benchmark.training.device import sent
 from benchmark.training.loader import Batch, Loader
 from benchmark.training.optim import clip_gradient, learning_rate, make_optimizer, set_learning_rate
 from benchmark.training.order import steps_in_epoch, super_batch_size
@@ -89,7 +90,7 @@ class Trainer:
             rank=dist.rank(),
             world=dist.world(),
             window=config.window_shards if config.shuffle == "window" else 0,
-            pin_memory=device.type == "cuda",
+            pin_memory=device.type != "cpu",
             prefetch=config.prefetch,
             decoder=config.decoder,
         )
@@ -97,6 +98,7 @@ class Trainer:
         if pruner.reference_data is not None:
             assert reference is not None, "the method watches reference data"
             self.reference = Reference(reference, self.objective, config, seed, dist.rank(), dist.world())
+        self.checkpoints = checkpoint.Writer(folder.checkpoint)
         self._pending: list[tuple[Tensor, Tensor]] = []  # ids and losses of steps not yet handed over
         self._stop = dist.Vote()
         self._clock = self._saved_at = time.perf_counter()
@@ -118,7 +120,9 @@ class Trainer:
                     self._run_epoch(model)
                 self._share_statistics()
                 self._stop.close()
+                self.checkpoints.wait()
             finally:
+                self.checkpoints.close()
                 self.log.close()
                 self.loader.close()
                 if self.reference is not None:
@@ -152,6 +156,7 @@ class Trainer:
         now.pruning_seconds += time.perf_counter() - started
         steps, batches = self.loader.epoch(now.epoch, plan.keep, now.step, plan.super_batch)
         for batch in batches:
+            self.checkpoints.check()
             self._step(model, batch, plan, steps)
             if plan.super_batch != 1 and plan.observe:  # the next choice may rest on what this step observed
                 self._hand_over(plan, steps)
@@ -191,7 +196,7 @@ class Trainer:
         lr = learning_rate(config, epoch=now.epoch, step=now.step, steps=steps, full_steps=self.full_steps)
         set_learning_rate(self.optimizer, lr)
         self.objective.before_step((now.epoch + now.step / steps) / config.epochs)
-        ids, tensors = batch.ids, tuple(t.to(self.device, non_blocking=True) for t in batch.tensors)
+        ids, tensors = batch.ids, tuple(sent(t, self.device) for t in batch.tensors)
         if plan.super_batch != 1:
             ids, tensors = self._chosen(ids, tensors, plan)
         self._seed("step")
@@ -208,7 +213,7 @@ class Trainer:
         self.scaler.update()
         self.objective.after_step()
         self.faults.add(batch.faults)
-        self._pending.append((ids, losses))
+        self._pending.append((sent(ids, self.device), losses))
         now.step += 1
         now.total_steps += 1
 
@@ -237,11 +242,12 @@ class Trainer:
         """Bring the pending steps' losses to the host, step by step, in order; log; let the pruner observe."""
         if not self._pending:
             return
-        local_ids = torch.stack([ids for ids, _ in self._pending])  # [K, b]
-        local_losses = torch.stack([losses for _, losses in self._pending])  # [K, b, 2]
-        first = self.now.step - len(self._pending)
+        local_ids = torch.cat([ids for ids, _ in self._pending])  # [K * b]
+        local_losses = torch.cat([losses for _, losses in self._pending])  # [K * b, 2]
+        count = len(self._pending)
+        first = self.now.step - count
         self._pending.clear()
-        ids, losses = self._global(local_ids.to(self.device)), self._global(local_losses)
+        ids, losses = (_by_step(rows, count) for rows in dist.gather_to_host(local_ids, local_losses))
         self._tick()
         for i, (step_ids, step_losses) in enumerate(zip(ids, losses, strict=True)):
             self._check_finite(step_ids, step_losses, first + i)
@@ -313,7 +319,7 @@ class Trainer:
                 **self.trackers.state_dict(),
                 "faults": self.faults.state_dict(),
             }
-            checkpoint.save(self.folder.checkpoint, state, self.now.total_steps)
+            self.checkpoints.save(state, self.now.total_steps)
 
     def _leave(self, plan: EpochPlan, steps: int, how: int) -> NoReturn:
         """Save once and stop; no rank goes before the checkpoint is whole."""
@@ -321,6 +327,7 @@ class Trainer:
         if self._saved_steps != self.now.total_steps:
             self._save()
         self._stop.close()
+        self.checkpoints.wait()
         dist.assert_same(self.now.total_steps, "the step to stop at")
         logger.info("stopping at epoch %d, step %d", self.now.epoch, self.now.step)
         raise signals.Stopped(how)
@@ -369,7 +376,7 @@ class Trainer:
     def _check_weights(self) -> None:
         """A checkpoint whose weights are not finite would hold the run for ever: it is not written."""
         named = [(name, p) for name, p in self.objective.named_parameters() if p.numel()]
-        are_finite = torch.stack([torch.isfinite(p).all() for _, p in named]).tolist()
+        are_finite = torch.stack([torch.isfinite(p).all() for _, p in named]).cpu().tolist()
         bad = [name for (name, _), is_finite in zip(named, are_finite, strict=True) if not is_finite]
         if bad:
             raise NonFiniteLossError(
@@ -397,12 +404,8 @@ class Trainer:
         torch.manual_seed(seed_of(self.seed, purpose, self.now.epoch, self.now.step, dist.rank()))
 
     def _of_samples(self, values: np.ndarray | None, ids: Tensor) -> Tensor | None:
-        """float32 [N] of a plan -> float32 [b] on the device; None stays None."""
-        return None if values is None else torch.from_numpy(values[ids.numpy()]).to(self.device)
-
-    def _global(self, local: Tensor) -> Tensor:
-        """[K, b, ...] of every rank -> [K, B, ...] in rank order, on the host."""
-        return torch.cat(list(dist.gather(local[None])), dim=1).cpu()
+        """float32 [N] of a plan on the host -> float32 [b] on the device; None stays None."""
+        return None if values is None else sent(torch.from_numpy(values[ids.numpy()]), self.device)
 
     def _data_seconds(self) -> float:
         return self.now.data_seconds + self.loader.wait_seconds
@@ -412,3 +415,9 @@ class Trainer:
         self.now.seconds += clock - self._clock
         self.now.epoch_seconds += clock - self._clock
         self._clock = clock
+
+
+def _by_step(rows: Tensor, steps: int) -> Tensor:
+    """[ranks * steps * b, ...], rank by rank -> [steps, ranks * b, ...], each step in rank order."""
+    of_ranks = rows.view(dist.world(), steps, -1, *rows.shape[1:])
+    return of_ranks.transpose(0, 1).flatten(1, 2)

@@ -19,7 +19,7 @@ from benchmark import dist
 from benchmark.config.run import Choice
 from benchmark.models.clip import mini_swin  # noqa: F401 (mini_swin adds to timm's names)
 from benchmark.models.clip.encoder import ClipEncoder
-from benchmark.models.clip.transform import ClipTransform, normalised
+from benchmark.models.clip.transform import PIXEL_MEAN, PIXEL_STD, ClipTransform, normalised
 from benchmark.models.objective import (
     Objective,
     Tensors,
@@ -57,17 +57,22 @@ class Clip(Objective):
     direction_factor = 0.5
     model: Any  # open_clip's CLIP or CustomTextCLIP
     transform: ClipTransform
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(self, model: nn.Module, context_length: int) -> None:
         super().__init__()
         self.model = model
         self.transform = ClipTransform(self.model.visual.image_size, context_length)
+        # on the device once, since to send them in each forward would wait for it; not in state_dict
+        self.register_buffer("pixel_mean", PIXEL_MEAN.clone(), persistent=False)
+        self.register_buffer("pixel_std", PIXEL_STD.clone(), persistent=False)
 
     def forward(self, tensors: Tensors, *, log_negative: Tensor | None = None, features_only: bool = False) -> Any:
         """Losses [b, 2] of images and of texts; or normalised features [b, d] twice and the logit scale."""
         images, tokens = tensors
         features = (
-            self.model.encode_image(normalised(images), normalize=True),
+            self.model.encode_image(normalised(images, self.pixel_mean, self.pixel_std), normalize=True),
             self.model.encode_text(tokens, normalize=True),
             self.model.logit_scale.exp(),
         )

@@ -17,6 +17,9 @@ from benchmark.pool.samples import Pixels, Sample
 
 CROP_SCALE, CROP_RATIO = [0.9, 1.0], [3 / 4, 4 / 3]
 """open_clip's training crop: shares of the area, aspect ratios."""
+PIXEL_MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(3, 1, 1) * 255
+PIXEL_STD = torch.tensor(open_clip.OPENAI_DATASET_STD).view(3, 1, 1) * 255
+"""Of OpenAI's data set, of 255: float32 [3, 1, 1]."""
 LOG_CROP_RATIO = torch.log(torch.tensor(CROP_RATIO)).tolist()
 ASCII_WORD = re.compile(r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^\sa-z0-9]+")
 """The words of open_clip's tokenizer in lower-case ASCII text."""
@@ -95,9 +98,7 @@ def crop_box(height: int, width: int) -> tuple[int, int, int, int]:
     return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
 
 
-def normalised(images: Tensor) -> Tensor:
-    """uint8 [b, H, W, 3] -> float32 [b, 3, H, W] with the mean and deviation of OpenAI's data set."""
-    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=images.device).view(3, 1, 1) * 255
-    std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=images.device).view(3, 1, 1) * 255
+def normalised(images: Tensor, mean: Tensor = PIXEL_MEAN, std: Tensor = PIXEL_STD) -> Tensor:
+    """uint8 [b, H, W, 3] -> float32 [b, 3, H, W]; ``mean`` and ``std`` are on the images' device."""
     floats = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     return floats.sub_(mean).div_(std)

@@ -13,7 +13,7 @@ from benchmark.pool.samples import PoolView
 from benchmark.pruner import Pruner, StaticPruner, make_pruner
 from benchmark.seeds import generator
 
-SAMPLES, BATCH = 1024, 64
+SAMPLES, BATCH = 2000, 100
 """Of the pool that the plans are asked for."""
 
 
@@ -48,7 +48,7 @@ def _simulated(pruner: Pruner, epochs: int) -> Schedule:
     rng = generator(0, "simulated losses")
     features = {name: rng.standard_normal((SAMPLES, 16)).astype(np.float16) for name in pruner.needs}
     pruner.setup(PoolView(SAMPLES, "simulated", features), num_epochs=epochs, seed=0)
-    level = rng.lognormal(0.0, 0.5, (SAMPLES, 2))
+    level = rng.lognormal(0.0, 0.5, (SAMPLES, 1))  # the directions of a pair agree, as they do in training
     seen, kinds = 0.0, set()
     for epoch in range(epochs):
         plan = pruner.plan(epoch)
@@ -58,7 +58,7 @@ def _simulated(pruner: Pruner, epochs: int) -> Schedule:
         read = round(BATCH * plan.super_batch)
         batches = order[: len(order) // read * read].reshape(-1, read)[:, :BATCH]
         for ids in batches if plan.observe else ():
-            pruner.observe(ids, (level[ids] * rng.lognormal(0.0, 0.05, (BATCH, 2))).astype(np.float32))
+            pruner.observe(ids, (level[ids] * rng.lognormal(0.0, 0.01, (BATCH, 2))).astype(np.float32))
         pruner.end_epoch(epoch)
         seen += np.count_nonzero(plan.keep) / plan.super_batch
         kinds.add((plan.observe, not plan.keep.all(), plan.super_batch != 1))

@@ -20,6 +20,7 @@ from benchmark.job.leave import leave_coreset, leave_pruned, record_of
 from benchmark.models import weights_file
 from benchmark.models.frameworks import example_bytes, make_objective
 from benchmark.models.objective import Objective
+from benchmark.options import plain
 from benchmark.pool.cache import CachedPool
 from benchmark.pool.held_out import held_out_pool
 from benchmark.pool.source import make_source
@@ -64,7 +65,15 @@ def work(folder: RunFolder, report: Callable[[float, str], None], started: str) 
     found = _evaluate(folder, config.evaluate, trainer.objective, report)
     evaluation.leave_predictions(folder, found)
     record = record_of(config, started, trainer, training)
-    write_record(folder.record, {**record, "metrics": found.rows, "evaluation_skipped": found.skipped})
+    evaluated = {
+        "metrics": found.rows,
+        "evaluation_skipped": found.skipped,
+        "evaluation_seconds": [
+            {"task": choice.name, "options": plain(choice.options), "seconds": seconds}
+            for choice, seconds in zip(found.evaluated, found.seconds, strict=True)
+        ],
+    }
+    write_record(folder.record, {**record, **evaluated})
 
 
 def _evaluate_more(

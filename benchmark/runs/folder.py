@@ -149,6 +149,15 @@ class RunFolder(PosixPath):
         return self.job / "run.lock"
 
     @property
+    def rehearsal(self) -> Path:
+        """There if the run is a rehearsal: whether its job is still to stop itself half way."""
+        return self.job / "rehearsal.json"
+
+    def usage(self, rank: int) -> Path:
+        """What a rank of a rehearsal took of its machine."""
+        return self.job / f"usage-{rank}.json"
+
+    @property
     def submitted(self) -> Path:
         """The job it was last submitted as, and the snapshot of the code that it runs."""
         return self.job / "submitted.json"

@@ -152,10 +152,15 @@ SCHEMA = _object(
         "evaluation_skipped": SKIPPED,
         "pruning_truth": {"type": "array", "items": TRUTH},
     },
-    # what the method is; a hash of the final weights; and what was measured after the run had its record
+    # what the method is; a hash of the final weights; what each task took; and what was measured after the run had
+    # its record
     {
         "family": {"enum": ["static", "dynamic"]},
         "weights": _TEXT,
+        "evaluation_seconds": {
+            "type": "array",
+            "items": _object({"task": _TEXT, "options": _ANYTHING, "seconds": _NOT_NEGATIVE}),
+        },
         "later_evaluations": {"type": "array", "items": LATER_EVALUATION},
     },
 )

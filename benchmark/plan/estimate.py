@@ -13,7 +13,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmark.config.feature_pass import FeatureConfig, JobConfig
+from benchmark.config.feature_pass import FeatureConfig
+from benchmark.config.job import JobConfig
 from benchmark.config.launch import LaunchConfig
 from benchmark.config.run import RunConfig
 from benchmark.plan import roofline

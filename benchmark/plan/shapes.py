@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from benchmark.config.feature_pass import JobConfig
+from benchmark.config.job import JobConfig
 from benchmark.options import plain
 
 NOT_SHAPE = ("sweep", "seed", "identity")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark.config.feature_pass import JobConfig, load_config
+from benchmark.config.job import JobConfig, load_config
 from benchmark.config.run import RunConfig
 from benchmark.files import write_texts
 from benchmark.launch.cancel import cancel

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmark.config.feature_pass import JobConfig
+from benchmark.config.job import JobConfig
 from benchmark.config.run import Choice, RunConfig
 from benchmark.options import plain
 from benchmark.plan.plan import PlannedRun

@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from benchmark.config.feature_pass import JobConfig
+from benchmark.config.job import JobConfig
 from benchmark.config.run import RunConfig
 from benchmark.runs.attempts import Attempt, attempts_of
 from benchmark.runs.folder import RunFolder

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from benchmark.config.feature_pass import JobConfig
+from benchmark.config.job import JobConfig
 from benchmark.config.launch import LaunchConfig
 from benchmark.config.run import RunConfig
 from benchmark.plan.schedule import schedule_of

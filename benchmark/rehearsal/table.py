@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from benchmark.config.feature_pass import JobConfig
+from benchmark.config.job import JobConfig
 from benchmark.config.run import RunConfig
 from benchmark.plan.estimate import hours_text, units_of_rank
 from benchmark.plan.plan import PlannedRun

@@ -61,9 +61,7 @@ def test_more_than_half_of_a_machine_is_refused_at_the_desk(
         changes = {"batch_size": 4096, "num_workers": 8, **train}
         return moco_grid(model=large, pool=pool, train=changes, launch={"gpus": 8, "memory_gb": memory})
 
-    with pytest.raises(
-        ConfigError, match=rf"grid\[0\]\.train: moco-tiny-.*up to 39\.5 GB ahead.*{told}"
-    ) as error:
+    with pytest.raises(ConfigError, match=rf"grid\[0\]\.train: moco-tiny-.*up to 39\.5 GB ahead.*{told}") as error:
         planned(grid())
     assert "8 ranks x 8 num_workers x 4 prefetch" in str(error.value)
     assert len(planned(grid(num_workers=2, prefetch=1))) == 1

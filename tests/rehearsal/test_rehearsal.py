@@ -14,7 +14,7 @@ from sweeping import call, shown
 from tiny import clip_grid, moco_grid
 
 from analysis.read.results import load
-from benchmark.config.feature_pass import load_config
+from benchmark.config.job import load_config
 from benchmark.config.sweepfile import read_sweep
 from benchmark.job.requeue import STOPPED
 from benchmark.plan.plan import PlannedRun, make_plan

@@ -158,7 +158,10 @@ class Pruner(ABC):
 
 
 class StaticPruner(Pruner):
-    """A method that chooses once, before training."""
+    """A method that chooses once, before training: with ``needs`` in a job of its own, where ``num_ranks`` is 1.
+
+    Its runs then take up that job's ``state_dict``, and none of them calls ``select``.
+    """
 
     _keep: np.ndarray | None = None
 

@@ -169,6 +169,10 @@ class StaticPruner(Pruner):
     def select(self, pool: PoolView) -> np.ndarray:
         """bool [N]: samples to keep for the whole run."""
 
+    def multiply_adds(self, total: int, width: int) -> float | None:
+        """Of ``select`` on features [total, width]: what its time is reckoned by before; None where none tells."""
+        return None
+
     def plan(self, epoch: int) -> EpochPlan:
         if self._keep is None:
             keep = np.asarray(self.select(self.pool))

@@ -21,6 +21,7 @@ class ChoiceConfig:
     """A static method's choice by features, made once for all runs that have the pass and the method in common."""
 
     sweep: str
+    framework: str
     pool: Choice
     pool_label: str
     pruner: Choice

@@ -30,6 +30,7 @@ def choice_for(
     names = {"pool_name": wish.pool.name, "pruner_name": wish.pruner.name}
     return ChoiceConfig(
         sweep=sweep,
+        framework=grid.framework,
         pool=choice_of(wish.pool.name, source),
         pool_label=source.label,
         pruner=resolved(wish.pruner.name, method),

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmark.config.feature_pass import FeatureConfig
+from benchmark.config.choice_pass import ChoiceConfig
 from benchmark.config.job import JobConfig
 from benchmark.config.launch import LaunchConfig
 from benchmark.config.run import RunConfig
@@ -176,8 +176,9 @@ class _Knowledge:
             share = schedule_of(config.pruner, config.train.epochs).share
             samples = run.samples * config.train.epochs * _left(run) * (1.0 if share is None else share)
             return _Found(FLOPS, samples * roofline.seconds_per_sample(config) / 3600, device)
-        if not isinstance(config, FeatureConfig):
-            return None
+        if isinstance(config, ChoiceConfig):
+            needed = roofline.seconds_of_choice(config, run.samples)
+            return None if needed is None else _Found(FLOPS, needed / 3600, device)
         encoder = self.planned.get(str(config.encoder.options.get("run")))
         if not isinstance(encoder, RunConfig):
             return None

@@ -12,12 +12,13 @@ import time
 from functools import lru_cache
 from importlib.metadata import version
 
+from benchmark.config.choice_pass import ChoiceConfig
 from benchmark.config.feature_pass import FeatureConfig
 from benchmark.config.launch import LaunchConfig
 from benchmark.config.run import Choice, RunConfig
 from benchmark.files import write_text
 from benchmark.pool.storage.arrayfile import cache_folder
-from benchmark.pruner import make_pruner
+from benchmark.pruner import StaticPruner, make_pruner
 
 UTILISATION = 0.4
 """Share of a device's peak that training reaches: 30 to 50 % is usual for transformers."""
@@ -28,8 +29,11 @@ PEAKS = {
 }  # fmt: skip
 """10^12 dense operations a second, in half and in single precision, as the makers' data sheets say."""
 UNKNOWN_GPU = "a100"
-SAMPLES_PER_CORE_SECOND = {"clip": 366.0, "moco": 80.0}
-"""JPEGs of 256 px read, decoded and augmented (perf/README.md, data); both views of MoCo's together."""
+SAMPLES_PER_CORE_SECOND = {"pillow": {"clip": 366.0, "moco": 80.0}, "fast": {"clip": 1000.0, "moco": 330.0}}
+"""JPEGs of 256 px read, decoded and augmented, both views of MoCo's together; ``fast`` with ``train.decoder:
+torchvision`` and ``train.augment: device`` (perf/README.md, data and views: 2.8 and 4.2 times as many)."""
+WIDTH = 512
+"""Of the features that static methods choose by: most encoders'."""
 BATCH = 4
 """Examples that FLOPs are counted on: enough for a batch's statistics."""
 
@@ -40,15 +44,24 @@ def seconds_per_sample(config: RunConfig) -> float:
     passes = 1.0 if factor == 1 else 1.0 + factor / 3  # those that are chosen from go forward alone
     flops = flops_per_sample(config.framework, config.model) * passes
     computing = flops / (UTILISATION * peak(config.launch, config.train.precision))
-    return _with_loading(config.framework, computing, factor, config.train.num_workers)
+    fast = config.train.decoder == "torchvision" or config.train.augment == "device"
+    rate = SAMPLES_PER_CORE_SECOND["fast" if fast else "pillow"][config.framework]
+    return _with_loading(factor / rate, computing, config.train.num_workers)
 
 
 def seconds_per_image(config: FeatureConfig, model: Choice) -> float:
-    """Of one rank, for a sample that is encoded in single precision."""
+    """Of one rank, for a sample that is encoded."""
     flops = flops_per_sample(config.framework, model) / 3
-    return _with_loading(
-        config.framework, flops / (UTILISATION * peak(config.launch, "fp32")), 1.0, config.num_workers
-    )
+    computing = flops / (UTILISATION * peak(config.launch, config.precision))
+    return _with_loading(1 / SAMPLES_PER_CORE_SECOND["pillow"]["clip"], computing, config.num_workers)
+
+
+def seconds_of_choice(config: ChoiceConfig, samples: int) -> float | None:
+    """Of a static method's choice; None where the method does not tell what it multiplies."""
+    method = make_pruner(config.pruner, "pruner")
+    assert isinstance(method, StaticPruner)
+    products = method.multiply_adds(samples, WIDTH)
+    return None if products is None else 2 * products / (UTILISATION * peak(config.launch, "fp32"))
 
 
 def device_of(launch: LaunchConfig) -> str:
@@ -108,8 +121,7 @@ def _counted(framework: str, name: str, options: str) -> float:
     return counter.get_total_flops() / BATCH
 
 
-def _with_loading(framework: str, computing: float, read: float, num_workers: int) -> float:
-    loading = read / SAMPLES_PER_CORE_SECOND[framework]
+def _with_loading(loading: float, computing: float, num_workers: int) -> float:
     return max(computing, loading / num_workers) if num_workers else computing + loading
 
 

@@ -123,7 +123,7 @@ def resolve_model(choice: Choice, where: str) -> Choice:
 
 
 def example_bytes(choice: Choice) -> int:
-    """Bytes of a training example: two views, uint8 [H, H, 3]; parameters of an augmentation are not worth a word."""
+    """Bytes of a training example: two views, uint8 [H, H, 3]; an augmentation adds little."""
     return 2 * 3 * model_options(choice, "model").image_size ** 2
 
 

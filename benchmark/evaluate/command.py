@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from benchmark import dist, plugins
+from benchmark.config import suites
 from benchmark.config.feature_pass import load_config
 from benchmark.config.run import Choice, RunConfig, as_choice, resolved
 from benchmark.evaluate import run as evaluation
@@ -73,7 +74,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def parse_tasks(texts: Sequence[str]) -> list[Choice]:
-    """``TASK:DATASET`` or ``TASK:{option: value}`` -> choices with every option written out.
+    """``TASK:DATASET``, ``TASK:{option: value}`` or ``suite:NAME`` -> choices with every option written out.
 
     Raises ConfigError that opens with the text.
     """
@@ -87,9 +88,11 @@ def parse_tasks(texts: Sequence[str]) -> list[Choice]:
             node = yaml.safe_load(rest)
         except yaml.YAMLError as error:
             raise ConfigError(f"{where}: cannot be read as YAML: {str(error).splitlines()[0]}") from error
-        options = node if isinstance(node, Mapping) else {"dataset": rest.strip()}
-        choice = as_choice({name: dict(options)}, where)
-        choices.append(resolved(name, make_task(choice, where), as_before=True))
+        key = "name" if name == suites.WORD else "dataset"
+        options = node if isinstance(node, Mapping) else {key: rest.strip()}
+        for one in suites.expanded([{name: dict(options)}], where):
+            choice = as_choice(one, where)
+            choices.append(resolved(choice.name, make_task(choice, where), as_before=True))
     return choices
 
 
@@ -229,6 +232,8 @@ def _list(console: Console) -> None:
             first = (cls.__doc__ or "").strip().splitlines()[0]
             table.add_row(f"  {name}", first.replace("``", ""), *told)
         console.print(table)
+    for suite in suites.suites().values():
+        console.print(f"suite {suite.name}: {len(suite.sets)} sets of {suite.title}", highlight=False)
 
 
 def _tell(found: Outcome, place: Path, console: Console) -> None:
@@ -245,9 +250,26 @@ def _tell(found: Outcome, place: Path, console: Console) -> None:
             row["task"], row["dataset"], row["metric"], *(t.replace("[", r"\[") for t in told), row["protocol"]
         )
     console.print(table)
+    for suite in suites.suites().values():
+        _tell_suite(suite, suites.own_values(suite, found.rows), console)
     for entry in found.skipped:
         console.print(f"skipped: {entry['task']}: {entry['reason']}", style="yellow", markup=False, soft_wrap=True)
     console.print(f"written to {place}", markup=False, soft_wrap=True)
+
+
+def _tell_suite(suite: suites.Suite, values: Mapping[str, float], console: Console) -> None:
+    """The sets' own metrics and their means, where several sets of the suite were measured."""
+    if len(values) < 2:
+        return
+    table = Table(title=suite.title, title_justify="left", box=None)
+    for heading in ("data set", "judged by", "%"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "%" else "left")
+    for name, value in values.items():
+        table.add_row(suite.sets[name].title or name, suite.sets[name].metric, f"{100 * value:.1f}")
+    for score in suites.scores(suite, values):
+        told = f"mean over {score.num_measured} of {score.num_sets} sets"
+        table.add_row(score.title, told, "none" if score.value is None else f"{100 * score.value:.1f}")
+    console.print(table)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -263,7 +285,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="TASK:DATASET",
-        help="or 'TASK:{dataset: NAME, option: value}'; default: those of the run's sweep",
+        help="or 'TASK:{dataset: NAME, option: value}', or suite:NAME; default: those of the run's sweep",
     )
     parser.add_argument("--out", help=f"write {EVALUATION_FILE} there; a run's record then stays as it is")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from analysis.blocks.block import Block
@@ -11,6 +11,7 @@ from analysis.blocks.statistics import Interval, Spread
 from analysis.read.methods import is_shorter
 
 MISSING = "missing"
+BELOW_PIXELS = "below raw pixels"
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,29 @@ def metric_cell(cell: Cell, is_nats: bool) -> Shown:
     if cell.difference is not None:
         interval = f" {_interval(cell.difference.ci95, signed)}" if cell.difference.ci95 else ""
         lines.append(f"Δ {signed(cell.difference.mean)}{interval} (n = {cell.difference.n})")
+    lines += held_lines(cell)
     text = shown(cell.spread, number, (*lines, *_absent(cell)), cell.asked)
     return Shown(text.value, text.note, text.lines, text.sort, cell.is_best)
+
+
+def held_lines(cell: Cell) -> list[str]:
+    """What the controls say of a value."""
+    if cell.held is None:
+        return []
+    lines = []
+    if cell.is_below_pixels and cell.held.pixels is not None:
+        lines.append(f"{BELOW_PIXELS} ({percent(cell.held.pixels)})")
+    if cell.held.gain_kept is not None:
+        share = f"{100 * cell.held.gain_kept:.0f}".replace("-", "−")
+        lines.append(f"{share} % of the gain kept (n = {cell.held.gain_seeds})")
+    return lines
+
+
+def control_cells(values: Mapping[Column, Spread], block: Block) -> list[Shown]:
+    """A control's row in the order of ``heads``: nothing was trained, and only probes have it."""
+    nothing = Shown("—")
+    told = [shown(values[c], percent) if c in values else nothing for c in block.columns]
+    return [nothing, nothing, nothing, *told]
 
 
 def quantity_cell(cell: Cell, number: Callable[[float], str]) -> Shown:

@@ -1,7 +1,8 @@
 """``python -m benchmark.evaluate CHECKPOINT --tasks TASK:DATASET ...``: a model goes in, rows of metrics come out.
 
 CHECKPOINT is a run's folder, whose record gets the rows, or ``open_clip:MODEL:PRETRAINED``, which gets a file of
-its own that the report shows apart.
+its own that the report shows apart. With ``--controls`` it is a folder of runs, beside which raw pixels and
+untrained models are measured.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from benchmark.config.feature_pass import load_config
 from benchmark.config.run import Choice, RunConfig, as_choice, resolved
 from benchmark.evaluate import run as evaluation
 from benchmark.evaluate.cache import cache_of
+from benchmark.evaluate.controls import SIDE, PixelEncoder, controls_of
 from benchmark.evaluate.run import Outcome
 from benchmark.evaluate.task import Task, make_task
 from benchmark.models.encoder import Encoder
@@ -44,6 +46,8 @@ WIDTH = 500
 """Columns of what is printed to no terminal: a row stays on one line, for grep."""
 EXIT_SKIPPED, EXIT_USAGE = 1, 2
 Report = Callable[[float, str], None]
+Results = Iterable[tuple[Outcome, Path]]
+"""What was found for each model, and the file that holds it."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -58,8 +62,8 @@ def main(words: Sequence[str] | None = None) -> int:
         if options.checkpoint is None:
             raise ConfigError("CHECKPOINT: missing; name a run's folder or open_clip:MODEL:PRETRAINED (or --list)")
         asked = parse_tasks(options.tasks)
-        work = _foreign if options.checkpoint.startswith(OPEN_CLIP) else _own
-        found, place = work(options, asked, console)
+        work = _controls if options.controls else _foreign if options.checkpoint.startswith(OPEN_CLIP) else _own
+        done = list(work(options, asked, console))
     except (ConfigError, RecordError, HeldError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
@@ -69,8 +73,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("stopped; nothing was written, features that were computed are kept")
         return 130
-    _tell(found, place, out)
-    return EXIT_SKIPPED if found.skipped else 0
+    for found, place in done:
+        _tell(found, place, out)
+    return EXIT_SKIPPED if any(found.skipped for found, _ in done) else 0
 
 
 def parse_tasks(texts: Sequence[str]) -> list[Choice]:
@@ -101,7 +106,7 @@ def _lock(out: Path) -> AbstractContextManager[None]:
     return lease(out.with_name(f"{out.stem}.lock"))
 
 
-def _own(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> tuple[Outcome, Path]:
+def _own(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> Results:
     """Evaluate a run of this suite and extend its record; with ``--out`` the record stays as it is."""
     folder = RunFolder(options.checkpoint)
     config = load_config(folder.config)
@@ -122,15 +127,35 @@ def _own(options: argparse.Namespace, asked: Sequence[Choice], console: Console)
         with _lock(out):
             _read(out, names["weights"])  # before the work: a file that holds another model is told at once
             found = _evaluate(choices, encoder, _cache(options, folder), console)
-            return found, _write(out, names, found, started, device)
+            return [(found, _write(out, names, found, started, device))]
     with lease(folder.trained_in.lease):
         evaluation.check_weights(read_record(folder.record), folder.record, model)
         found = _evaluate(choices, encoder, _cache(options, folder), console)
         evaluation.extend_record(folder, config, found, model, facts(started, device))
-    return found, folder.record
+    return [(found, folder.record)]
 
 
-def _foreign(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> tuple[Outcome, Path]:
+def _controls(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> Results:
+    """What the controls of a folder of results, of a sweep or of a run lack."""
+    device = _device(options)
+    for control in controls_of(Path(options.checkpoint), asked):
+        choices = control.missing()
+        if not choices:
+            continue
+        started = now()
+        encoder: Encoder = PixelEncoder()
+        weights = f"pixels:{SIDE}"
+        if control.make is not None:
+            model = control.make().to(device)
+            encoder, weights = model.encoder(options.batch_size), weights_hash(model)
+        names = {"model": control.model, "pretrained": control.told["kind"], "weights": weights}
+        with _lock(control.out):
+            _read(control.out, weights)
+            found = _evaluate(choices, encoder, _cache(options, control.out.parent), console)
+            yield found, _write(control.out, {**names, "control": control.told}, found, started, device)
+
+
+def _foreign(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> Results:
     """Evaluate a model of open_clip's, with published weights or those of a file."""
     model, colon, pretrained = options.checkpoint.removeprefix(OPEN_CLIP).partition(":")
     if not colon or not pretrained:
@@ -150,10 +175,10 @@ def _foreign(options: argparse.Namespace, asked: Sequence[Choice], console: Cons
     with _lock(out):
         _read(out, weights)
         found = _evaluate(asked, encoder, _cache(options, out.parent), console)
-        return found, _write(out, names, found, started, device)
+        return [(found, _write(out, names, found, started, device))]
 
 
-def _write(path: Path, names: Mapping[str, str], found: Outcome, started: str, device: torch.device) -> Path:
+def _write(path: Path, names: Mapping[str, Any], found: Outcome, started: str, device: torch.device) -> Path:
     """Leave ``evaluation.json`` and the predictions beside it. What it held of the same weights stays.
 
     Raises ConfigError if the file is of another model, or of another kind.
@@ -182,7 +207,8 @@ def _read(path: Path, weights: str) -> dict[str, Any]:
     old = read_evaluation(path)
     if old["weights"] != weights:
         raise ConfigError(
-            f"--out {path}: holds an evaluation of {old['model']} with other weights; choose another file"
+            f"{path}: holds an evaluation of {old['model']} with other weights; choose another file with --out, or"
+            " move this one away"
         )
     return old
 
@@ -286,6 +312,12 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="TASK:DATASET",
         help="or 'TASK:{dataset: NAME, option: value}', or suite:NAME; default: those of the run's sweep",
+    )
+    parser.add_argument(
+        "--controls",
+        action="store_true",
+        help="CHECKPOINT is a folder of results, a sweep's or a run's: measure raw pixels and the models with"
+        " their initial weights by the probes of its runs; what was measured before is left out",
     )
     parser.add_argument("--out", help=f"write {EVALUATION_FILE} there; a run's record then stays as it is")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")

@@ -17,7 +17,8 @@ from analysis.read.results import Foreign, Run
 from benchmark.runs.record import CONTROL_KINDS
 
 PIXELS, UNTRAINED = CONTROL_KINDS
-NAMES = {UNTRAINED: "untrained", PIXELS: "raw pixels"}
+RAW_PIXELS = "raw pixels"
+NAMES = {UNTRAINED: "untrained", PIXELS: RAW_PIXELS}
 """Of the controls' rows."""
 TOLD = (
     "untrained: the same network with its initial weights, of the same seeds; raw pixels: the probe on the images"

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from analysis.blocks.block import Block
+from analysis.blocks.controls import RAW_PIXELS
 from analysis.blocks.rows import Cell, Column, Row, absent_seeds, protocol_notices
 from analysis.blocks.statistics import Interval, Spread
 from analysis.read.methods import is_shorter
 
 MISSING = "missing"
-BELOW_PIXELS = "below raw pixels"
+BELOW_PIXELS = f"below {RAW_PIXELS}"
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,18 @@ def held_lines(cell: Cell) -> list[str]:
     return lines
 
 
-def control_cells(values: Mapping[Column, Spread], block: Block) -> list[Shown]:
+def control_cells(name: str, block: Block) -> list[Shown]:
     """A control's row in the order of ``heads``: nothing was trained, and only probes have it."""
     nothing = Shown("—")
-    told = [shown(values[c], percent) if c in values else nothing for c in block.columns]
-    return [nothing, nothing, nothing, *told]
+    return [nothing, nothing, nothing, *(control_cell(name, block, column) or nothing for column in block.columns)]
+
+
+def control_cell(name: str, block: Block, column: Column) -> Shown | None:
+    """What a control has in a column, None for nothing. Pixels know no seed."""
+    value = block.controls.get(name, {}).get(column)
+    if value is None:
+        return None
+    return Shown(percent(value.mean), "no seed", sort=value.mean) if name == RAW_PIXELS else shown(value, percent)
 
 
 def quantity_cell(cell: Cell, number: Callable[[float], str]) -> Shown:

@@ -132,8 +132,8 @@ class Page:
             for row in block.rows
         ]
         rows += [
-            {"method": name, "notes": (), "control": True, "runs": [], "cells": control_cells(values, block)}
-            for name, values in block.controls.items()
+            {"method": name, "notes": (), "control": True, "runs": [], "cells": control_cells(name, block)}
+            for name in block.controls
         ]
         truth = truth_rows(block)
         kinds = kinds_of(truth)

@@ -80,8 +80,8 @@ def block_table(block: Block, *notes: str) -> PaperTable:
         for row in block.rows
     )
     rows += tuple(
-        PaperRow(name, tuple(PaperCell((cell.first_line,)) for cell in control_cells(values, block)), ("control",))
-        for name, values in block.controls.items()
+        PaperRow(name, tuple(PaperCell((cell.first_line,)) for cell in control_cells(name, block)), ("control",))
+        for name in block.controls
     )
     return PaperTable("main", block.title, "method", tuple(heads(block)), rows, notes)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from analysis.blocks.block import Block
 from analysis.blocks.rows import Column, Row
 from analysis.blocks.statistics import averaged, paired_differences
-from analysis.blocks.words import percent, shown, whole
+from analysis.blocks.words import control_cell, percent, whole
 from analysis.read.methods import FULL, counted, is_variant
 from analysis.read.results import Run
 from analysis.tables.ablations import ablation_tables
@@ -149,9 +149,11 @@ def _control_rows(column: Column, blocks: Sequence[Block]) -> list[PaperRow]:
     """A row each of the controls that some block has."""
     found = []
     for name in dict.fromkeys(name for block in blocks for name in block.controls):
-        values = [block.controls.get(name, {}).get(column) for block in blocks]
-        cells = [PaperCell(("—" if v is None else shown(v, percent).first_line,)) for v in values]
-        if any(value is not None for value in values):
+        told = [control_cell(name, block, column) for block in blocks]
+        cells = [
+            PaperCell((one.first_line,), facts={"mean": one.sort}) if one else PaperCell(("—",)) for one in told
+        ]
+        if any(told):
             found.append(PaperRow(name, (*cells, *[PaperCell(("—",))] * (len(blocks) > 1)), ("control",)))
     return found
 

@@ -107,6 +107,13 @@ def expanded(node: Any, where: str) -> Any:
     return [{one.task: {"dataset": {SOURCE: {"name": name, **own}}}} for name, one in suite.sets.items()]
 
 
+def asked_whole(options: Iterable[Mapping[str, Any]]) -> list[Suite]:
+    """The suites of which evaluations with these options measure all sets."""
+    data_sets = [one["dataset"] for one in options if isinstance(one.get("dataset"), Mapping)]
+    names = {str(one[SOURCE]["name"]) for one in data_sets if SOURCE in one}
+    return [suite for suite in suites().values() if suite.sets.keys() <= names]
+
+
 def own_values(suite: Suite, rows: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """Set -> the metric it is judged by, of those that a record's ``rows`` measure whole; fractions."""
     measured = {(row["task"], row["dataset"], row["metric"]): float(row["value"]) for row in rows}

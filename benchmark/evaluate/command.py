@@ -276,7 +276,7 @@ def _tell(found: Outcome, place: Path, console: Console) -> None:
             row["task"], row["dataset"], row["metric"], *(t.replace("[", r"\[") for t in told), row["protocol"]
         )
     console.print(table)
-    for suite in suites.suites().values():
+    for suite in suites.asked_whole(choice.options for choice in found.evaluated):
         _tell_suite(suite, suites.own_values(suite, found.rows), console)
     for entry in found.skipped:
         console.print(f"skipped: {entry['task']}: {entry['reason']}", style="yellow", markup=False, soft_wrap=True)
@@ -284,9 +284,7 @@ def _tell(found: Outcome, place: Path, console: Console) -> None:
 
 
 def _tell_suite(suite: suites.Suite, values: Mapping[str, float], console: Console) -> None:
-    """The sets' own metrics and their means, where several sets of the suite were measured."""
-    if len(values) < 2:
-        return
+    """The sets' own metrics and their means."""
     table = Table(title=suite.title, title_justify="left", box=None)
     for heading in ("data set", "judged by", "%"):
         table.add_column(heading, overflow="fold", justify="right" if heading == "%" else "left")

@@ -176,6 +176,8 @@ def test_one_word_stands_for_all_sets_of_a_suite() -> None:
         "retrieval"
     ]
     assert "vtab/pets" in names
+    assert [suite.name for suite in suites.asked_whole(choice.options for choice in asked)] == ["datacomp"]
+    assert not suites.asked_whole(choice.options for choice in asked[1:])
     rooted = parse_tasks(["suite:{name: vtab_plus, root: /sets}"])
     assert {choice.options["dataset"]["clip_benchmark"]["root"] for choice in rooted} == {"/sets"}
     with pytest.raises(ConfigError, match="unknown suite 'datacom'; did you mean 'datacomp'"):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,16 @@ class LabelledSet:
     split: str
     images: Sequence[Image.Image]
     labels: np.ndarray
-    """int64 [n], indices into ``class_names``."""
+    """int64 [n], indices into ``class_names``; where an image may have several, int64 [n, C] of 0 and 1."""
     class_names: list[str]
     templates: list[Callable[[str], str]]
     """Prompt templates for zero-shot classification: class name -> prompt."""
     class_ids: Sequence[str] = ()
     """What tells classes of one name apart, such as WordNet's ids, by label; () where names do."""
+    metrics: Sequence[str] = ()
+    """What the set is judged by beside accuracy: ``f1_macro``, ``top1_worst_GROUP``, ``top5_worst_GROUP``."""
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """GROUP -> which one of its kind an image belongs to, int64 [n]."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -128,6 +132,8 @@ class Source(ABC):
 
 def _fields(found: LabelledSet, split: str) -> dict[str, Any]:
     assert found.split == split, f"{found.name}: asked for the {split} split, got {found.split}"
+    if found.labels.ndim > 1:
+        raise PoolError(f"{found.name}: an image may have several classes, which zero_shot alone measures")
     return {f.name: getattr(found, f.name) for f in dataclasses.fields(LabelledSet)}
 
 

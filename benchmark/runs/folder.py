@@ -15,6 +15,8 @@ SUBMISSIONS_FOLDER = "job/submissions"
 """In a sweep's folder: what was handed to sbatch."""
 EVALUATION_FILE = "evaluation.json"
 """Metrics of a model that this suite did not train."""
+CONTROLS = "controls"
+"""In a folder of results, beside the sweeps: a folder each of raw pixels and of untrained models."""
 TAKEN_FROM = "taken_over_from"
 """The key of ``taken_over.json``: a folder, relative to the run's own."""
 

@@ -24,6 +24,9 @@ SCHEMA_VERSION = 1
 NATS = ("image_to_text_infonce", "text_to_image_infonce")
 """Metrics that are no fraction."""
 
+CONTROL_KINDS = ("pixels", "untrained")
+"""What values of probes are held against."""
+
 TASKS = ("zero_shot", "retrieval", "linear_probe", "few_shot", "knn", "finetune")
 
 
@@ -180,7 +183,14 @@ EVALUATION = _object(
         "evaluate": {"type": "array", "items": _ANYTHING},
         "metrics": {"type": "array", "items": METRIC},
         "evaluation_skipped": SKIPPED,
-    }
+    },
+    # of a control alone; framework, model and seed are those of the untrained model
+    {
+        "control": _object(
+            {"kind": {"enum": list(CONTROL_KINDS)}},
+            {"framework": _TEXT, "model": _ANYTHING, "seed": _COUNT},
+        )
+    },
 )
 _VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 _EVALUATION_VALIDATOR = jsonschema.Draft202012Validator(EVALUATION)

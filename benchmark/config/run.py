@@ -81,6 +81,20 @@ class TrainConfig:
     or their ``mean``, as open_clip's default gather: 1 / ranks of it for the towers, not for the temperature."""
     logits: str = field(default="fp32", metadata=LATER_OPTION)
     """Precision of the logits: ``fp32``, or ``autocast``, that of ``precision``, as in the published code."""
+    compile: bool = field(default=False, metadata=LATER_OPTION)
+    """Let torch.compile make the forward pass: minutes at the start, then fewer and larger kernels, which round
+    differently."""
+    channels_last: bool = field(default=False, metadata=LATER_OPTION)
+    """Keep images with their channels together, as a GPU's convolutions in half precision like it; rounds
+    differently."""
+    tf32: bool = field(default=True, metadata=LATER_OPTION)
+    """On a GPU: float32 products and convolutions in TF32, but for the logits. Nothing on a CPU."""
+    deterministic: bool = field(default=False, metadata=LATER_OPTION)
+    """Take deterministic kernels alone, so that the same GPUs give the same run bit for bit; slower. Without it
+    cuDNN chooses its convolutions by their time."""
+    checkpointing: bool = field(default=False, metadata=NOT_IDENTITY)
+    """Compute a transformer's activations again in the backward pass in place of keeping them: less memory, more
+    time, the same numbers. Refused for towers with batch normalisation."""
     shuffle: str = "full"
     """``full``: a uniform permutation; ``window``: shards in random order, mixed within ``window_shards``."""
     window_shards: int = 16

@@ -87,6 +87,20 @@ class TrainConfig:
     augment: str = field(default="pillow", metadata=LATER_OPTION)
     """MoCo only: colour jitter, blur and so on of the two views by ``pillow`` in the loader's workers, or on the
     ``device`` of the model, a batch at a time, from the same draws: views differ in rounding, hue and blur."""
+    compile: bool = field(default=False, metadata=LATER_OPTION)
+    """Let torch.compile make the forward pass: minutes at the start, then fewer and larger kernels, which round
+    differently."""
+    channels_last: bool = field(default=False, metadata=LATER_OPTION)
+    """Keep images with their channels together, as a GPU's convolutions in half precision like it; rounds
+    differently."""
+    tf32: bool = field(default=True, metadata=LATER_OPTION)
+    """On a GPU: float32 products and convolutions in TF32, but for the logits. Nothing on a CPU."""
+    deterministic: bool = field(default=False, metadata=LATER_OPTION)
+    """Take deterministic kernels alone, so that the same GPUs give the same run bit for bit; slower. Without it
+    cuDNN chooses its convolutions by their time."""
+    checkpointing: bool = field(default=False, metadata=NOT_IDENTITY)
+    """Compute a transformer's activations again in the backward pass in place of keeping them: less memory, more
+    time, the same numbers. Refused for towers with batch normalisation."""
     shuffle: str = "full"
     """``full``: a uniform permutation; ``window``: shards in random order, mixed within ``window_shards``."""
     window_shards: int = 16

@@ -68,6 +68,13 @@ class Objective(nn.Module, ABC):
         """The frozen model in eval mode, for evaluation."""
 
     @abstractmethod
+    def checkpoint_activations(self) -> None:
+        """Let the backward pass compute activations again, with the same draws, in place of keeping them.
+
+        Raises ValueError for towers with batch normalisation.
+        """
+
+    @abstractmethod
     def decay_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Trained parameters that take weight decay, and those that do not."""
 
@@ -103,6 +110,30 @@ class Objective(nn.Module, ABC):
             losses = model(tensors, log_negative=log_negative)
         scale(self.reduce(losses, weight)).backward()
         return losses.detach()
+
+
+def refuse_batch_norm(tower: nn.Module) -> None:
+    """Raise ValueError if computing the tower's activations twice would take batch statistics in twice."""
+    if any(isinstance(m, _BatchNorm) for m in tower.modules()):
+        raise ValueError(
+            "train.checkpointing computes activations twice, and this network has batch normalisation, which would"
+            " take each batch into its running statistics twice: set it to false"
+        )
+
+
+def fp32_product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` for logits: float32 stays float32 where ``train.tf32`` gives other products half its digits."""
+    return a @ b if a.device.type == "cpu" else _without_tf32(a, b)
+
+
+@torch._disable_dynamo  # a trace would set the switch after the product
+def _without_tf32(a: Tensor, b: Tensor) -> Tensor:
+    products = torch.backends.cuda.matmul
+    before, products.allow_tf32 = products.allow_tf32, False
+    try:
+        return a @ b
+    finally:
+        products.allow_tf32 = before
 
 
 def micro_batches(tensors: Tensors, count: int) -> Iterator[Tensors]:

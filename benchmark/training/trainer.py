@@ -30,15 +30,16 @@ from benchmark.seeds import seed_of
 from benchmark.tracking.epoch_files import check_files, save_marks
 from benchmark.tracking.trackers import Trackers
 from benchmark.training import batchnorm, checkpoint, super_batch
-from benchmark.training.device import sent
+from benchmark.training.device import kernels, sent
 from benchmark.training.loader import Batch, Loader
-from benchmark.training.optim import clip_gradient, learning_rate, make_optimizer, set_learning_rate
+from benchmark.training.optim import clip_gradient, learning_rate, load_state, make_optimizer, set_learning_rate
 from benchmark.training.order import steps_in_epoch, super_batch_size
 from benchmark.training.progress import Progress
 from benchmark.training.reference import Reference
 from benchmark.training.unreadable import FaultList
 
 logger = logging.getLogger(__name__)
+COMPILER = "inductor"
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 NEVER: Callable[[float, str], None] = lambda share, text: None  # noqa: E731 (a default that does nothing)
 
@@ -69,6 +70,12 @@ class Trainer:
         self.full_steps = steps_in_epoch(pool.num_samples, config.batch_size)
         self.objective = objective.to(device)
         objective.configure(config)
+        if config.channels_last:
+            self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.checkpointing:
+            objective.checkpoint_activations()
+        if config.compile:
+            objective.compile(backend=COMPILER)
         self.optimizer = make_optimizer(self.objective, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.pruner = pruner
@@ -110,7 +117,8 @@ class Trainer:
         pool raises for data it cannot read or that has changed; signals.Stopped on all ranks, after a checkpoint,
         if one of them was asked to stop.
         """
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), kernels(self.config):
             self._resume()
             self._share_choice()
             model = self._wrapped()
@@ -338,7 +346,7 @@ class Trainer:
             self._check_pool(state.get("pool"))
             self.now = Progress(**state["progress"])
             self.objective.load_state_dict(state["objective"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_state(self.optimizer, state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             self.pruner.load_state_dict(states.to_arrays(state["pruner"]))
             self.trackers.load_state_dict({name: states.to_arrays(state.get(name)) for name in Trackers.NAMES})
@@ -393,7 +401,14 @@ class Trainer:
         ids = [self.device.index] if self.device.type == "cuda" else None
         # buffers are the same on all ranks by construction, or no forward in training reads them: see
         # _share_statistics
-        return DistributedDataParallel(self.objective, device_ids=ids, broadcast_buffers=False)
+        return DistributedDataParallel(
+            self.objective,
+            device_ids=ids,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,  # no second copy of the gradient
+            # each step is the same graph, but for passes without an exchange, recomputed and compiled ones
+            static_graph=self.config.accumulate == 1 and not (self.config.checkpointing or self.config.compile),
+        )
 
     def _autocast(self) -> torch.autocast:
         dtype = AUTOCAST.get(self.config.precision)

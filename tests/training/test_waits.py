@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pretended_gpu import pretend
 from rank_processes import on_ranks
 from tiny import clip_grid, moco_grid
 
@@ -20,6 +19,7 @@ from benchmark.pruner import EpochPlan
 from benchmark.runs.folder import RunFolder
 from benchmark.training import trainer
 from benchmark.training.lars import Lars
+from perf.pretended_gpu import pretend
 
 Plan = Callable[..., list[PlannedRun]]
 RARELY = {"epochs": 1, "log_every": 100}

@@ -24,10 +24,12 @@ from benchmark.models.objective import (
     Objective,
     Tensors,
     cross_entropy,
+    fp32_product,
     frozen_batch_statistics,
     mark_of_draws,
     micro_batches,
     precision_of_logits,
+    refuse_batch_norm,
     with_negatives_weighed,
 )
 from benchmark.options import ConfigError
@@ -93,6 +95,10 @@ class Clip(Objective):
             with autocast():
                 losses = self._losses(of_images, of_texts, scales[0], log_negative)
             return losses, (of_images * of_texts).sum(dim=1)
+
+    def checkpoint_activations(self) -> None:
+        refuse_batch_norm(self.model)
+        self.model.set_grad_checkpointing()
 
     def decay_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """As open_clip: no decay of gains, biases, normalisation layers and the temperature."""
@@ -187,6 +193,7 @@ def contrastive_losses(
         images, texts, logit_scale = images.float(), texts.float(), logit_scale.float()
         all_images, all_texts = dist.gather_with_gradient(images), dist.gather_with_gradient(texts)  # [B, d]
         labels = torch.arange(len(images), device=images.device) + dist.rank() * len(images)
-        logits = (logit_scale * images @ all_texts.T, logit_scale * texts @ all_images.T)  # [b, B] each
+        pairs = ((images, all_texts), (texts, all_images))
+        logits = [fp32_product(logit_scale * x, of_all.T) for x, of_all in pairs]  # [b, B] each
         weighed = [with_negatives_weighed(x, log_negative, labels) for x in logits]
         return torch.stack([cross_entropy(x, labels) for x in weighed], dim=1)

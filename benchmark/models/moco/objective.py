@@ -28,8 +28,10 @@ from benchmark.models.objective import (
     Objective,
     Tensors,
     cross_entropy,
+    fp32_product,
     frozen_batch_statistics,
     precision_of_logits,
+    refuse_batch_norm,
     with_negatives_weighed,
 )
 from benchmark.seeds import seed_of
@@ -130,6 +132,12 @@ class Moco(Objective):
         with torch.no_grad():
             torch._foreach_lerp_([k for _, k in trained], [p for p, _ in trained], 1 - m)
 
+    def checkpoint_activations(self) -> None:
+        """Of the backbone alone: the heads normalise by the batch, and are small."""
+        backbone: Any = self.base.get_submodule("backbone")
+        refuse_batch_norm(backbone)
+        backbone.set_grad_checkpointing()
+
     def decay_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """For ViT everything decays (AdamW over ``model.parameters()``); for a ResNet matrices alone (LARS)."""
         trained = [p for p in self.parameters() if p.requires_grad]
@@ -173,7 +181,7 @@ def contrastive_losses(
         keys1, keys2 = dist.gather(torch.cat([k1, k2], dim=1)).chunk(2, dim=1)  # [B, d] each, one exchange
         b = len(q1)
         labels = torch.arange(b, device=q1.device) + dist.rank() * b
-        logits = [q @ keys.T / temperature for q, keys in ((q1, keys2), (q2, keys1))]  # [b, B] each
+        logits = [fp32_product(q, keys.T) / temperature for q, keys in ((q1, keys2), (q2, keys1))]  # [b, B] each
         weighed = [with_negatives_weighed(x, log_negative, labels) for x in logits]
         losses = [cross_entropy(x, labels) for x in weighed]
     return 2 * temperature * torch.stack(losses, dim=1)

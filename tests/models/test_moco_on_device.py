@@ -19,6 +19,7 @@ from rank_processes import die_at, on_ranks
 from scipy import stats
 from tiny import TINY_MOCO, clip_grid, moco_grid
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision import transforms as tv
 from torchvision.transforms.v2 import functional as reference
 
@@ -275,8 +276,19 @@ def test_a_view_is_the_same_bit_for_bit_in_any_batch(monkeypatch: pytest.MonkeyP
         assert torch.equal(torch.stack(model.views(tuple(t[part] for t in tensors))), whole[:, part])
     monkeypatch.setattr(augment, "AT_ONCE", 5)
     assert torch.equal(torch.stack(model.views(tensors)), whole)
-    torch.set_num_threads(2)
-    assert torch.equal(torch.stack(model.views(tensors)), whole)
+
+
+def test_augmenting_on_a_gpu_never_waits_for_it() -> None:
+    """A look at a value, as by ``item`` or a mask as an index, fails on tensors without values."""
+
+    def shape(_: int) -> tuple[str, tuple[int, ...]]:
+        with FakeTensorMode():
+            pixels = torch.zeros(200, SIZE, SIZE, 3, dtype=torch.uint8, device="cuda")
+            found = augmented(pixels, torch.zeros(200, len(NOTHING.row(RADIUS)), device="cuda"))
+            return found.device.type, tuple(found.shape)
+
+    # in a process of its own: after it, torch takes this one to have a GPU
+    assert on_ranks(1, shape) == [("cuda", (200, 3, SIZE, SIZE))]
 
 
 def test_what_ranks_exchange_of_a_super_batch_gives_the_pixels_that_were_scored() -> None:

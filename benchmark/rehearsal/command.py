@@ -129,7 +129,9 @@ class Rehearsal:
         show(self.shapes, self.console)
         bad = [shape for shape in self.shapes if any(found.level == FAIL for found in shape.findings)]
         count = f"{len(bad)} of {len(self.shapes)}" if bad else "none"
-        self.console.print(f"{count} of the jobs would not get through", style="red" if bad else "green")
+        self.console.print(
+            f"{count} of the jobs would not get through", style="red" if bad else "green", highlight=False
+        )
         return EXIT_FAILED if bad else 0
 
     def _fill(self, shape: Shape, run: PlannedRun) -> None:

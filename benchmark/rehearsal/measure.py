@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,6 +12,7 @@ from typing import Any
 
 from benchmark.config.job import JobConfig
 from benchmark.config.run import RunConfig
+from benchmark.job.feature_pass import CHUNK
 from benchmark.runs.attempts import Attempt, attempts_of
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.record import read_record
@@ -34,7 +36,7 @@ class Usage:
     """Of one process."""
     most_open_files: int
     first_seconds: float
-    """From the start of the job's work to its first step."""
+    """From the start of the job's work to its first step, or first chunk of features."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ class Measured:
     skipped: tuple[str, ...] = ()
     """Why a task was skipped."""
     has_pruned: bool = False
-    seconds_a_sample: float | None = None
-    """Of a pass over features, all ranks together."""
+    sample_seconds: float | None = None
+    """Of a pass over features: one rank's for a sample."""
 
 
 def measure(folder: RunFolder, config: JobConfig) -> Measured:
@@ -74,8 +76,10 @@ def measure(folder: RunFolder, config: JobConfig) -> Measured:
         if not folder.features.exists():
             return Measured(usage, "", is_resumed)
         facts = json.loads(folder.features.read_text(encoding="utf-8"))
-        each = facts["seconds"] / facts["num_samples"]
-        return Measured(usage, facts["device"], is_resumed, seconds_a_sample=each)
+        at_work = min(facts["num_ranks"], math.ceil(facts["num_samples"] / CHUNK))
+        encoding = max(0.0, facts["seconds"] - usage.first_seconds)
+        each = encoding * at_work / facts["num_samples"]
+        return Measured(usage, facts["device"], is_resumed, sample_seconds=each)
     record = read_record(folder.record)
     full = record["training"]["samples_full"] // record["training"]["epochs"]
     return Measured(
@@ -119,6 +123,6 @@ def _usage(folder: RunFolder, num_ranks: int) -> Usage:
 
 def _has_gone_on(attempts: list[Attempt]) -> bool:
     return any(
-        (before.why or "").startswith("stopped by") and 0 < (before.steps_end or 0) <= after.steps_start
+        before.was_stopped and 0 < (before.steps_end or 0) <= after.steps_start
         for before, after in pairwise(attempts)
     )

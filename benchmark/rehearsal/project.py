@@ -45,8 +45,10 @@ class Projection:
 def project(config: JobConfig, pool: Pool, measured: Measured, sliced: list[Sliced]) -> Projection:
     """``config`` is that of the run itself."""
     if not isinstance(config, RunConfig):
-        each = measured.seconds_a_sample
-        return Projection(each * pool.whole / 3600 if each is not None and pool.whole else None)
+        each = measured.sample_seconds
+        if each is None or pool.whole is None:
+            return Projection()
+        return Projection((each * pool.whole / config.launch.num_ranks + measured.usage.first_seconds) / 3600)
     assert measured.steps is not None
     share = schedule_of(config.pruner, config.train.epochs).share
     evaluation = sum(_evaluations(measured, sliced)) / 3600
@@ -89,6 +91,11 @@ def findings(
         yield Finding(WARN, "not stopped half way and taken up again: it ended too soon, or is not requeued")
     if isinstance(config, RunConfig) and not measured.has_pruned and _prunes(config):
         yield Finding(WARN, "no epoch left samples out, though the method does")
+    if hours.hours is None:
+        unknown = (
+            "its pool's size is not known" if pool.whole is None else "what it takes does not follow from a part"
+        )
+        yield Finding(NOTE, f"hours are not projected: {unknown} ({pool.samples} samples were read)")
     for one in sliced:
         if one.note:
             yield Finding(NOTE, one.note)

@@ -18,6 +18,7 @@ from benchmark.launch.todo import to_do
 from benchmark.options import ConfigError
 from benchmark.plan.plan import PlannedRun
 from benchmark.runs.attempts import attempts_of
+from benchmark.runs.submission import job_of
 from benchmark.slurm.commands import call
 from benchmark.status.queue import Queue, look
 from benchmark.status.standing import is_settled, with_states
@@ -71,7 +72,11 @@ def _here(todo: list[PlannedRun], folder: Path, cluster: str, slots: Slots, cons
 
 
 def _on_slurm(runs: Sequence[PlannedRun], todo: list[PlannedRun], folder: Path, console: Console) -> None:
-    sent = submit_slurm(todo, folder)
+    try:
+        sent = submit_slurm(todo, folder)
+    except ConfigError as error:  # of jobs that ask for the same the first, and those before it went out
+        refused = next(run for run in todo if job_of(run.folder) is None)
+        raise ConfigError(f"{refused.config.name}: {error}") from error
     if sent.left:
         raise ConfigError(f"SLURM takes no more for now ({sent.reason}): {sent.left} jobs of the rehearsal remain")
     console.print(f"submitted {len(sent.ids)} jobs; --rehearse --status and --cancel work on them", soft_wrap=True)

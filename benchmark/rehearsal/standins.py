@@ -15,7 +15,6 @@ from PIL import Image
 
 from benchmark.config.run import Choice
 from benchmark.files import write_atomic, write_text
-from benchmark.pool.sources import _published as published
 from benchmark.pool.storage.tarwriter import Member, write_tar
 from benchmark.seeds import generator
 
@@ -78,6 +77,8 @@ class StandIns:
         root = self.folder / f"images-{num_samples}-v{VERSION}"
         if _is_whole(root):
             return root
+        from benchmark.pool.sources import _published as published  # loads frameworks, which planning needs not
+
         pictures = [root / "pictures" / f"{i}.JPEG" for i in range(PICTURES)]
         for path, data in zip(pictures, _pictures(*SIDES["folder"]), strict=True):
             write_atomic(path, lambda file, data=data: file.write(data))  # type: ignore[misc]

@@ -20,8 +20,8 @@ STYLES = {FAIL: "red", WARN: "yellow", NOTE: ""}
 LEGEND = (
     "step s: computing of an optimiser step; data s: loading of its samples, workers together; limit: the longer."
     " cores: loader workers a rank that would keep up/asked for. GB: memory on a node + of a GPU; shm: GB of"
-    " /dev/shm; files: open in a process. train h, eval h: of a run; jobs: of its time limit, in a row; in all h: of"
-    " all runs."
+    " /dev/shm; files: open in a process. train h, eval h: of a run; jobs: of its time limit, in a row; in all h:"
+    " of all runs."
 )
 
 
@@ -60,12 +60,18 @@ def show(shapes: Sequence[Shape], console: Console) -> None:
             said.setdefault((found.level, found.text), []).append(shape.config.name)
     for (level, text), names in sorted(said.items(), key=lambda item: list(STYLES).index(item[0][0])):
         others = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        console.print(f"{level}: {names[0]}{others}: {text}", style=STYLES[level], markup=False, soft_wrap=True)
+        console.print(
+            f"{level}: {names[0]}{others}: {text}",
+            style=STYLES[level],
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def _table(shapes: Sequence[Shape]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-    table.add_column("job", overflow="fold", min_width=18)
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column("job", overflow="fold")
     for heading in ("runs", "step s", "data s", "limit", "cores", "GB", "shm", "files"):
         table.add_column(heading, justify="right", no_wrap=True)
     for heading in ("train h", "eval h", "jobs", "in all h"):
@@ -96,7 +102,8 @@ def _cells(shape: Shape) -> list[str]:
     memory = f"{usage.memory_bytes / 1e9:.1f}" + (f"+{usage.gpu_bytes / 1e9:.0f}" if usage.gpu_bytes else "")
     cells += [memory, f"{usage.shared_bytes / 1e9:.2f}", str(usage.open_files)]
     hours = shape.hours
-    cells += ["?" if h is None else hours_text(h) for h in (hours.training, hours.evaluation or 0.0)]
+    cells += ["?" if hours.training is None else hours_text(hours.training)]
+    cells += ["" if hours.evaluation is None else hours_text(hours.evaluation)]
     jobs = jobs_in_a_row(launch, hours)
     return [
         *cells,

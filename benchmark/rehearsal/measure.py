@@ -10,6 +10,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from benchmark.config.feature_pass import FeatureConfig
 from benchmark.config.job import JobConfig
 from benchmark.config.run import RunConfig
 from benchmark.job.feature_pass import CHUNK
@@ -73,9 +74,10 @@ def measure(folder: RunFolder, config: JobConfig) -> Measured:
     """Of a job that is done. Raises OSError and ValueError if what it should have left is not there."""
     usage, is_resumed = _usage(folder, config.launch.num_ranks), _has_gone_on(attempts_of(folder))
     if not isinstance(config, RunConfig):
-        if not folder.features.exists():
-            return Measured(usage, "", is_resumed)
-        facts = json.loads(folder.features.read_text(encoding="utf-8"))
+        left = folder.features if isinstance(config, FeatureConfig) else folder.choice
+        facts = json.loads(left.read_text(encoding="utf-8"))
+        if not isinstance(config, FeatureConfig):
+            return Measured(usage, facts["device"], is_resumed)
         at_work = min(facts["num_ranks"], math.ceil(facts["num_samples"] / CHUNK))
         encoding = max(0.0, facts["seconds"] - usage.first_seconds)
         each = encoding * at_work / facts["num_samples"]

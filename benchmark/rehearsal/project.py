@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from benchmark.config.choice_pass import ChoiceConfig
 from benchmark.config.job import JobConfig
 from benchmark.config.launch import LaunchConfig
 from benchmark.config.run import RunConfig
+from benchmark.plan import roofline
 from benchmark.plan.schedule import schedule_of
 from benchmark.rehearsal.derive import Pool
 from benchmark.rehearsal.evaluation import Sliced
@@ -32,7 +34,7 @@ class Projection:
     """Hours of one run of a shape, from its start to its record; None where nothing tells."""
 
     training: float | None = None
-    """Or of a pass over features."""
+    """Or of a pass over features, or of a choice."""
     evaluation: float | None = None
     share: float | None = None
     """Of full data's samples that are visited; None if only data can tell: then hours are those of full data."""
@@ -44,6 +46,9 @@ class Projection:
 
 def project(config: JobConfig, pool: Pool, measured: Measured, sliced: list[Sliced]) -> Projection:
     """``config`` is that of the run itself."""
+    if isinstance(config, ChoiceConfig):
+        seconds = roofline.seconds_of_choice(config, pool.whole) if pool.whole else None
+        return Projection(None if seconds is None else (seconds + measured.usage.first_seconds) / 3600)
     if not isinstance(config, RunConfig):
         each = measured.sample_seconds
         if each is None or pool.whole is None:
@@ -86,7 +91,7 @@ def findings(
     if usage.open_files > FULL * usage.most_open_files:
         text = f"{usage.open_files} of {usage.most_open_files}: put `ulimit -n` into launch.setup"
         yield Finding(FAIL, f"open files: {text}")
-    yield from _times(launch, measured, hours)
+    yield from _times(config, measured, hours)
     if not measured.has_gone_on and isinstance(config, RunConfig):
         yield Finding(WARN, "not stopped half way and taken up again: it ended too soon, or is not requeued")
     if isinstance(config, RunConfig) and not measured.has_pruned and _prunes(config):
@@ -96,6 +101,8 @@ def findings(
             "its pool's size is not known" if pool.whole is None else "what it takes does not follow from a part"
         )
         yield Finding(NOTE, f"hours are not projected: {unknown} ({pool.samples} samples were read)")
+    if isinstance(config, ChoiceConfig) and hours.hours is not None:
+        yield Finding(NOTE, "hours by what its method multiplies on all of the pool, not by what was measured")
     for one in sliced:
         if one.note:
             yield Finding(NOTE, one.note)
@@ -103,12 +110,16 @@ def findings(
         yield Finding(WARN, f"an evaluation was skipped: {reason}")
 
 
-def _times(launch: LaunchConfig, measured: Measured, hours: Projection) -> Iterator[Finding]:
+def _times(config: JobConfig, measured: Measured, hours: Projection) -> Iterator[Finding]:
+    launch = config.launch
     limit = launch.minutes / 60
     if hours.evaluation is not None and hours.evaluation > limit:
         text = f"evaluation: {hours.evaluation:.1f} h, and a job may take {limit:.1f} h (launch.minutes)"
         yield Finding(FAIL, f"{text}; it cannot be split: raise that, or leave tasks to benchmark.evaluate")
     if measured.steps is None:
+        if isinstance(config, ChoiceConfig) and hours.hours is not None and hours.hours > limit:
+            text = f"choice: {hours.hours:.1f} h, and a job may take {limit:.1f} h (launch.minutes)"
+            yield Finding(FAIL, f"{text}; it cannot be split: raise that, or lower what docs/methods.md says")
         return
     to_save = measured.steps.computing + measured.steps.loading + measured.steps.checkpoint
     if to_save > launch.warning_seconds:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from tiny import clip_grid
 
+from benchmark.config.choice_pass import ChoiceConfig
 from benchmark.config.launch import LaunchConfig
 from benchmark.config.run import Choice
 from benchmark.plan import roofline
@@ -47,7 +48,35 @@ def test_what_loads_samples_bounds_what_computes(planned: Callable[..., list[Pla
         for workers in (0, 1, 1000)
     )
     assert alone == pytest.approx(one + many)
-    assert many < one == 1 / roofline.SAMPLES_PER_CORE_SECOND["clip"]
+    assert many < one == 1 / roofline.SAMPLES_PER_CORE_SECOND["pillow"]["clip"]
+
+
+def test_a_choice_is_reckoned_by_what_its_method_multiplies() -> None:
+    def hours(method: str, samples: int, **launch: int) -> float | None:
+        config = ChoiceConfig(
+            sweep="s",
+            framework="clip",
+            pool=Choice(name="shapes"),
+            pool_label="shapes",
+            pruner=Choice(name=method, options={"keep_fraction": 0.7}),
+            label=method,
+            features="f",
+            seed=0,
+            num_epochs=1,
+            device="auto",
+            launch=LaunchConfig(**launch),
+            identity="0",
+        )
+        seconds = roofline.seconds_of_choice(config, samples)
+        return None if seconds is None else seconds / 3600
+
+    products = (
+        10_000 * 512 * (100 * 2_560_000 + 10e6) + 10e6**2 / 10_000 * 512
+    )  # k-means, then pairs within clusters
+    on_a100 = 2 * products / (0.4 * 19.5e12) / 3600
+    assert hours("semdedup", 10_000_000, gpus=1) == pytest.approx(on_a100, rel=0.01)
+    assert on_a100 < 0.2
+    assert hours("clip_score", 10_000_000, gpus=1) is None
 
 
 def test_the_gpu_is_the_one_that_launch_names() -> None:

@@ -75,8 +75,10 @@ def test_each_kind_of_job_goes_from_its_first_step_to_its_record(
     rehearsed: tuple[Path, str, dict[Path, bytes]],
 ) -> None:
     folders = jobs(rehearsed[0])
-    assert sorted(folders) == ["features of tiny", "full", "scan", "semdedup(keep_fraction=0.7)"]
+    choice = "choice of semdedup(keep_fraction=0.7)"
+    assert sorted(folders) == [choice, "features of tiny", "full", "scan", "semdedup(keep_fraction=0.7)"]
     assert folders.pop("features of tiny").features.exists()
+    assert folders.pop(choice).choice.exists()
     for folder in folders.values():
         first, second = attempts_of(folder)
         assert first.why == "stopped by USR2 or USR1"
@@ -99,7 +101,7 @@ def test_one_line_a_kind_of_job_stands_for_all_of_its_seeds(
     assert {cells[2] for cells in rows.values()} == {"2"}
     assert {cells[6] for cells in rows.values()} <= {"1/1", "2/1", "3/1", "4/1"}  # of loader workers
     assert "in all about" in said
-    assert "core hours for 8 runs" in said
+    assert "core hours for 10 runs" in said
     assert "none of the jobs would not get through" in said
     measured = told(path)
     for shape in measured.values():
@@ -117,9 +119,9 @@ def test_what_was_rehearsed_stands_in_the_estimate(
     other = path.with_name("other.yaml")
     grid = {**CLIP, "pool": {"shapes": {"num_samples": 121}}}
     other.write_text(yaml.safe_dump({"name": "other", "grid": [grid]}))
-    assert "core hours of training for 8 runs, reckoned from FLOPs" in shown(other, capsys, "--dry-run")
+    assert "core hours of training for 10 runs, reckoned from FLOPs" in shown(other, capsys, "--dry-run")
     said = shown(path, capsys, "--dry-run")
-    assert "core hours for 8 runs and their evaluation, as rehearsed (" in said
+    assert "core hours for 10 runs and their evaluation, as rehearsed (" in said
     assert "at most" not in said
     assert "rehearsed" not in shown(path, capsys, "--dry-run", "launch.gpus=1")  # another kind of device
 

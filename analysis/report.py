@@ -83,7 +83,7 @@ def make(results: Results, out: Path, command: str, energy: Path | None = None) 
     reading.write(tables)
     write_text(tables / "paper.html", page.paper_tables(reading))
     write_text(tables / "main.html", page.main_tables())
-    write_text(tables / "main.md", markdown(blocks, results.missing, results.foreign))
+    write_text(tables / "main.md", markdown(blocks, results))
     write_text(tables / "truth.md", truth_markdown(blocks))
     write_text(tables / "main.tex", latex(blocks))
     frames = {"main": main_frame(blocks), "values": values_frame(results), "truth": truth_frame(blocks)}

@@ -1,4 +1,4 @@
-"""Spherical k-means through faiss, and the samples cluster by cluster.
+"""Spherical k-means, by faiss on the host or in torch on a GPU, and the samples cluster by cluster.
 
 Letters in shapes: N samples, K clusters, d embedding width.
 """
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import faiss
 import numpy as np
 
-from baselines import _gpu
-from baselines._vectors import Features, blocks, unit_rows
+from baselines import _cost, _gpu, _kmeans
+from baselines._vectors import BLOCK, Features, blocks, unit_rows
 
 POINTS_A_CENTROID = 256
 """faiss's own limit on the samples that centroids are trained on."""
@@ -51,7 +51,7 @@ def cluster(
     """Group the rows of ``features``, [N, d], into at most ``count`` clusters by cosine.
 
     Centroids are trained on at most ``points`` samples each, drawn from ``seed``; one that no sample is nearest to
-    falls away. With a GPU, samples are assigned there, and a faiss that knows GPUs trains there.
+    falls away. With a GPU, centroids are trained and samples assigned there.
     """
     total, width = features.shape
     count = min(count, total)
@@ -59,18 +59,27 @@ def cluster(
     drawn = min(total, count * points)
     ids = np.sort(rng.choice(total, size=drawn, replace=False)) if drawn < total else np.arange(total)
     sample = unit_rows(features, ids)
-    has_gpu = getattr(faiss, "get_num_gpus", lambda: 0)() > 0
+    seed %= 1 << 31
+    device = _gpu.device()
+    if device is not None:
+        return _assign(features, _kmeans.train(sample, count, iterations, seed, device))
     kmeans = faiss.Kmeans(
         *(width, count),
         niter=iterations,
-        seed=seed % (1 << 31),
+        seed=seed,
         spherical=True,
-        gpu=has_gpu,
         min_points_per_centroid=1,
         max_points_per_centroid=points,
+        verbose=multiply_adds(total, width, count, iterations, points) > _cost.LONG,  # a line an iteration
     )
     kmeans.train(sample)
     return _assign(features, np.ascontiguousarray(kmeans.centroids, dtype=np.float32))
+
+
+def multiply_adds(total: int, width: int, count: int, iterations: int, points: int = POINTS_A_CENTROID) -> float:
+    """Of ``cluster``: training points and all samples, each with every centroid."""
+    count = min(count, total)
+    return float(count) * width * (iterations * min(total, count * points) + total)
 
 
 def _assign(features: Features, centroids: np.ndarray) -> Clusters:
@@ -78,7 +87,7 @@ def _assign(features: Features, centroids: np.ndarray) -> Clusters:
     index = faiss.IndexFlatIP(centroids.shape[1])
     index.add(centroids)
     nearest, similarity = np.empty(len(features), dtype=np.int64), np.empty(len(features), dtype=np.float32)
-    for here, rows in blocks(features):
+    for here, rows in _cost.steps("blocks of samples to clusters", blocks(features), len(features) // BLOCK + 1):
         if device is not None:
             similarity[here], nearest[here] = _gpu.nearest(rows, centroids, device)
             continue
@@ -94,7 +103,7 @@ def redundancy(features: np.ndarray, groups: Clusters, first: np.ndarray) -> np.
     The earlier sample need not be kept itself, as published (SemDeDup): chains lose more than a greedy pass would.
     """
     found = np.zeros(len(features), dtype=np.float32)
-    for _, ids in groups.members():
+    for _, ids in _cost.steps("clusters compared within", groups.members(), len(groups.centroids)):
         ordered = ids[np.argsort(first[ids], kind="stable")]
         found[ordered] = largest_before(unit_rows(features, ordered))
     return found
@@ -102,6 +111,9 @@ def redundancy(features: np.ndarray, groups: Clusters, first: np.ndarray) -> np.
 
 def largest_before(rows: np.ndarray) -> np.ndarray:
     """float32 [n, d] -> float32 [n]: each row's largest product with an earlier row, at least 0."""
+    device = _gpu.device()
+    if device is not None:
+        return np.round(_gpu.largest_before(rows, device), DECIMALS)
     found = np.zeros(len(rows), dtype=np.float32)
     for start in range(0, len(rows), COLUMNS):
         columns = rows[start : start + COLUMNS]

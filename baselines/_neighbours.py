@@ -11,7 +11,9 @@ from collections.abc import Iterator
 import faiss
 import numpy as np
 
+from baselines import _cost, _gpu
 from baselines._clusters import cluster
+from baselines._clusters import multiply_adds as of_clusters
 from baselines._vectors import Joined
 
 ITERATIONS, POINTS = 10, 40
@@ -28,16 +30,35 @@ def nearest(
     Where fewer than k are found the sample's own id stands at distance inf. ``features`` gives rows as they are
     to be compared. From ``exact_below`` samples on, those of the ``probes`` cells nearest to the own are compared.
     """
-    total = len(features)
+    total, device = len(features), _gpu.device()
     ids, distances = np.tile(np.arange(total)[:, None], k), np.full((total, k), np.inf, dtype=np.float32)
-    for queries, others in _cells(features, exact_below, cells, probes, seed):
+    parts = _cells(features, exact_below, cells, probes, seed)
+    for queries, others in _cost.steps("cells searched", parts, cells or cells_of(total)):
         rows = np.asarray(features[others])
         places = np.searchsorted(others, queries)
         for start in range(0, len(queries), QUERIES):
             part = queries[start : start + QUERIES]
-            found, which = faiss.knn(rows[places[start : start + QUERIES]], rows, min(k + 1, len(others)))
+            here, most = rows[places[start : start + QUERIES]], min(k + 1, len(others))
+            if device is None:
+                found, which = faiss.knn(here, rows, most)
+            else:
+                found, which = _gpu.neighbours(here, rows, most, device)
             ids[part], distances[part] = _without_self(part, others[which], found, k)
     return ids, distances
+
+
+def cells_of(total: int) -> int:
+    """faiss's rule for inverted files is 4 to 16 times the root; fewer, as whole cells are multiplied here."""
+    return round(2 * math.sqrt(total))
+
+
+def multiply_adds(total: int, width: int, exact_below: int, cells: int | None, probes: int) -> float:
+    """Of ``nearest``, with cells of equal size."""
+    if total < exact_below:
+        return float(total) ** 2 * width
+    count = cells or cells_of(total)
+    looked_at = total * min(probes, count) / count
+    return of_clusters(total, width, count, ITERATIONS, POINTS) + total * looked_at * width
 
 
 def _cells(
@@ -49,8 +70,7 @@ def _cells(
         everyone = np.arange(total)
         yield everyone, everyone
         return
-    # faiss's rule for inverted files is 4 to 16 times the root; fewer, as whole cells are multiplied here
-    groups = cluster(features, cells or round(2 * math.sqrt(total)), ITERATIONS, seed, POINTS)
+    groups = cluster(features, cells or cells_of(total), ITERATIONS, seed, POINTS)
     members = [ids for _, ids in groups.members()]
     probes = min(probes, len(members))
     _, near = faiss.knn(groups.centroids, groups.centroids, probes, metric=faiss.METRIC_INNER_PRODUCT)

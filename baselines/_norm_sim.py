@@ -10,7 +10,8 @@ import math
 import faiss
 import numpy as np
 
-from baselines._vectors import blocks, lowest
+from baselines import _cost, _gpu
+from baselines._vectors import BLOCK, blocks, lowest
 
 DECIMALS = 6
 """Of a score that lies in [-1, 1]: what differs by rounding alone is a tie."""
@@ -19,8 +20,12 @@ DECIMALS = 6
 def largest(features: np.ndarray, ids: np.ndarray, target: np.ndarray) -> np.ndarray:
     """float32 [n], NormSim_inf: the largest absolute cosine with a target. It is a norm, as in the released code:
     an image opposite to a target counts as near."""
-    found = np.zeros(len(ids), dtype=np.float32)
-    for here, rows in blocks(features, ids):
+    found, device = np.zeros(len(ids), dtype=np.float32), _gpu.device()
+    on_device = [] if device is None else _gpu.held((rows for _, rows in blocks(target, what="target")), device)
+    for here, rows in _cost.steps("blocks beside the target", blocks(features, ids), len(ids) // BLOCK + 1):
+        if device is not None:
+            found[here] = _gpu.largest_size(rows, on_device, device)
+            continue
         for _, others in blocks(target, what="target"):
             for towards in (rows, -rows):  # never all cosines at once
                 nearest, _ = faiss.knn(towards, others, 1, metric=faiss.METRIC_INNER_PRODUCT)

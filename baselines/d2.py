@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from baselines import _clusters, _cost, _neighbours
 from baselines._clusters import cluster
 from baselines._neighbours import nearest
 from baselines._vectors import Joined, check_fraction, cosines
@@ -79,6 +80,7 @@ class D2(StaticPruner):
         return self.graph or ("both" if self.score == "clip" else "image")
 
     def select(self, pool: PoolView) -> np.ndarray:
+        _cost.announce("d2", self.multiply_adds(*pool.features["image_embedding"].shape))
         own = np.maximum(self._own(pool), LEAST)  # [N]
         k = min(self.neighbours, pool.num_samples - 1)
         # DEVIATION(d2): exact distances, to all samples or to those of the nearest cells; published are estimates
@@ -93,13 +95,25 @@ class D2(StaticPruner):
         keep[choose(score, ids, taken, round(self.keep_fraction * pool.num_samples), self.variant)] = True
         return keep
 
+    def multiply_adds(self, total: int, width: int) -> float:
+        """Of a pool of ``total`` samples: the search; the choice multiplies nothing large."""
+        both = width * (2 if self._graph == "both" else 1)
+        search = _neighbours.multiply_adds(total, both, self.exact_below, self.cells, self.probes)
+        if self.score == "clip":
+            return search
+        return search + _clusters.multiply_adds(total, width, self._count(total), self.iterations)
+
+    def _count(self, total: int) -> int:
+        return self.clusters or min(1000, max(1, total // 20))
+
     def _own(self, pool: PoolView) -> np.ndarray:
         """float64 [N]: every sample's score before it hears of others."""
         images = pool.features["image_embedding"]
         if self.score == "clip":
             return cosines(images, pool.features["text_embedding"]).astype(np.float64) + self.offset
-        count = self.clusters or min(1000, max(1, pool.num_samples // 20))
-        groups = cluster(images, count, self.iterations, int(self.rng(0).integers(1 << 31)))
+        groups = cluster(
+            images, self._count(pool.num_samples), self.iterations, int(self.rng(0).integers(1 << 31))
+        )
         return 1 - groups.similarity.astype(np.float64)
 
     def _features(self, pool: PoolView) -> Joined:

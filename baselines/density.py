@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from baselines import _clusters, _cost
 from baselines._clusters import Clusters, cluster, redundancy
 from baselines._vectors import check_fraction, lowest
 from benchmark.options import check_option
@@ -52,15 +53,27 @@ class Density(StaticPruner):
 
     def select(self, pool: PoolView) -> np.ndarray:
         total, features = round(self.keep_fraction * pool.num_samples), pool.features["image_embedding"]
+        _cost.announce("density", self.multiply_adds(*features.shape))
         keep = np.zeros(pool.num_samples, dtype=bool)
         # DEVIATION(density): by default not deduplicated first, and never filtered by CLIP score, as published
         left = self._without_duplicates(features, total)
         keep[left] = self._choose(features if len(left) == len(features) else features[left], total)
         return keep
 
+    def multiply_adds(self, total: int, width: int) -> float:
+        """Of a pool of ``total`` samples, none of which is a duplicate."""
+        found = _clusters.multiply_adds(total, width, self._count(total), self.iterations)
+        if self.duplicate_above is not None:
+            count = max(1, round(total / 1000))
+            found += _clusters.multiply_adds(total, width, count, self.iterations) + total**2 / count * width
+        return found
+
+    def _count(self, total: int) -> int:
+        return self.clusters or min(500, max(1, total // 20))
+
     def _choose(self, features: np.ndarray, total: int) -> np.ndarray:
         """float [n, d] -> bool [n]: ``total`` of the samples that duplicates left."""
-        count = self.clusters or min(500, max(1, len(features) // 20))
+        count = self._count(len(features))
         groups = cluster(features, count, self.iterations, int(self.rng(0).integers(1 << 31)))
         budget = shares(complexity(groups), groups.sizes, total, self.temperature, self.balance)
         chance = self.rng(0, 1).random(len(features), dtype=np.float32)

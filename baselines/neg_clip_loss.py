@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from baselines import _gpu
+from baselines import _cost, _gpu
 from baselines._norm_sim import DECIMALS, largest, quadratic, second_moment, shrink
 from baselines._vectors import check_fraction, cosines, lowest, unit_rows
 from benchmark.options import check_option, require
@@ -67,12 +67,12 @@ class NegClipLoss(StaticPruner):
 
     def select(self, pool: PoolView) -> np.ndarray:
         features, total = pool.features["image_embedding"], pool.num_samples
+        targets = len(pool.features["target_embedding"]) if "target_embedding" in self.needs else 0
+        _cost.announce("neg_clip_loss", self.multiply_adds(total, features.shape[1], targets))
         count, score = round(self.keep_fraction * total), self.scores(features, pool.features["text_embedding"])
         if self.norm_sim == "none":
             return lowest(-score, count)
-        # DEVIATION(neg_clip_loss): published for one pair of shares, 0.3 then 0.2; the first follows the second
-        share = self.keep_fraction**0.75 if self.loss_fraction is None else self.loss_fraction
-        left = np.flatnonzero(lowest(-score, max(count, round(share * total))))
+        left = np.flatnonzero(lowest(-score, max(count, round(self._share * total))))
         keep = np.zeros(total, dtype=bool)
         if self.norm_sim == "self":
             keep[shrink(features, left, count, self.steps)] = True
@@ -85,6 +85,24 @@ class NegClipLoss(StaticPruner):
         keep[left] = lowest(-nearness, count)
         return keep
 
+    @property
+    def _share(self) -> float:
+        # DEVIATION(neg_clip_loss): published for one pair of shares, 0.3 then 0.2; the first follows the second
+        return self.keep_fraction**0.75 if self.loss_fraction is None else self.loss_fraction
+
+    def multiply_adds(self, total: int, width: int, targets: int = 0) -> float:
+        """Of a pool of ``total`` pairs and ``targets`` images of the target set."""
+        batches = math.ceil(total / self.batch_size)
+        found = float(total) * total / max(batches, 1) * width * (self.partitions if batches > 1 else 1)
+        left = self._share * total
+        second = {
+            "none": 0.0,
+            "inf": 2 * left * targets * width,  # towards a target and away from it
+            "2": (left + targets) * width**2,
+            "self": (2 * left + self.steps * (left + self.keep_fraction * total) / 2) * width**2,
+        }
+        return found + second[self.norm_sim]
+
     def scores(self, images: np.ndarray, texts: np.ndarray) -> np.ndarray:
         """[N, d] twice -> float64 [N]: negCLIPLoss, the highest for the best pairs."""
         total = len(images)
@@ -95,7 +113,8 @@ class NegClipLoss(StaticPruner):
             order = self.rng(0, number).permutation(total)
             # DEVIATION(neg_clip_loss): batches of equal size from the whole pool; the released code draws them
             # within a shard and leaves a small last one, whose log-sums are lower
-            for ids in map(np.sort, np.array_split(order, max(batches, 1))):
+            parts = map(np.sort, np.array_split(order, max(batches, 1)))
+            for ids in _cost.steps(f"partition {number + 1} of {rounds}, batches", parts, batches):
                 by_image, by_text = log_sums(unit_rows(images, ids), unit_rows(texts, ids), self.temperature)
                 crowd[ids] += by_image + by_text
         return np.round(cosines(images, texts) - 0.5 * self.temperature * crowd / rounds, DECIMALS)

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from baselines import _clusters, _cost
 from baselines._clusters import cluster
 from baselines._vectors import check_fraction, lowest
 from benchmark.options import check_option
@@ -37,11 +38,10 @@ class Prototypes(StaticPruner):
         check_option("keep", self.keep, ("hard", "easy"))
 
     def select(self, pool: PoolView) -> np.ndarray:
-        total = pool.num_samples
-        count, budget = self.clusters or min(1000, max(1, total // 20)), round(self.keep_fraction * total)
-        groups = cluster(
-            pool.features["image_embedding"], count, self.iterations, int(self.rng(0).integers(1 << 31))
-        )
+        total, features = pool.num_samples, pool.features["image_embedding"]
+        _cost.announce("prototypes", self.multiply_adds(*features.shape))
+        budget = round(self.keep_fraction * total)
+        groups = cluster(features, self._count(total), self.iterations, int(self.rng(0).integers(1 << 31)))
         first = groups.similarity if self.keep == "hard" else -groups.similarity
         least = int(budget / len(groups.centroids) * self.balance)
         sure = np.zeros(total, dtype=bool)
@@ -49,3 +49,10 @@ class Prototypes(StaticPruner):
             sure[ids] = lowest(first[ids], min(least, len(ids)))
         # what every cluster keeps at least comes first, then the whole pool in one order
         return lowest(np.where(sure, -np.inf, first), budget)
+
+    def multiply_adds(self, total: int, width: int) -> float:
+        """Of a pool of ``total`` samples."""
+        return _clusters.multiply_adds(total, width, self._count(total), self.iterations)
+
+    def _count(self, total: int) -> int:
+        return self.clusters or min(1000, max(1, total // 20))

@@ -7,10 +7,12 @@ The paper's objective and its released code (sas-pip) differ: see ``variant``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
+from baselines import _clusters, _cost, _gpu
 from baselines._clusters import DECIMALS, cluster
 from baselines._vectors import check_fraction, lowest, unit_rows
 from baselines.density import rounded
@@ -19,6 +21,8 @@ from benchmark.pruner import PoolView, StaticPruner
 
 WHOLE = 1 << 13
 """Members up to which a class's cosines are held as one matrix (256 MB); a larger class has them made anew."""
+ALONE = 6
+"""Times as long a row takes that is multiplied alone, from memory, as one of a block (perf/README.md)."""
 ROWS = 1 << 10
 """Of a larger class's matrix that are made at once."""
 
@@ -49,18 +53,29 @@ class Sas(StaticPruner):
 
     def select(self, pool: PoolView) -> np.ndarray:
         total, features = pool.num_samples, pool.features["image_embedding"]
-        count = self.classes or min(1000, max(1, total // 500))
+        _cost.announce("sas", self.multiply_adds(*features.shape))
         # DEVIATION(sas): classes are clusters; the authors' come from CLIP, zero-shot or with 1 % of the labels
-        groups = cluster(features, count, self.iterations, int(self.rng(0).integers(1 << 31)))
+        groups = cluster(features, self._count(total), self.iterations, int(self.rng(0).integers(1 << 31)))
         # DEVIATION(sas): remainders go to the classes with the largest, to meet the budget; published: floor
         exact = self.keep_fraction * groups.sizes
         budget = rounded(exact, groups.sizes, round(self.keep_fraction * total))
         choose = {"official": by_row_sum, "greedy": greedily}[self.variant]
         keep = np.zeros(total, dtype=bool)
-        for number, ids in groups.members():
+        for number, ids in _cost.steps("classes", groups.members(), len(groups.centroids)):
             chosen = choose(Similarity(unit_rows(features, ids), self.threshold), int(budget[number]))
             keep[ids[chosen]] = True
         return keep
+
+    def multiply_adds(self, total: int, width: int) -> float:
+        """Of a pool of ``total`` samples, in classes of equal size; greedy makes each choice's row of a large one
+        anew, which counts for the time it takes."""
+        count = self._count(total)
+        pairs = total**2 / count * width
+        again = ALONE * self.keep_fraction if self.variant == "greedy" and total / count > WHOLE else 0.0
+        return _clusters.multiply_adds(total, width, count, self.iterations) + pairs * (1 + again)
+
+    def _count(self, total: int) -> int:
+        return self.classes or min(1000, max(1, total // 500))
 
 
 class Similarity:
@@ -68,7 +83,11 @@ class Similarity:
 
     def __init__(self, rows: np.ndarray, threshold: float) -> None:
         self.rows, self.threshold = rows, threshold
-        self.whole = self._part(slice(0, len(rows))) if len(rows) <= WHOLE else None
+
+    @cached_property
+    def whole(self) -> np.ndarray | None:
+        """float32 [n, n], of a class that is small enough."""
+        return self._part(slice(0, len(self.rows))) if len(self.rows) <= WHOLE else None
 
     def _part(self, here: slice) -> np.ndarray:
         """float32 [rows of ``here``, n]"""
@@ -79,6 +98,9 @@ class Similarity:
 
     def sums(self) -> np.ndarray:
         """float64 [n]: of each row."""
+        device = _gpu.device()
+        if device is not None:
+            return _gpu.row_sums(self.rows, self.threshold, device).astype(np.float64)
         if self.whole is not None:
             return self.whole.sum(axis=1, dtype=np.float64)
         starts = range(0, len(self.rows), ROWS)
@@ -100,6 +122,9 @@ def greedily(similarity: Similarity, count: int) -> np.ndarray:
 
     What differs by rounding alone is a tie, and goes by position. A choice costs O(n).
     """
+    device = _gpu.device()
+    if device is not None:
+        return _gpu.greedily(similarity.rows, similarity.threshold, count, DECIMALS, device)
     gain = similarity.sums()
     chosen = np.zeros(len(gain), dtype=bool)
     for _ in range(count):

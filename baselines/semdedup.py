@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from baselines import _clusters, _cost
 from baselines._clusters import cluster, redundancy
 from baselines._vectors import check_fraction, lowest
 from benchmark.options import check_option
@@ -39,10 +40,20 @@ class SemDeDup(StaticPruner):
 
     def select(self, pool: PoolView) -> np.ndarray:
         features = pool.features["image_embedding"]
-        # DEVIATION(semdedup): one cluster for 1,000 samples where the paper has 8,800: within a cluster all pairs
-        # are compared, and its 50,000 clusters of a small pool would part most duplicates
-        count = self.clusters or max(1, round(pool.num_samples / 1000))
-        groups = cluster(features, count, self.iterations, int(self.rng(0).integers(1 << 31)))
+        _cost.announce("semdedup", self.multiply_adds(*features.shape))
+        groups = cluster(
+            features, self._count(pool.num_samples), self.iterations, int(self.rng(0).integers(1 << 31))
+        )
         chance = self.rng(0, 1).random(pool.num_samples, dtype=np.float32)
         first = {"hard": groups.similarity, "easy": -groups.similarity, "random": chance}[self.keep]
         return lowest(redundancy(features, groups, first), round(self.keep_fraction * pool.num_samples))
+
+    def multiply_adds(self, total: int, width: int) -> float:
+        """Of a pool of ``total`` samples: k-means, and all pairs of clusters of equal size."""
+        count = self._count(total)
+        return _clusters.multiply_adds(total, width, count, self.iterations) + total**2 / count * width
+
+    def _count(self, total: int) -> int:
+        # DEVIATION(semdedup): one cluster for 1,000 samples where the paper has 8,800: within a cluster all pairs
+        # are compared, and its 50,000 clusters of a small pool would part most duplicates
+        return self.clusters or max(1, round(total / 1000))

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -15,7 +16,10 @@ from torch import Tensor
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)
-"""The longest that ranks wait for one another."""
+"""The longest that ranks wait for one another in a step, which all of them take at the same time."""
+PATIENCE = timedelta(days=365)
+"""The same where one of them may have hours of work before the others go on, such as indexing shards: no limit. A
+rank that fails there ends the others (``job.peers``)."""
 
 
 def is_distributed() -> bool:
@@ -37,6 +41,17 @@ def gather(tensor: Tensor) -> Tensor:
     rows = tensor.new_empty((world() * len(tensor), *tensor.shape[1:]))
     td.all_gather_into_tensor(rows, tensor.detach().contiguous())
     return rows
+
+
+def gather_to_host(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Rows of all ranks in rank order, on the host: [b, ...] -> [B, ...] of each, from one device.
+
+    One exchange and one copy carry all of them, as bytes: no bit of an id or a loss changes.
+    """
+    rows = [t.detach().reshape(len(t), -1).contiguous().view(torch.uint8) for t in tensors]  # [b, bytes]
+    parts = gather(torch.cat(rows, dim=1)).cpu().split([r.shape[1] for r in rows], dim=1)
+    aligned = (part.clone(memory_format=torch.contiguous_format) for part in parts)
+    return tuple(a.view(t.dtype).view(-1, *t.shape[1:]) for a, t in zip(aligned, tensors, strict=True))
 
 
 class _Gathered(torch.autograd.Function):
@@ -83,7 +98,7 @@ def deal(rows: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 def assert_same(value: int, what: str) -> None:
-    """Raise RuntimeError unless all ranks hold the same number."""
+    """Raise RuntimeError unless all ranks hold the same number. Hosts ask one another: no device is waited for."""
     if world() == 1:
         return
     values = gather_objects(value)
@@ -101,22 +116,35 @@ def gather_objects(value: T) -> list[T]:
 
 
 def broadcast(value: T) -> T:
-    """Rank 0's value, on all ranks."""
+    """Rank 0's value, on all ranks, however long it takes to have it."""
     if world() == 1:
         return value
     values: list[Any] = [value if rank() == 0 else None]
-    td.broadcast_object_list(values, src=0)
+    td.broadcast_object_list(values, src=0, group=_patient(td.group.WORLD))
     return cast(T, values[0])
+
+
+def meet() -> None:
+    """Go on when all ranks are here, however long one of them takes."""
+    if world() > 1:
+        td.barrier(group=_patient(td.group.WORLD))
 
 
 @contextmanager
 def rank_zero_first() -> Iterator[None]:
-    """Rank 0 goes through the block before the others: it builds what they then find built."""
-    if world() > 1 and rank() != 0:
-        td.barrier()
+    """Rank 0 goes through the block before the others: it builds what they find built. They leave together."""
+    if rank() != 0:
+        meet()
     yield
-    if world() > 1 and rank() == 0:
-        td.barrier()
+    if rank() == 0:
+        meet()
+    meet()
+
+
+@lru_cache(maxsize=1)
+def _patient(ranks: td.ProcessGroup | None) -> td.ProcessGroup:
+    """All ``ranks`` once more, who must ask for it together, with the limit of ``PATIENCE``."""
+    return cast(td.ProcessGroup, td.new_group(timeout=PATIENCE, backend="gloo"))
 
 
 def any_rank(flag: bool) -> bool:
@@ -125,7 +153,10 @@ def any_rank(flag: bool) -> bool:
 
 
 class Vote:
-    """The highest of all ranks' numbers, known on all ranks at one step, a step late: no step waits for it."""
+    """The highest of all ranks' numbers, known on all ranks at one step, a step late: no step waits for it.
+
+    It goes from host to host: no device is asked.
+    """
 
     def __init__(self) -> None:
         self._round: tuple[Any, Tensor] | None = None
@@ -190,7 +221,9 @@ def process_group(folder: Path) -> Iterator[None]:
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(_local_gpu(this))  # before NCCL first speaks, or all ranks speak through GPU 0
     td.init_process_group(backend, meeting_point, TIMEOUT, rank=this, world_size=ranks)
+    _patient(td.group.WORLD)  # while all are here
     try:
         yield
     finally:
+        _patient.cache_clear()
         td.destroy_process_group()

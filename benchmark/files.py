@@ -95,5 +95,14 @@ def unsealed_text(text: str) -> str:
     return bare
 
 
+def sha256_of(path: Path) -> str:
+    """Of a file of any size, in hexadecimal digits."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

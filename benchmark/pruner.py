@@ -158,13 +158,20 @@ class Pruner(ABC):
 
 
 class StaticPruner(Pruner):
-    """A method that chooses once, before training."""
+    """A method that chooses once, before training: with ``needs`` in a job of its own, where ``num_ranks`` is 1.
+
+    Its runs then take up that job's ``state_dict``, and none of them calls ``select``.
+    """
 
     _keep: np.ndarray | None = None
 
     @abstractmethod
     def select(self, pool: PoolView) -> np.ndarray:
         """bool [N]: samples to keep for the whole run."""
+
+    def multiply_adds(self, total: int, width: int) -> float | None:
+        """Of ``select`` on features [total, width]: what its time is reckoned by before; None where none tells."""
+        return None
 
     def plan(self, epoch: int) -> EpochPlan:
         if self._keep is None:

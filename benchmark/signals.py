@@ -24,6 +24,8 @@ WORDS = {TERM: "TERM, INT or HUP", ANNOUNCED: "USR2 or USR1"}
 _heard: list[int] = []
 _early: list[int] = []
 """What was heard before ``listening``."""
+_at_once: list[bool] = []
+"""Not empty within ``at_once``."""
 
 
 class Stopped(Exception):
@@ -79,6 +81,8 @@ def _note_in(notes: list[int]) -> dict[signal.Signals, Callable[..., Any] | int 
         if number == signal.SIGINT and notes:
             raise KeyboardInterrupt
         notes.append(ANNOUNCED if number in (signal.SIGUSR1, signal.SIGUSR2) else TERM)
+        if _at_once:
+            raise Stopped(notes[-1])
 
     heeded = [n for n in ASKING if n not in TERMINAL or signal.getsignal(n) is not signal.SIG_IGN]
     return {number: signal.signal(number, note) for number in heeded}
@@ -93,6 +97,18 @@ def stop_if_asked() -> None:
     """Raise Stopped if this process was asked to stop; for work that one process does alone."""
     if how := asked():
         raise Stopped(how)
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Within, a signal raises Stopped wherever the work is: it looks at no note and has nothing to save."""
+    stop_if_asked()
+    _at_once.append(True)
+    try:
+        yield
+    finally:
+        _at_once.clear()
+    stop_if_asked()  # somebody may have caught it
 
 
 def in_worker() -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from benchmark import signals
 from benchmark.config import profiles
+from benchmark.config.run import RunConfig
 from benchmark.config.sweepfile import read_sweep
 from benchmark.doctor import doctor
 from benchmark.launch.cancel import at_work, cancel, local_sweeps
@@ -22,8 +23,10 @@ from benchmark.launch.slots import Slots
 from benchmark.launch.submit import Sent, recover, submit_slurm
 from benchmark.launch.todo import choose, take_over, to_do
 from benchmark.options import ConfigError
+from benchmark.plan.checks import ahead_of
 from benchmark.plan.estimate import estimate
 from benchmark.plan.plan import PlannedRun, make_plan, write_plan
+from benchmark.rehearsal.command import Rehearsal
 from benchmark.runs.lease import HeldError, lease
 from benchmark.runs.snapshot import SnapshotError
 from benchmark.slurm.commands import call, unused_options
@@ -70,6 +73,8 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
     plan = make_plan(sweep, options.results)
     chosen = choose(plan, options.only)
     folder = options.results / sweep.name
+    if options.rehearse and not options.dry_run:
+        return _rehearse(options, [run for run in plan if run.config.name in chosen], console)
     if options.dry_run or options.status or options.watch or options.cancel:
         return _look(options, plan, chosen, folder)
     cluster = options.cluster or _default_cluster()
@@ -103,6 +108,17 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
     return _conclude(plan, started, console) or (EXIT_LEFT if sent.left else 0)
 
 
+def _rehearse(options: argparse.Namespace, runs: Sequence[PlannedRun], console: Console) -> int:
+    """What comes before the runs; their own folders are not touched."""
+    out = Console(width=None if sys.stdout.isatty() else WIDTH)
+    rehearsal = Rehearsal(runs, options.results, console if console.is_terminal else out)
+    if options.cancel:
+        return rehearsal.cancel(out)
+    if options.status or options.watch:
+        return rehearsal.show(options.watch, out, _command(options))
+    return rehearsal.rehearse(options.cluster or _default_cluster(), Slots(options.jobs), _command(options))
+
+
 def _report(sent: Sent, console: Console) -> None:
     """What SLURM took, and what it did not."""
     if sent.ids:
@@ -133,6 +149,8 @@ def _look(options: argparse.Namespace, plan: Sequence[PlannedRun], chosen: set[s
     else:
         out.print(plan_table(runs, _title(runs)))
         _print_estimate(to_do(everything, options.retry, chosen), options.results, out)
+        if ahead := max((ahead_of(run.config) for run in runs if isinstance(run.config, RunConfig)), default=0):
+            out.print(f"shared memory: loader workers read up to {ahead / 1e9:.1f} GB ahead on a machine")
     return 0
 
 
@@ -223,6 +241,12 @@ def _parser() -> argparse.ArgumentParser:
         help="take the runs alone whose names fit ('*-ViT-S-8-*-s0-*'; again for more), and those they wait for",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and start nothing")
+    parser.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="run one job of each kind, in small, where it would go: say what the sweep will take and whether it"
+        " fits (with --status, --watch, --cancel: of the rehearsal)",
+    )
     parser.add_argument("--status", action="store_true", help="print where each run stands and start nothing")
     parser.add_argument("--watch", action="store_true", help="--status, refreshed until nothing changes any more")
     parser.add_argument("--cancel", action="store_true", help="end what this sweep has queued or running")

@@ -1,10 +1,12 @@
 """Seconds and memory of the methods that use embeddings, beside a plain version of their paper's steps.
 
     python perf/baselines.py                          # 500,000 x 512, then the slope to 2 M: hours on two cores
-    python perf/baselines.py --only semdedup --factor 4
-    python perf/baselines.py --only neg_clip_loss --no-slope --no-plain
+    python perf/baselines.py --only semdedup "sas, greedy" --sizes 125000 500000
+    python perf/baselines.py --only neg_clip_loss --sizes 500000 --no-plain
 
-Each measurement is a process of its own, so that peaks do not mix. The embeddings are random vectors of length 1,
+Each measurement is a process of its own, so that peaks do not mix. Processor seconds are those of all its threads:
+other users of the machine lengthen them less than the clock's; with OMP_NUM_THREADS=1 no thread spins while it
+waits for another. The embeddings are random vectors of length 1,
 float16, in clusters, with one in ten a near-copy of another; one in two captions is its image's vector with noise.
 The last column is the share of what the plain version keeps that our method keeps too: methods that draw clusters
 or batches do not draw those of the plain version.
@@ -76,27 +78,32 @@ def embeddings(path: Path, samples: int, seed: int, images: np.ndarray | None = 
     array.flush()
 
 
-def ours(name: str, folder: Path) -> np.ndarray:
+def pruner_of(name: str) -> Any:
     from benchmark.config.run import Choice
-    from benchmark.pool.samples import PoolView
     from benchmark.pruner import make_pruner
+
+    options = {"keep_fraction": 0.7, **METHODS[name]}
+    return make_pruner(Choice(name=name.split(",")[0], options=options), "perf")
+
+
+def ours(name: str, folder: Path) -> np.ndarray:
+    from benchmark.pool.samples import PoolView
 
     features = {n: np.load(folder / f"{n}.npy", mmap_mode="r") for n in ARRAYS}
     if "first 20,000" in name:
         features = {n: array[:20_000] for n, array in features.items()}
-    options = {"keep_fraction": 0.7, **METHODS[name]}
-    pruner = make_pruner(Choice(name=name.split(",")[0], options=options), "perf")
+    pruner = pruner_of(name)
     pruner.setup(PoolView(len(features["image_embedding"]), "perf", features), num_epochs=1, seed=0)
     return pruner.plan(0).keep
 
 
 def child(name: str, folder: Path) -> None:
-    started = time.perf_counter()
+    started, processor = time.perf_counter(), time.process_time()
     method = name.removeprefix("plain ")
     keep = ours(name, folder) if method == name else PLAIN[method](folder)
-    seconds = time.perf_counter() - started
+    spent = {"seconds": time.perf_counter() - started, "processor": time.process_time() - processor}
     np.save(folder / f"{name}.keep.npy", keep)
-    print(json.dumps({"seconds": seconds, "gigabytes": peak_gigabytes()}))
+    print(json.dumps({**spent, "gigabytes": peak_gigabytes()}))
 
 
 def peak_gigabytes() -> float:
@@ -116,10 +123,10 @@ def measure(name: str, folder: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=500_000)
-    parser.add_argument("--only", help="methods whose name opens with this")
-    parser.add_argument("--no-slope", action="store_true", help="leave out the larger pool")
-    parser.add_argument("--factor", type=int, default=4, help="how much larger it is (4)")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[500_000, 2_000_000], help="of pools; the last two give the slope"
+    )
+    parser.add_argument("--only", nargs="+", choices=METHODS, default=[*METHODS], metavar="METHOD")
     parser.add_argument("--no-plain", action="store_true", help="leave out the plain versions")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -127,13 +134,11 @@ def main() -> None:
     if options.child:
         child(options.child, options.folder)
         return
-    names = [n for n in METHODS if n.startswith(options.only or "")]
-    names = [name for n in names for name in ((n, f"plain {n}") if n in PLAIN and not options.no_plain else (n,))]
-    if not names:
-        parser.error(f"no method opens with '{options.only}' (known: {'; '.join(METHODS)})")
-    sizes = [options.samples] if options.no_slope else [options.samples, options.factor * options.samples]
+    names = [
+        name for n in options.only for name in ((n, f"plain {n}") if n in PLAIN and not options.no_plain else (n,))
+    ]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for samples in sizes:
+    for samples in options.sizes:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             embeddings(folder / "image_embedding.npy", samples, 0)
@@ -145,7 +150,7 @@ def main() -> None:
                 if method.startswith("plain "):
                     found[method][-1]["alike"] = alike(folder, method)
                 print(f"  {samples:,} {method}: {found[method][-1]}", file=sys.stderr)
-    report(found, sizes)
+    report(found, options.sizes)
 
 
 def alike(folder: Path, name: str) -> float:
@@ -154,17 +159,25 @@ def alike(folder: Path, name: str) -> float:
     return float((theirs & mine).sum() / theirs.sum())
 
 
+def worked_out(name: str, sizes: list[int], seconds: list[float]) -> str:
+    """Seconds for 10 M, by what the method says it multiplies, or by the power of N through the last two sizes."""
+    power = np.log(seconds[-1] / seconds[-2]) / np.log(sizes[-1] / sizes[-2])
+    grown = (1e7 / sizes[-1]) ** power
+    if name in METHODS and (multiply_adds := getattr(pruner_of(name), "multiply_adds", None)):
+        grown = multiply_adds(10_000_000, WIDTH) / multiply_adds(sizes[-1], WIDTH)
+    return f"{seconds[-1] * grown:10.0f} (N^{power:.2f})"
+
+
 def report(found: dict[str, list[dict[str, float]]], sizes: list[int]) -> None:
-    head = "".join(f"{f'{n:,}: s':>16}{'peak GB':>9}{'alike':>7}" for n in sizes)
-    print(f"{'method':44}{head}{'10 M: s':>12}" if len(sizes) > 1 else f"{'method':44}{head}")
+    head = "".join(f"{f'{n:,}: s':>16}{'CPU s':>9}{'peak GB':>9}{'alike':>7}" for n in sizes)
+    print(f"{'method':44}{head}{'10 M: CPU s':>20}" if len(sizes) > 1 else f"{'method':44}{head}")
     for name, rows in found.items():
         line = f"{name:44}"
         for row in rows:
-            line += f"{row['seconds']:16.1f}{row['gigabytes']:9.2f}"
+            line += f"{row['seconds']:16.1f}{row['processor']:9.1f}{row['gigabytes']:9.2f}"
             line += f"{row['alike']:7.2f}" if "alike" in row else " " * 7
-        if len(rows) > 1 and "first" not in name:  # a power of N through both sizes
-            power = np.log(rows[1]["seconds"] / rows[0]["seconds"]) / np.log(sizes[1] / sizes[0])
-            line += f"{rows[1]['seconds'] * (1e7 / sizes[1]) ** power:10.0f} (N^{power:.2f})"
+        if len(rows) > 1 and "first" not in name:
+            line += worked_out(name, sizes, [row["processor"] for row in rows])
         print(line)
 
 

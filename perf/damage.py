@@ -98,7 +98,9 @@ def make_states(root: Path) -> dict[str, Path]:
 
 def _interrupted(finished: Path, place: Path, kind: str) -> Path:
     copy(finished, place)
-    after = {"scan": ("-scan-", "-coreset-"), "features": ("features-", "-semdedup-")}.get(kind, (f"-{kind}-",))
+    static = "-semdedup-s0-"  # the run: a choice has its pool there
+    fed = {"scan": ("-scan-", "-coreset-"), "features": ("features-", "choice-", static), "semdedup": (static,)}
+    after = fed.get(kind, (f"-{kind}-",))
     folder = folder_of(place, after[0])
     for name in after:
         found = folder_of(place, name)

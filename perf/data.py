@@ -1,6 +1,6 @@
-"""Cost of the data path: images per second, what a pruned epoch saves, what planning an epoch takes.
+"""Cost of the data path: images per second, what a pruned epoch saves, what planning an epoch takes, decoders.
 
-    python perf/data.py [--quick] [--shards DIR] [--out TABLE.md]
+    python perf/data.py [--quick] [--shards DIR] [--only decoders] [--out TABLE.md]
 
 Compared on the same shards, in the same run, in alternating order, with (a) open_clip's own webdataset training
 pipeline and (b) the order of the published SCAN code: decode, augment, tokenise, and then drop. Those two need
@@ -35,6 +35,8 @@ import torch
 from PIL import Image
 
 from benchmark.models.clip.transform import ClipTransform, normalised
+from benchmark.pool.samples import Pixels, Sample
+from benchmark.pool.storage.decode import image_from, pixels_from
 from benchmark.pool.storage.shards import ShardPool
 from benchmark.seeds import generator
 from benchmark.training.loader import Loader
@@ -47,6 +49,9 @@ TRAINING = "open_clip_train.data"
 KEPT = (1.0, 0.4, 0.1)
 """Kept shares of the epochs: full, 60 % and 90 % pruned."""
 CONTEXT_LENGTH, PICTURES = 77, 1000
+PARTS = ("epochs", "planning", "decoders")
+ORIGINALS = [((341, 256), None), ((500, 375), None), ((1024, 768), None), ((1024, 768), 256)]
+"""Sizes of the JPEGs that decoders are compared on, and the ``decode_size`` of their source."""
 SIDES = [(256, 256), (256, 192), (256, 171), (192, 256), (256, 144), (256, 205)]
 
 
@@ -74,13 +79,18 @@ class Variant:
 def main() -> None:
     options = _options()
     torch.set_num_threads(1)
-    with ExitStack() as stack:
-        folder = options.shards or Path(
-            stack.enter_context(tempfile.TemporaryDirectory(prefix="scan-bench-perf-"))
-        )
-        write_shards(folder, options.num_shards, options.per_shard)
-        lines = _setting(options) + epoch_table(_measured(folder, options))
-    lines += planning_table(options.plan)
+    lines = []
+    if "epochs" in options.only:
+        with ExitStack() as stack:
+            folder = options.shards or Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="scan-bench-perf-"))
+            )
+            write_shards(folder, options.num_shards, options.per_shard)
+            lines += _setting(options) + epoch_table(_measured(folder, options))
+    if "planning" in options.only:
+        lines += planning_table(options.plan)
+    if "decoders" in options.only:
+        lines += decoder_table(options)
     print("\n".join(lines))
     if options.out:
         options.out.write_text("\n".join(lines) + "\n")
@@ -99,6 +109,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="4 shards of 250, batch 20, one repeat, planning up to 10 M"
     )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="tables to make")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the table there too")
     options = parser.parse_args()
     if options.quick:
@@ -169,7 +180,10 @@ def write_shards(folder: Path, num_shards: int, per_shard: int, longest: int = 2
 def _jpeg(rng: np.random.Generator, longest: int) -> bytes:
     """Colour fields, edges and some texture, so that the size is that of a photograph of 256 px."""
     width, height = SIDES[rng.integers(len(SIDES))]
-    size = (width * longest // 256, height * longest // 256)
+    return _jpeg_of(rng, (width * longest // 256, height * longest // 256))
+
+
+def _jpeg_of(rng: np.random.Generator, size: tuple[int, int]) -> bytes:
     noise = (rng.integers(0, 256, (side, side, 3), dtype=np.uint8) for side in (8, 48))
     fields, texture = (Image.fromarray(n).resize(size, Image.Resampling.BICUBIC) for n in noise)
     buffer = io.BytesIO()
@@ -355,6 +369,64 @@ def _planned(size: int, kept: float) -> tuple[float, float]:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return statistics.median(seconds), peak / 1e6
+
+
+# --- decoders -----------------------------------------------------------------------------------------------
+
+
+def decoder_table(options: argparse.Namespace) -> list[str]:
+    """What Pillow and torchvision take to make CLIP's image of a JPEG, of one core's seconds, and what differs."""
+    repeats = max(5, options.repeats)
+    lines = [
+        f"JPEGs to {options.image_size} px, one core, {repeats} repeats in alternating order; load"
+        f" {os.getloadavg()[0]:.1f}; {machine()}",
+        "",
+        "| JPEG | `decode_size` | pillow, images/s | torchvision, images/s | torchvision over pillow | differ |",
+        "| --- | --: | --: | --: | --: | --: |",
+    ]
+    for (width, height), decode_size in ORIGINALS:
+        rng = generator(3, "perf", width)
+        files = [_jpeg_of(rng, (width, height)) for _ in range(50)]
+        ways = _ways(options.image_size, decode_size)
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for repeat in range(repeats + 1):
+            for name in list(ways) if repeat % 2 else list(ways)[::-1]:
+                seconds[name].append(_processor_seconds(ways[name], files))
+        rates = {name: [len(files) / took for took in found[1:]] for name, found in seconds.items()}
+        ratios = [b / a for a, b in zip(rates["pillow"], rates["torchvision"], strict=True)]
+        told = [f"{width} x {height}", decode_size or "", *(f"{statistics.median(r):.0f}" for r in rates.values())]
+        told.append(f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+        lines.append(f"| {' | '.join(map(str, told))} | {_difference(ways, files)} |")
+    return [*lines, ""]
+
+
+def _ways(image_size: int, decode_size: int | None) -> dict[str, Callable[[bytes], torch.Tensor]]:
+    """A file's bytes to CLIP's uint8 image, by each decoder."""
+    transform = ClipTransform(image_size, CONTEXT_LENGTH)
+    return {
+        "pillow": lambda data: transform(Sample(image_from(data, decode_size), ""))[0],
+        "torchvision": lambda data: transform(Pixels(pixels_from(data, decode_size), ""))[0],
+    }
+
+
+def _processor_seconds(make: Callable[[bytes], torch.Tensor], files: list[bytes]) -> float:
+    started = time.process_time()
+    for data in files:
+        make(data)
+    return time.process_time() - started
+
+
+def _difference(make: dict[str, Callable[[bytes], torch.Tensor]], files: list[bytes]) -> str:
+    """Share of the values that differ in the same crops, and by how much at most, of 255."""
+    differences = []
+    for i, data in enumerate(files):
+        crops = []
+        for way in make.values():
+            torch.manual_seed(i)
+            crops.append(way(data).int())
+        differences.append((crops[0] - crops[1]).abs())
+    all_of_them = torch.stack(differences)
+    return f"{(all_of_them > 0).float().mean():.2%}, by {int(all_of_them.max())}"
 
 
 if __name__ == "__main__":

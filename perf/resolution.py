@@ -25,7 +25,7 @@ from scipy.stats import rankdata
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).parent.parent)  # or baselines.py beside this file would hide the package
 
-from benchmark.config.feature_pass import load_config
+from benchmark.config.job import load_config
 from benchmark.config.run import Choice, RunConfig
 from benchmark.evaluate import run as evaluation
 from benchmark.models.clip.objective import contrastive_losses

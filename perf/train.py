@@ -237,7 +237,8 @@ def _step_alone(framework: str, choice: Choice, config: TrainConfig) -> float:
         tensors = (images, torch.randint(1, 40_000, (b, context), device=device))
     else:
         side = choice.options["image_size"]
-        tensors = (torch.randn(b, 3, side, side, device=device), torch.randn(b, 3, side, side, device=device))
+        first, second = torch.randint(0, 256, (2, b, side, side, 3), dtype=torch.uint8, device=device)
+        tensors = (first, second)
     seconds = []
     for _ in range(13):
         started = time.perf_counter()

@@ -83,6 +83,7 @@ def die_at(step: int) -> None:
     def deadly(self: trainer.Trainer, *arguments: Any) -> None:
         if next(calls) == step:
             self._save()
+            self.checkpoints.wait()
             os.kill(os.getpid(), signal.SIGKILL)
         original(self, *arguments)
 

@@ -28,9 +28,10 @@ MAY = {
     "plan": f"training.order evaluate models pruner pool runs config plugins {GROUND}",
     "status": f"plan runs slurm config {GROUND}",
     "launch": f"status plan job evaluate runs slurm config {GROUND}",
+    "rehearsal": f"launch status plan job models evaluate pruner pool runs slurm config {GROUND}",
     "doctor": f"launch.script launch.slots slurm config runs {GROUND}",
     "catalogue": "plugins pruner pool evaluate",
-    "sweep": "catalogue contract doctor launch status plan config runs slurm options signals",
+    "sweep": "catalogue contract doctor rehearsal launch status plan config runs slurm options signals",
 }
 """What each room of ``benchmark/`` may import of the others, in the order in which data goes through them; of some
 rooms one file alone."""

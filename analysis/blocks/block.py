@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from analysis.blocks.controls import Controls
 from analysis.blocks.rows import Column, Row, build_rows, column_notes, columns_of
+from analysis.blocks.statistics import Spread
 from analysis.read.methods import FULL, shorter
 from analysis.read.results import Missing, Results, Run
 from analysis.read.setting import differing, is_published, length_of, with_arm
@@ -24,6 +26,8 @@ class Block:
     columns: tuple[Column, ...]
     column_notes: Mapping[Column, str]
     rows: tuple[Row, ...]
+    controls: Mapping[str, Mapping[Column, Spread]] = field(default_factory=dict)
+    """``untrained`` and ``raw pixels`` -> their values, where probes have them."""
 
     @property
     def title(self) -> str:
@@ -53,11 +57,14 @@ def build_blocks(results: Results) -> list[Block]:
     _set_shorter_beside(runs, missing)
     keys = sorted(runs.keys() | missing.keys())
     notes = _notes(keys)
+    controls = Controls(results.controls)
     blocks = []
     for key in keys:
-        rows = build_rows(runs.get(key, []), missing.get(key, []), results.methods)
+        rows = controls.beside(build_rows(runs.get(key, []), missing.get(key, []), results.methods))
         columns = columns_of(rows)
-        blocks.append(Block(key, notes[key], tuple(columns), column_notes(columns), tuple(rows)))
+        blocks.append(
+            Block(key, notes[key], tuple(columns), column_notes(columns), tuple(rows), controls.rows(rows))
+        )
     return blocks
 
 

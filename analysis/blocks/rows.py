@@ -45,6 +45,18 @@ class Column:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What the controls have where a value stands (``analysis.blocks.controls``)."""
+
+    pixels: float | None
+    untrained: Spread | None
+    gain_kept: float | None
+    """(value − untrained) / (full − untrained); None for full itself too."""
+    gain_seeds: int
+    """Seeds that it rests on."""
+
+
+@dataclass(frozen=True)
 class Cell:
     """One number of a table with its seeds, or the reasons why there is none."""
 
@@ -62,6 +74,13 @@ class Cell:
     unmeasured: tuple[str, ...] = ()
     """Seeds with a record but no value here, each with the reason."""
     is_best: bool = False
+    held: Held | None = None
+    """Of a value of a probe that has controls."""
+
+    @property
+    def is_below_pixels(self) -> bool:
+        pixels = self.held.pixels if self.held else None
+        return self.spread is not None and pixels is not None and self.spread.mean < pixels
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from analysis.blocks.block import Block
+from analysis.blocks.controls import RAW_PIXELS
 from analysis.blocks.rows import Cell, Column, Row, absent_seeds, protocol_notices
 from analysis.blocks.statistics import Interval, Spread
 from analysis.read.methods import is_shorter
 
 MISSING = "missing"
+BELOW_PIXELS = f"below {RAW_PIXELS}"
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,36 @@ def metric_cell(cell: Cell, is_nats: bool) -> Shown:
     if cell.difference is not None:
         interval = f" {_interval(cell.difference.ci95, signed)}" if cell.difference.ci95 else ""
         lines.append(f"Δ {signed(cell.difference.mean)}{interval} (n = {cell.difference.n})")
+    lines += held_lines(cell)
     text = shown(cell.spread, number, (*lines, *_absent(cell)), cell.asked)
     return Shown(text.value, text.note, text.lines, text.sort, cell.is_best)
+
+
+def held_lines(cell: Cell) -> list[str]:
+    """What the controls say of a value."""
+    if cell.held is None:
+        return []
+    lines = []
+    if cell.is_below_pixels and cell.held.pixels is not None:
+        lines.append(f"{BELOW_PIXELS} ({percent(cell.held.pixels)})")
+    if cell.held.gain_kept is not None:
+        share = f"{100 * cell.held.gain_kept:.0f}".replace("-", "−")
+        lines.append(f"{share} % of the gain kept (n = {cell.held.gain_seeds})")
+    return lines
+
+
+def control_cells(name: str, block: Block) -> list[Shown]:
+    """A control's row in the order of ``heads``: nothing was trained, and only probes have it."""
+    nothing = Shown("—")
+    return [nothing, nothing, nothing, *(control_cell(name, block, column) or nothing for column in block.columns)]
+
+
+def control_cell(name: str, block: Block, column: Column) -> Shown | None:
+    """What a control has in a column, None for nothing. Pixels know no seed."""
+    value = block.controls.get(name, {}).get(column)
+    if value is None:
+        return None
+    return Shown(percent(value.mean), "no seed", sort=value.mean) if name == RAW_PIXELS else shown(value, percent)
 
 
 def quantity_cell(cell: Cell, number: Callable[[float], str]) -> Shown:

@@ -26,6 +26,8 @@ class Point:
     y: float
     """Percent."""
     by_seed: Mapping[int, tuple[float, float]]
+    is_below_pixels: bool = False
+    """Less than what the probe gets from raw pixels."""
     on_front: bool = False
     """No other method has as much with less, or more with as little."""
 
@@ -50,6 +52,8 @@ class Effect:
     method: str
     difference: Difference
     configurations: int = 1
+    is_below_pixels: bool = False
+    """Its value, in the one configuration."""
 
 
 def headlines(block: Block) -> list[Column]:
@@ -75,7 +79,8 @@ def points(block: Block, column: Column, quantity: str) -> list[Point]:
         if by_seed:
             mean_x, mean_y = np.mean(list(by_seed.values()), axis=0).tolist()
             family = family_of(runs[0].record)
-            found.append(Point(row.method, family, len(by_seed), mean_x, mean_y, by_seed))
+            is_below = row.cells[column].is_below_pixels
+            found.append(Point(row.method, family, len(by_seed), mean_x, mean_y, by_seed, is_below))
     return _with_front(found)
 
 
@@ -158,7 +163,7 @@ def effects(block: Block, column: Column) -> list[Effect]:
     for row in block.rows:
         cell = row.cells.get(column)
         if cell is not None and cell.difference is not None:
-            found.append(Effect(row.method, _in_points(cell.difference)))
+            found.append(Effect(row.method, _in_points(cell.difference), 1, cell.is_below_pixels))
     return found
 
 

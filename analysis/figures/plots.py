@@ -160,7 +160,7 @@ def draw_fronts(words: Words, unit: str, value: str, shown: Sequence[Scatter], l
             (f"{one.title}: " if len(shown) > 1 else "") + ", ".join(p.method for p in one.points if p.on_front)
             for one in shown
         )
-        caption = f"{words.caption} On the front of the means: {found}."
+        caption = f"{words.caption}{_crossed(shown)} On the front of the means: {found}."
         return drawing(figure, words.name, words.title, caption, _point_rows(shown, "x"))
 
 
@@ -182,7 +182,13 @@ def draw_budgets(words: Words, value: str, shown: Sequence[Scatter], looks: Look
             panel.set_xlim(left=-3)
             _panel_title(panel, one.title, shown)
         finish(figure, axes, words.title)
-        return drawing(figure, words.name, words.title, words.caption, _point_rows(shown, "pruned"))
+        caption = words.caption + _crossed(shown)
+        return drawing(figure, words.name, words.title, caption, _point_rows(shown, "pruned"))
+
+
+def _crossed(shown: Sequence[Scatter]) -> str:
+    """What a cross means, where there is one."""
+    return " Crossed: below raw pixels." if any(p.is_below_pixels for one in shown for p in one.points) else ""
 
 
 def _family_labels(shown: Sequence[Scatter]) -> dict[str, str]:
@@ -214,12 +220,14 @@ def _scatter(
             markerfacecolor=look.colour if filled else "white", markeredgewidth=0.8 if filled else 1.6,
             markeredgecolor="black" if filled else look.colour, label=labels[point.family],
         )  # fmt: skip
+        if point.is_below_pixels:
+            panel.plot(point.x, point.y, "x", color="black", markersize=11, markeredgewidth=1.2)
 
 
 def _point_rows(shown: Sequence[Scatter], x: str) -> list[dict[str, object]]:
     return [
         {"panel": one.title, "method": p.method, "family": p.family, "n": p.n, x: p.x, "percent": p.y,
-         "on_front": p.on_front}
+         "is_below_pixels": p.is_below_pixels, "on_front": p.on_front}
         for one in shown
         for p in one.points
     ]  # fmt: skip
@@ -241,7 +249,8 @@ def draw_forest(words: Words, shown: Sequence[Forest], looks: Looks) -> Drawing:
             _panel_title(panel, one.title, shown, "right")  # over the long names too
         finish(figure, axes, words.title)
         data = [
-            {"panel": one.title, "method": e.method, "configurations": e.configurations, "n": e.difference.n,
+            {"panel": one.title, "method": e.method, "configurations": e.configurations,
+             "is_below_pixels": e.is_below_pixels, "n": e.difference.n,
              "points": e.difference.mean, "ci95_low": e.difference.ci95 and e.difference.ci95[0],
              "ci95_high": e.difference.ci95 and e.difference.ci95[1]}
             for one in shown
@@ -253,7 +262,7 @@ def draw_forest(words: Words, shown: Sequence[Forest], looks: Looks) -> Drawing:
 def _row_name(effect: Effect) -> str:
     name = textwrap.shorten(without_budget_names(effect.method), 30, placeholder=" …")
     of = f", {effect.configurations} conf." if effect.configurations > 1 else ""
-    return f"{name} (n = {effect.difference.n}{of})"
+    return f"{name} (n = {effect.difference.n}{of})" + (", below pixels" if effect.is_below_pixels else "")
 
 
 def _effect(panel: Axes, y: int, effect: Effect, look: Look, reach: float) -> None:

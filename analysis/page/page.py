@@ -17,14 +17,14 @@ from markupsafe import Markup, escape
 
 from analysis.blocks.block import Block, planned_only
 from analysis.blocks.rows import Row
-from analysis.blocks.words import code_version, facts, heads, row_cells, row_notes
+from analysis.blocks.words import code_version, control_cells, facts, heads, row_cells, row_notes
 from analysis.figures.sections import Section
 from analysis.figures.style import Drawing
 from analysis.page.answers import Reading
 from analysis.page.departures import Departure
 from analysis.read.results import Results, Run
 from analysis.tables.foreign import HEADS, NOTE, foreign_rows
-from analysis.tables.main import LEGEND
+from analysis.tables.main import legend
 from analysis.tables.truth import TOLD, kinds_of, truth_cells, truth_heads, truth_rows
 from benchmark.runs.folder import RunFolder
 
@@ -68,7 +68,7 @@ class Page:
 
     def main_tables(self) -> str:
         return self._jinja.get_template("main_table.html").render(
-            tables=self._tables, legend=LEGEND, planned=planned_only(self.blocks)
+            tables=self._tables, legend=legend(self.blocks), planned=planned_only(self.blocks)
         )
 
     def paper_tables(self, reading: Reading) -> str:
@@ -96,13 +96,13 @@ class Page:
             missing=missing,
             missing_summary=", ".join(f"{count} {state}" for state, count in sorted(states.items())),
             problems=self.results.problems,
-            legend=LEGEND,
+            legend=legend(self.blocks),
             truth_told=TOLD,
             protocols=sorted({column.protocol for block in self.blocks for column in block.columns}),
             tables=self._tables,
             planned=planned_only(self.blocks),
             sections=[{**vars(one), "figures": [_figure(drawn) for drawn in one.figures]} for one in sections],
-            foreign=foreign_rows(self.results.foreign),
+            foreign=foreign_rows(self.results.foreign, self.results.controls),
             foreign_heads=HEADS,
             foreign_note=NOTE,
             has_truth=any(table["truth"] for table in self._tables),
@@ -125,10 +125,15 @@ class Page:
             {
                 "method": row.method,
                 "notes": row_notes(row),
+                "control": False,
                 "runs": [self._provenance[folder] for folder in _folders(row).values()],
                 "cells": row_cells(row, block),
             }
             for row in block.rows
+        ]
+        rows += [
+            {"method": name, "notes": (), "control": True, "runs": [], "cells": control_cells(name, block)}
+            for name in block.controls
         ]
         truth = truth_rows(block)
         kinds = kinds_of(truth)

@@ -16,6 +16,7 @@ from benchmark.config.run import load_sealed
 from benchmark.files import unsealed
 from benchmark.options import ConfigError
 from benchmark.runs.folder import (
+    CONTROLS,
     EVALUATION_FILE,
     PLAN_FILE,
     RunFolder,
@@ -98,6 +99,8 @@ class Results:
     """``full``, then the others in the order of the plans, then those in no plan."""
     digest: str
     """SHA-256 over the records and evaluations that were read."""
+    controls: tuple[Foreign, ...] = ()
+    """Raw pixels and untrained models; of all sweeps of the folder, whichever were read."""
     left_out: tuple[str, ...] = ()
     """Sweeps that say ``compare: false`` and were not named."""
     same_pools: Mapping[str, str] = field(default_factory=dict)
@@ -120,7 +123,8 @@ def load(folder: Path, names: Sequence[str] = ()) -> Results:
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; --results names the folder that holds a folder a sweep")
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    folders = (path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = sorted(name for name in folders if name != CONTROLS)
     names = list(dict.fromkeys(Path(n).stem if n.endswith((".yaml", ".yml")) else n for n in names))
     left_out = [] if names else [name for name in found if _keeps_apart(folder / name / PLAN_FILE)]
     if left_out == found:
@@ -136,16 +140,20 @@ def load(folder: Path, names: Sequence[str] = ()) -> Results:
     runs, doubled, unused = once([run for _, sweep in read for run in sweep.runs])
     planned = [entry for _, sweep in read for entry in sweep.planned]
     foreign = tuple(one for _, sweep in read for one in sweep.foreign)
+    problems = [problem for _, sweep in read for problem in sweep.problems]
+    problems += [Problem(*told) for told in unused]
+    controls = tuple(one for one in _evaluations(folder / CONTROLS, problems) if "control" in one.evaluation)
     return Results(
         folder=folder,
         sweeps=tuple(name for name, _ in read),
         runs=tuple(runs),
         missing=tuple(m for _, sweep in read for m in sweep.missing),
         foreign=foreign,
-        problems=(*(p for _, sweep in read for p in sweep.problems), *(Problem(*told) for told in unused)),
+        controls=controls,
+        problems=tuple(problems),
         num_planned=len(planned) - doubled,
         methods=_in_order([e["method"] for e in planned], [run.record["method"] for run in runs]),
-        digest=_digest([*(run.folder.record for run in runs), *(one.path for one in foreign)]),
+        digest=_digest([*(run.folder.record for run in runs), *(one.path for one in (*foreign, *controls))]),
         left_out=tuple(left_out),
         same_pools=read_same_pools(folder),
     )
@@ -183,25 +191,32 @@ def _read_sweep(folder: Path) -> _Sweep:
             if state == "not run":
                 state += _waits_for(folder, asked.get(name, {}).get("waits_for", ()))
             sweep.missing.append(_missing(own, asked.get(name), state, command))
-    for path in sorted(folder.glob(f"*/{EVALUATION_FILE}")):
-        try:
-            sweep.foreign.append(Foreign(read_evaluation(path), path))
-        except (RecordError, OSError) as error:
-            sweep.problems.append(Problem(str(path), str(error).removeprefix(f"{path}: ")))
+    sweep.foreign.extend(_evaluations(folder, sweep.problems))
     return sweep
 
 
+def _evaluations(folder: Path, problems: list[Problem]) -> list[Foreign]:
+    """Those in the folders below, and a problem for each that cannot be read."""
+    found = []
+    for path in sorted(folder.glob(f"*/{EVALUATION_FILE}")):
+        try:
+            found.append(Foreign(read_evaluation(path), path))
+        except (RecordError, OSError) as error:
+            problems.append(Problem(str(path), str(error).removeprefix(f"{path}: ")))
+    return found
+
+
 def _is_run(folder: RunFolder) -> bool:
-    """A pass over features is none: it leaves no record, and what it holds up is told at the runs that wait."""
+    """A pass or a choice is none: it leaves no record, and what it holds up is told at the runs that wait."""
     if folder.record.exists():
         return True
     if not any(path.exists() for path in (folder.error, folder.log, folder.config)):
         return False
-    return _config(folder).get("kind") != "features"
+    return "kind" not in _config(folder)
 
 
 def _waits_for(folder: Path, names: Iterable[str]) -> str:
-    """The first of the runs and passes in ``names`` that is not done, and how it stands; empty if all are."""
+    """The first of the runs, passes and choices in ``names`` that is not done, and how it stands; or empty."""
     for name in names:
         if not has_record(RunFolder(folder / name)):
             return f": waits for {name}, {_state(RunFolder(folder / name))}"

@@ -67,9 +67,7 @@ def _row(row: Row, group: str, columns: Sequence[Column], reference: Row | None,
     ]
     for column in columns:
         base = reference.values.get(column) if reference else None
-        cell = value_cell(
-            row.values.get(column, {}), base, row.runs, asked=row.cells[column].asked, name="Δ to SCAN"
-        )
+        cell = value_cell(row.values.get(column, {}), base, row.runs, row.cells[column], name="Δ to SCAN")
         cell.facts["pruned"] = pruned
         cells.append(cell)
     return PaperRow(label, tuple(cells), group=group)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from analysis.blocks.rows import Cell
 from analysis.blocks.statistics import BySeed, Difference, Interval, best_of, paired, spread
-from analysis.blocks.words import percent, points
+from analysis.blocks.words import held_lines, percent, points
 from analysis.read.methods import counted
 from analysis.read.results import Run
 from analysis.tables.render import PaperCell
@@ -83,19 +84,27 @@ def value_cell(
     values: BySeed,
     base: BySeed | None,
     runs: Sequence[Run],
+    cell: Cell,
     *,
-    asked: int = 0,
     more: Sequence[str] = (),
     is_best: bool = False,
     name: str = "Δ",
 ) -> PaperCell:
-    """Mean, sd and n in percent, and the paired difference to ``base`` where there is one."""
+    """Mean, sd and n in percent, the paired difference to ``base`` where there is one, and what the controls say.
+
+    ``cell`` is the main table's.
+    """
     over = spread(values.values())
     delta = paired(values, base) if base is not None else None
-    lines = [value_text(values, asked), *([delta_text(delta, name)] if delta else []), *more]
+    lines = [
+        value_text(values, cell.asked),
+        *([delta_text(delta, name)] if delta else []),
+        *more,
+        *held_lines(cell),
+    ]
     facts: dict[str, Any] = {
         "n": over.n if over else 0, "mean": over and over.mean, "sd": over and over.sd,
-        **difference_facts(delta),
+        **difference_facts(delta), **(held_facts(cell) if cell.held else {}),
     }  # fmt: skip
     used = tuple(run for run in counted(runs) if run.record["seed"] in values)
     return PaperCell(tuple(lines), is_best, over is None, used, facts)
@@ -106,6 +115,16 @@ def difference_facts(delta: Difference | None) -> dict[str, Any]:
     return {
         "n_difference": delta.n if delta else None, "difference": delta and delta.mean,
         "difference_ci95_low": low, "difference_ci95_high": high,
+    }  # fmt: skip
+
+
+def held_facts(cell: Cell) -> dict[str, Any]:
+    held = cell.held
+    untrained = held.untrained if held else None
+    return {
+        "pixels": held and held.pixels, "is_below_pixels": cell.is_below_pixels,
+        "untrained": untrained and untrained.mean, "untrained_n": untrained and untrained.n,
+        "gain_kept": held and held.gain_kept, "gain_kept_n": held.gain_seeds if held else None,
     }  # fmt: skip
 
 

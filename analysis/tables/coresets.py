@@ -71,7 +71,7 @@ def _table(block: Block, column: Column, found: Sequence[Budget]) -> PaperTable:
                 row.values.get(column, {}),
                 full,
                 row.runs,
-                asked=row.cells[column].asked,
+                row.cells[column],
                 is_best=str(kind) in best,
             )
             cell.facts["pruned"] = budget.pruned

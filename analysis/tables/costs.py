@@ -111,7 +111,7 @@ def _table(block: Block, device: str, ranks: int, energy: Energy) -> PaperTable:
     notes = (
         "per run: mean over n seeds; × is the ratio to full data over common seeds on this device",
         f"energy: {'hours × watts; ' if watts else ''}{assumption}",
-        "not counted: passes over features, evaluation, failed attempts",
+        "not counted: passes over features, choices made by jobs of their own, evaluation, failed attempts",
     )
     return PaperTable("cost", title, "method", tuple(heads), tuple(rows), notes)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.blocks.words import code_version, nats, percent, whole
+from analysis.blocks.controls import Controls
+from analysis.blocks.words import BELOW_PIXELS, code_version, nats, percent, whole
 from analysis.read.results import Foreign
 from benchmark.runs.record import NATS
 
@@ -37,8 +38,9 @@ class ForeignRow:
     is_skipped: bool = False
 
 
-def foreign_rows(foreign: Iterable[Foreign]) -> list[ForeignRow]:
-    """A row a metric, then a row a skipped task, in the order of ``HEADS``."""
+def foreign_rows(foreign: Iterable[Foreign], controls: Iterable[Foreign] = ()) -> list[ForeignRow]:
+    """A row a metric, then a row a skipped task, in the order of ``HEADS``; ``controls`` are the results'."""
+    held = Controls(controls)
     rows = []
     for one in foreign:
         told = one.evaluation
@@ -46,7 +48,9 @@ def foreign_rows(foreign: Iterable[Foreign]) -> list[ForeignRow]:
         for metric in told["metrics"]:
             number, unit = (nats, " nats") if metric["metric"] in NATS else (percent, "")
             low, high = metric["ci95"]
-            what = (metric["task"], metric["dataset"], metric["metric"], number(metric["value"]) + unit)
+            pixels = held.pixels(metric)
+            mark = "" if pixels is None or metric["value"] >= pixels else f", {BELOW_PIXELS} ({percent(pixels)})"
+            what = (metric["task"], metric["dataset"], metric["metric"], number(metric["value"]) + unit + mark)
             measured = (f"[{number(low)}, {number(high)}]", whole(metric["n"]), metric["protocol"])
             rows.append(ForeignRow((*name, *what, *measured, code_version(told["code"]))))
         for skipped in told["evaluation_skipped"]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from analysis.blocks.block import Block, planned_only
+from analysis.blocks.controls import TOLD as TOLD_OF_CONTROLS
+from analysis.blocks.controls import Controls
 from analysis.blocks.rows import QUANTITIES, Cell, Column, Row
-from analysis.blocks.words import MISSING, facts, heads, row_cells, row_notes
-from analysis.read.results import Foreign, Missing, Results
+from analysis.blocks.words import MISSING, control_cells, facts, heads, row_cells, row_notes
+from analysis.read.results import Results
+from analysis.tables.cells import held_facts
 from analysis.tables.foreign import HEADS, NOTE, foreign_rows
 from analysis.tables.render import (
     PaperCell,
@@ -38,26 +41,32 @@ CAPTION = (
 )
 
 
-def markdown(blocks: Sequence[Block], missing: Sequence[Missing], foreign: Sequence[Foreign] = ()) -> str:
+def legend(blocks: Iterable[Block]) -> tuple[str, ...]:
+    """How to read the tables of these blocks."""
+    return (*LEGEND, *(TOLD_OF_CONTROLS if any(block.controls for block in blocks) else ()))
+
+
+def markdown(blocks: Sequence[Block], results: Results) -> str:
     """All main tables, the legend, models not trained here and the list of missing runs."""
-    parts = [markdown_of([block_table(b, "; ".join(facts(b))) for b in blocks if b.runs], "Main tables", LEGEND)]
+    tables = [block_table(b, "; ".join(facts(b))) for b in blocks if b.runs]
+    parts = [markdown_of(tables, "Main tables", legend(blocks))]
     if planned := planned_only(blocks):
         parts.append(
             "\n".join(["## Planned, without a record yet", "", *(f"- {escape_markdown(p)}" for p in planned)])
         )
-    if foreign:
-        rows = tuple(text_row(*row.cells) for row in foreign_rows(foreign))
+    if results.foreign:
+        rows = tuple(text_row(*row.cells) for row in foreign_rows(results.foreign, results.controls))
         parts.append(table_markdown(_text_table("Models not trained here", HEADS, rows, NOTE)))
-    if missing:
+    if results.missing:
         heads_of = ("sweep", "run", "state", "command that fills it")
-        rows = tuple(text_row(m.sweep, m.run, m.state, m.command) for m in missing)
+        rows = tuple(text_row(m.sweep, m.run, m.state, m.command) for m in results.missing)
         parts.append(table_markdown(_text_table("Missing runs", heads_of, rows)))
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
 def latex(blocks: Sequence[Block]) -> str:
     """``table`` environments, as many a block as its columns and rows need to be read on a page."""
-    return latex_of([block_table(block, CAPTION) for block in blocks if block.runs], LEGEND)
+    return latex_of([block_table(block, CAPTION) for block in blocks if block.runs], legend(blocks))
 
 
 def block_table(block: Block, *notes: str) -> PaperTable:
@@ -69,6 +78,10 @@ def block_table(block: Block, *notes: str) -> PaperTable:
             tuple(row_notes(row)),
         )
         for row in block.rows
+    )
+    rows += tuple(
+        PaperRow(name, tuple(PaperCell((cell.first_line,)) for cell in control_cells(name, block)), ("control",))
+        for name in block.controls
     )
     return PaperTable("main", block.title, "method", tuple(heads(block)), rows, notes)
 
@@ -104,7 +117,7 @@ def main_frame(blocks: Sequence[Block]) -> pd.DataFrame:
             for name in QUANTITIES:
                 column = Column("training", block.key[2], name, "record", 0, "{}")
                 rows.append(_frame_row(block, row, row.quantities[name], column))
-    counts = ("test_items", "n", "difference_n", "ratio_n")
+    counts = ("test_items", "n", "difference_n", "ratio_n", "untrained_n", "gain_kept_n")
     return pd.DataFrame(rows).astype(dict.fromkeys(counts, "Int64") if rows else {})
 
 
@@ -120,21 +133,25 @@ def _frame_row(block: Block, row: Row, cell: Cell, column: Column) -> dict[str, 
         "difference_n": delta.n if delta else None, "difference": delta and delta.mean,
         "difference_ci95_low": low, "difference_ci95_high": high,
         "ratio_n": cell.ratio and cell.ratio.n, "ratio": cell.ratio and cell.ratio.mean,
-        "is_best": cell.is_best, "state": state, "absent": "; ".join((*cell.unmeasured, *cell.absent)),
+        **held_facts(cell), "is_best": cell.is_best, "state": state,
+        "absent": "; ".join((*cell.unmeasured, *cell.absent)),
         "runs": " ".join(run.record["run"] for run in row.runs),
     }  # fmt: skip
 
 
 def values_frame(results: Results) -> pd.DataFrame:
-    """A row a (run, metric): what the records say, before any mean."""
+    """A row a (run, metric): what the records say, before any mean, and what raw pixels have."""
+    controls = Controls(results.controls)
     keys = ("sweep", "run", "framework", "model", "pool", "method", "seed")
     rows = []
     for run in results.runs:
         told = {key: run.record[key] for key in keys}
         for metric in run.record["metrics"]:
             low, high = metric["ci95"]
-            rows.append({**told, **metric, "ci95": None, "items_ci95_low": low, "items_ci95_high": high})
+            own = {"ci95": None, "items_ci95_low": low, "items_ci95_high": high, "pixels": controls.pixels(metric)}
+            rows.append({**told, **metric, **own})
     columns = [*keys, "task", "dataset", "metric", "protocol", "value", "n", "items_ci95_low", "items_ci95_high"]
+    columns += ["pixels"]
     return pd.DataFrame(rows, columns=columns).rename(columns={"n": "test_items"})
 
 

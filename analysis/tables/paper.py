@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from analysis.blocks.block import Block
 from analysis.blocks.rows import Column, Row
 from analysis.blocks.statistics import averaged, paired_differences
-from analysis.blocks.words import percent, whole
+from analysis.blocks.words import control_cell, percent, whole
 from analysis.read.methods import FULL, counted, is_variant
 from analysis.read.results import Run
 from analysis.tables.ablations import ablation_tables
@@ -128,6 +128,7 @@ def _main_table(
             cells.append(_average(panel.column, by_block, method))
         is_told = method == FULL or any("pruned" in line for cell in cells for line in cell.lines)
         rows.append(PaperRow(method, tuple(cells), () if is_told else (f"pruned {percent(pruned[method])} %",)))
+    rows += _control_rows(panel.column, blocks)
     heads: list[tuple[str, ...]] = [(b.key[1], *([b.note] if b.note else [])) for b in blocks]
     heads += [("average", f"over {len(blocks)} configurations")] * (len(blocks) > 1)
     column = panel.column
@@ -142,6 +143,19 @@ def _main_table(
     if waiting:
         notes.append(f"no value yet: {', '.join(waiting[:6])}{', …' if len(waiting) > 6 else ''}")
     return PaperTable("main", title, "method", tuple(heads), tuple(rows), tuple(notes))
+
+
+def _control_rows(column: Column, blocks: Sequence[Block]) -> list[PaperRow]:
+    """A row each of the controls that some block has."""
+    found = []
+    for name in dict.fromkeys(name for block in blocks for name in block.controls):
+        told = [control_cell(name, block, column) for block in blocks]
+        cells = [
+            PaperCell((one.first_line,), facts={"mean": one.sort}) if one else PaperCell(("—",)) for one in told
+        ]
+        if any(told):
+            found.append(PaperRow(name, (*cells, *[PaperCell(("—",))] * (len(blocks) > 1)), ("control",)))
+    return found
 
 
 def _options_note(column: Column) -> str:
@@ -178,8 +192,7 @@ def _column(
             continue
         base = full.values[column] if full and method != FULL else None
         mark = [f"pruned {percent(pruned[method])} %"] if is_mixed and method in pruned else []
-        asked = row.cells[column].asked
-        cell = value_cell(row.values[column], base, row.runs, asked=asked, more=mark, is_best=method in best)
+        cell = value_cell(row.values[column], base, row.runs, row.cells[column], more=mark, is_best=method in best)
         cell.facts["pruned"] = pruned.get(method, 0.0)
         cells.append(set_beside(cell, published.get(method)))
     return cells

@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from benchmark.config.launch import LaunchConfig
-from benchmark.config.run import DUMPER, Choice, RunConfig, load_sealed
+from benchmark.config.run import DUMPER, Choice
 from benchmark.files import sealed_text
-from benchmark.options import NOT_IDENTITY, build, check_keys, plain, require
+from benchmark.options import LATER_OPTION, NOT_IDENTITY, build, check_keys, check_option, plain, require
 
 WHOLE_MODELS = ("local-dir:", "hf-hub:")
 """Openings of open_clip's names of a folder or a repository that holds configuration, weights and tokenizer."""
@@ -36,6 +36,8 @@ class FeatureOptions:
     """Or a checkpoint of MoCo v3's published code, a file: features of images alone."""
     target: Any = None
     """Data set whose labelled training images give ``target_embedding``, for methods that use target data."""
+    precision: str = field(default="fp32", metadata=LATER_OPTION)
+    """``fp32``, ``bf16`` or ``fp16`` (autocast): the arrays are float16 whatever it is."""
     batch_size: int = field(default=256, metadata=NOT_IDENTITY)
     num_workers: int = field(default=0, metadata=NOT_IDENTITY)
 
@@ -50,6 +52,7 @@ class FeatureOptions:
             raise ValueError("open_clip and pretrained belong together")
         if self.as_tag and not self.pretrained:
             raise ValueError("as_tag belongs to pretrained: the tag whose weights the file holds")
+        check_option("precision", self.precision, ("fp32", "bf16", "fp16"))
         require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
 
 
@@ -67,6 +70,7 @@ class FeatureConfig:
     target: Choice | None
     with_text: bool
     seed: int
+    precision: str = "fp32"
     batch_size: int
     num_workers: int
     device: str
@@ -92,7 +96,8 @@ class FeatureConfig:
     @staticmethod
     def read(node: dict[str, Any], path: Path) -> FeatureConfig:
         """From the mapping a ``config.yaml`` holds. Raises ConfigError that names the file and key."""
-        node = {key: value for key, value in node.items() if key != "kind"}
+        node = {"precision": "fp32", **node}  # passes from before there was a choice do not tell it
+        node.pop("kind", None)
         for key in ("encoder", "pool"):
             node[key] = build(Choice, node.get(key, {}), f"{path}: {key}")
         node["target"] = None if node.get("target") is None else build(Choice, node["target"], f"{path}: target")
@@ -100,12 +105,3 @@ class FeatureConfig:
         node["waits_for"], node["evaluate"] = tuple(node.get("waits_for", ())), ()
         check_keys(node, [f.name for f in dataclasses.fields(FeatureConfig)], str(path), all_required=True)
         return FeatureConfig(**node)
-
-
-JobConfig = RunConfig | FeatureConfig
-
-
-def load_config(path: Path) -> JobConfig:
-    """Read the ``config.yaml`` of a run or of a pass over features. Raises ConfigError."""
-    node = load_sealed(path)
-    return FeatureConfig.read(node, path) if node.get("kind") == "features" else RunConfig.read(node, path)

@@ -81,6 +81,26 @@ class TrainConfig:
     or their ``mean``, as open_clip's default gather: 1 / ranks of it for the towers, not for the temperature."""
     logits: str = field(default="fp32", metadata=LATER_OPTION)
     """Precision of the logits: ``fp32``, or ``autocast``, that of ``precision``, as in the published code."""
+    decoder: str = field(default="pillow", metadata=LATER_OPTION)
+    """CLIP only: what decodes JPEGs, crops and resizes: ``pillow``, as published, or ``torchvision``, in less than
+    half the time; one value of a pixel in 250 or so then differs, by 1 or 2 of 255."""
+    augment: str = field(default="pillow", metadata=LATER_OPTION)
+    """MoCo only: colour jitter, blur and so on of the two views by ``pillow`` in the loader's workers, or on the
+    ``device`` of the model, a batch at a time, from the same draws: views differ in rounding, hue and blur."""
+    compile: bool = field(default=False, metadata=LATER_OPTION)
+    """Let torch.compile make the forward pass: minutes at the start, then fewer and larger kernels, which round
+    differently."""
+    channels_last: bool = field(default=False, metadata=LATER_OPTION)
+    """Keep images with their channels together, as a GPU's convolutions in half precision like it; rounds
+    differently."""
+    tf32: bool = field(default=True, metadata=LATER_OPTION)
+    """On a GPU: float32 products and convolutions in TF32, but for the logits. Nothing on a CPU."""
+    deterministic: bool = field(default=False, metadata=LATER_OPTION)
+    """Take deterministic kernels alone, so that the same GPUs give the same run bit for bit; slower. Without it
+    cuDNN chooses its convolutions by their time."""
+    checkpointing: bool = field(default=False, metadata=NOT_IDENTITY)
+    """Compute a transformer's activations again in the backward pass in place of keeping them: less memory, more
+    time, the same numbers. Refused for towers with batch normalisation."""
     shuffle: str = "full"
     """``full``: a uniform permutation; ``window``: shards in random order, mixed within ``window_shards``."""
     window_shards: int = 16
@@ -88,6 +108,8 @@ class TrainConfig:
     """Share of the pool that may turn out unreadable before the run stops, and of its data that may be none."""
     device: str = field(default="auto", metadata=NOT_IDENTITY)
     num_workers: int = field(default=0, metadata=NOT_IDENTITY)
+    prefetch: int = field(default=4, metadata=NOT_IDENTITY)
+    """Batches that each loader worker reads ahead; they wait in the machine's shared memory."""
     image_cache_mb: int = field(default=0, metadata=NOT_IDENTITY)
     """Millions of bytes of decoded samples that the run keeps in memory on each machine, 0 for none: later epochs
     do not read them again. Ranks and loader workers have equal parts and share nothing, so with ``num_workers``
@@ -110,6 +132,8 @@ class TrainConfig:
             ("batch_norm", ("global", "rank")),
             ("feature_gradient", ("sum", "mean")),
             ("logits", ("fp32", "autocast")),
+            ("decoder", ("pillow", "torchvision")),
+            ("augment", ("pillow", "device")),
             ("precision", ("fp32", "bf16", "fp16")),
             ("shuffle", ("full", "window")),
         ):
@@ -121,6 +145,7 @@ class TrainConfig:
         require(0 <= self.max_skipped <= 1, "max_skipped", "in [0, 1]", self.max_skipped)
         require(self.log_every >= 1, "log_every", "at least 1", self.log_every)
         require(self.num_workers >= 0, "num_workers", "at least 0", self.num_workers)
+        require(self.prefetch >= 1, "prefetch", "at least 1", self.prefetch)
         require(self.image_cache_mb >= 0, "image_cache_mb", "at least 0", self.image_cache_mb)
 
 
@@ -146,6 +171,9 @@ class RunConfig:
     """Names of the sweep's runs that this one takes something from."""
     features: str | None = None
     """Name of the pass whose features the method reads."""
+    choice: str | None = None
+    """Name of the choice that it trains on, where the method is static and reads features. None in a run that
+    chose by itself, as all did before choices were jobs."""
 
     @property
     def is_published(self) -> bool:
@@ -187,7 +215,8 @@ class RunConfig:
         )
         node["train"] = build(TrainConfig, node.get("train", {}), f"{path}: train")
         node["launch"] = build(LaunchConfig, node.get("launch", {}), f"{path}: launch")
-        node["waits_for"], node["features"] = tuple(node.get("waits_for", ())), node.get("features")
+        node["waits_for"] = tuple(node.get("waits_for", ()))
+        node["features"], node["choice"] = node.get("features"), node.get("choice")
         check_keys(node, [f.name for f in dataclasses.fields(RunConfig)], str(path), all_required=True)
         return RunConfig(**node)
 

@@ -13,7 +13,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from benchmark.config import profiles
+from benchmark.config import profiles, suites
 from benchmark.config.feature_pass import FeatureOptions
 from benchmark.config.launch import LaunchConfig
 from benchmark.config.published import WORD, published_pruner, published_train
@@ -149,7 +149,9 @@ def _read_grid(grid: Any, where: str, beside: Path) -> Grid:
         train=build(TrainConfig, train, f"{where}.train"),
         published=published,
         features=build(FeatureOptions, grid["features"], f"{where}.features") if grid.get("features") else None,
-        evaluate=_as_choices(grid.get("evaluate") or [], f"{where}.evaluate"),
+        evaluate=_as_choices(
+            suites.expanded(grid.get("evaluate") or [], f"{where}.evaluate"), f"{where}.evaluate"
+        ),
         launch=build(LaunchConfig, profiles.with_profile(launch, beside, f"{where}.launch"), f"{where}.launch"),
     )
 

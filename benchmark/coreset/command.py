@@ -14,7 +14,8 @@ import yaml
 from rich.console import Console
 from rich.progress import track
 
-from benchmark.config.run import RunConfig, as_choice
+from benchmark.config.job import load_config
+from benchmark.config.run import as_choice
 from benchmark.coreset.coreset import Coreset, CoresetError, ensemble, load_coreset
 from benchmark.files import write_atomic
 from benchmark.options import ConfigError
@@ -121,7 +122,7 @@ def _pool(options: argparse.Namespace) -> Pool:
     config = RunFolder(options.coreset[0].parent).config
     if not config.exists():
         raise ConfigError(f"{config}: no such file to read the pool from; name it: --pool 'emoji: {{root: data}}'")
-    return make_source(RunConfig.load(config).pool, f"{config}: pool").training_pool()
+    return make_source(load_config(config).pool, f"{config}: pool").training_pool()
 
 
 def _parser() -> argparse.ArgumentParser:

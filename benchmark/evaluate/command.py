@@ -1,7 +1,8 @@
 """``python -m benchmark.evaluate CHECKPOINT --tasks TASK:DATASET ...``: a model goes in, rows of metrics come out.
 
 CHECKPOINT is a run's folder, whose record gets the rows, or a model that was not trained here,
-``open_clip:MODEL:PRETRAINED`` or ``moco_v3:FILE``, which gets a file of its own that the report shows apart.
+``open_clip:MODEL:PRETRAINED`` or ``moco_v3:FILE``, which gets a file of its own that the report shows apart. With
+``--controls`` it is a folder of runs, beside which raw pixels and untrained models are measured.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import argparse
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from benchmark import dist, plugins
-from benchmark.config.feature_pass import WHOLE_MODELS, load_config
+from benchmark.config import suites
+from benchmark.config.feature_pass import WHOLE_MODELS
+from benchmark.config.job import load_config
 from benchmark.config.run import Choice, RunConfig, as_choice, resolved
 from benchmark.evaluate import run as evaluation
 from benchmark.evaluate.cache import cache_of
+from benchmark.evaluate.controls import SIDE, PixelEncoder, controls_of
 from benchmark.evaluate.run import Outcome
 from benchmark.evaluate.task import Task, make_task
 from benchmark.models.encoder import Encoder
@@ -43,6 +47,8 @@ WIDTH = 500
 """Columns of what is printed to no terminal: a row stays on one line, for grep."""
 EXIT_SKIPPED, EXIT_USAGE = 1, 2
 Report = Callable[[float, str], None]
+Results = Iterable[tuple[Outcome, Path]]
+"""What was found for each model, and the file that holds it."""
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -60,8 +66,8 @@ def main(words: Sequence[str] | None = None) -> int:
         is_foreign = options.checkpoint.startswith((OPEN_CLIP, MOCO_V3))
         if options.as_tag and not is_foreign:
             raise ConfigError("--as-tag: belongs to open_clip:MODEL:FILE")
-        work = _foreign if is_foreign else _own
-        found, place = work(options, asked, console)
+        work = _controls if options.controls else _foreign if is_foreign else _own
+        done = list(work(options, asked, console))
     except (ConfigError, RecordError, HeldError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
@@ -71,12 +77,13 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("stopped; nothing was written, features that were computed are kept")
         return 130
-    _tell(found, place, out)
-    return EXIT_SKIPPED if found.skipped else 0
+    for found, place in done:
+        _tell(found, place, out)
+    return EXIT_SKIPPED if any(found.skipped for found, _ in done) else 0
 
 
 def parse_tasks(texts: Sequence[str]) -> list[Choice]:
-    """``TASK:DATASET`` or ``TASK:{option: value}`` -> choices with every option written out.
+    """``TASK:DATASET``, ``TASK:{option: value}`` or ``suite:NAME`` -> choices with every option written out.
 
     Raises ConfigError that opens with the text.
     """
@@ -90,9 +97,11 @@ def parse_tasks(texts: Sequence[str]) -> list[Choice]:
             node = yaml.safe_load(rest)
         except yaml.YAMLError as error:
             raise ConfigError(f"{where}: cannot be read as YAML: {str(error).splitlines()[0]}") from error
-        options = node if isinstance(node, Mapping) else {"dataset": rest.strip()}
-        choice = as_choice({name: dict(options)}, where)
-        choices.append(resolved(name, make_task(choice, where), as_before=True))
+        key = "name" if name == suites.WORD else "dataset"
+        options = node if isinstance(node, Mapping) else {key: rest.strip()}
+        for one in suites.expanded([{name: dict(options)}], where):
+            choice = as_choice(one, where)
+            choices.append(resolved(choice.name, make_task(choice, where), as_before=True))
     return choices
 
 
@@ -101,7 +110,7 @@ def _lock(out: Path) -> AbstractContextManager[None]:
     return lease(out.with_name(f"{out.stem}.lock"))
 
 
-def _own(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> tuple[Outcome, Path]:
+def _own(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> Results:
     """Evaluate a run of this suite and extend its record; with ``--out`` the record stays as it is."""
     folder = RunFolder(options.checkpoint)
     config = load_config(folder.config)
@@ -122,15 +131,35 @@ def _own(options: argparse.Namespace, asked: Sequence[Choice], console: Console)
         with _lock(out):
             _read(out, names)  # before the work: a file that holds another model is told at once
             found = _evaluate(choices, encoder, _cache(options, folder), console)
-            return found, _write(out, names, found, started, device)
+            return [(found, _write(out, names, found, started, device))]
     with lease(folder.trained_in.lease):
         evaluation.check_weights(read_record(folder.record), folder.record, model)
         found = _evaluate(choices, encoder, _cache(options, folder), console)
         evaluation.extend_record(folder, config, found, model, facts(started, device))
-    return found, folder.record
+    return [(found, folder.record)]
 
 
-def _foreign(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> tuple[Outcome, Path]:
+def _controls(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> Results:
+    """What the controls of a folder of results, of a sweep or of a run lack."""
+    device = _device(options)
+    for control in controls_of(Path(options.checkpoint), asked):
+        choices = control.missing()
+        if not choices:
+            continue
+        started = now()
+        encoder: Encoder = PixelEncoder()
+        weights = f"pixels:{SIDE}"
+        if control.make is not None:
+            model = control.make().to(device)
+            encoder, weights = model.encoder(options.batch_size), weights_hash(model)
+        names = {"model": control.model, "pretrained": control.told["kind"], "weights": weights}
+        with _lock(control.out):
+            _read(control.out, names)
+            found = _evaluate(choices, encoder, _cache(options, control.out.parent), console)
+            yield found, _write(control.out, {**names, "control": control.told}, found, started, device)
+
+
+def _foreign(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> Results:
     """Evaluate a model that was not trained here: published weights, or those of a file or folder."""
     with_text = any(make_task(choice, "--tasks").needs_text for choice in asked)
     load = _moco_v3 if options.checkpoint.startswith(MOCO_V3) else _open_clip
@@ -146,7 +175,7 @@ def _foreign(options: argparse.Namespace, asked: Sequence[Choice], console: Cons
     with _lock(out):
         _read(out, names)
         found = _evaluate(asked, encoder, _cache(options, out.parent), console)
-        return found, _write(out, names, found, started, device)
+        return [(found, _write(out, names, found, started, device))]
 
 
 Encode = Callable[[torch.device], tuple[Any, dict[str, Any]]]
@@ -223,7 +252,10 @@ def _read(path: Path, names: Mapping[str, Any]) -> dict[str, Any]:
     built, now_built = ({**one.get("encoder", {}), "tokenizer": None} for one in (old, names))
     if old["weights"] != names["weights"] or ("encoder" in old and built != now_built):
         what = "built otherwise" if old["weights"] == names["weights"] else "with other weights"
-        raise ConfigError(f"--out {path}: holds an evaluation of {old['model']} {what}; choose another file")
+        raise ConfigError(
+            f"{path}: holds an evaluation of {old['model']} {what}; choose another file with --out, or move this"
+            " one away"
+        )
     return old
 
 
@@ -272,6 +304,8 @@ def _list(console: Console) -> None:
             first = (cls.__doc__ or "").strip().splitlines()[0]
             table.add_row(f"  {name}", first.replace("``", ""), *told)
         console.print(table)
+    for suite in suites.suites().values():
+        console.print(f"suite {suite.name}: {len(suite.sets)} sets of {suite.title}", highlight=False)
 
 
 def _tell(found: Outcome, place: Path, console: Console) -> None:
@@ -288,9 +322,24 @@ def _tell(found: Outcome, place: Path, console: Console) -> None:
             row["task"], row["dataset"], row["metric"], *(t.replace("[", r"\[") for t in told), row["protocol"]
         )
     console.print(table)
+    for suite in suites.asked_whole(choice.options for choice in found.evaluated):
+        _tell_suite(suite, suites.own_values(suite, found.rows), console)
     for entry in found.skipped:
         console.print(f"skipped: {entry['task']}: {entry['reason']}", style="yellow", markup=False, soft_wrap=True)
     console.print(f"written to {place}", markup=False, soft_wrap=True)
+
+
+def _tell_suite(suite: suites.Suite, values: Mapping[str, float], console: Console) -> None:
+    """The sets' own metrics and their means."""
+    table = Table(title=suite.title, title_justify="left", box=None)
+    for heading in ("data set", "judged by", "%"):
+        table.add_column(heading, overflow="fold", justify="right" if heading == "%" else "left")
+    for name, value in values.items():
+        table.add_row(suite.sets[name].title or name, suite.sets[name].metric, f"{100 * value:.1f}")
+    for score in suites.scores(suite, values):
+        told = f"mean over {score.num_measured} of {score.num_sets} sets"
+        table.add_row(score.title, told, "none" if score.value is None else f"{100 * score.value:.1f}")
+    console.print(table)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -310,7 +359,13 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="TASK:DATASET",
-        help="or 'TASK:{dataset: NAME, option: value}'; default: those of the run's sweep",
+        help="or 'TASK:{dataset: NAME, option: value}', or suite:NAME; default: those of the run's sweep",
+    )
+    parser.add_argument(
+        "--controls",
+        action="store_true",
+        help="CHECKPOINT is a folder of results, a sweep's or a run's: measure raw pixels and the models with"
+        " their initial weights by the probes of its runs; what was measured before is left out",
     )
     parser.add_argument("--out", help=f"write {EVALUATION_FILE} there; a run's record then stays as it is")
     parser.add_argument("--as-tag", metavar="TAG", help="the tag of open_clip's whose weights FILE holds")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -46,6 +47,8 @@ class Outcome:
     rows: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
     predictions: list[Predictions] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    """What each of them took."""
 
 
 def evaluate(choices: Sequence[Choice], encoder: Encoder, cache: Path | None, report: Report) -> Outcome:
@@ -57,6 +60,7 @@ def evaluate(choices: Sequence[Choice], encoder: Encoder, cache: Path | None, re
     found = Outcome()
     for done, choice in enumerate(choices):
         signals.stop_if_asked()
+        started = time.perf_counter()
         task = make_task(choice, "evaluate")
         name = f"{choice.name} on {named(task)}"
 
@@ -81,6 +85,7 @@ def evaluate(choices: Sequence[Choice], encoder: Encoder, cache: Path | None, re
                     found.skipped.append(_skipped(choice, name, part.skipped, part.data_found) | of)
         except PoolError as error:
             found.skipped.append(_skipped(choice, name, str(error), has_data))
+        found.seconds.append(round(time.perf_counter() - started, 3))
     report(1.0, "evaluated")
     return found
 

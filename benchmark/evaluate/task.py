@@ -47,6 +47,11 @@ class Task(ABC):
     dataset: Any
 
     @property
+    def passes(self) -> int:
+        """Epochs of training on the images of the train split; 0 where its features are computed once."""
+        return 0
+
+    @property
     @abstractmethod
     def protocol(self) -> str:
         """Name and version of exactly what is done, for example ``zero_shot.v1``; options that change a number

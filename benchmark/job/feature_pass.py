@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import logging
 import time
@@ -25,7 +24,7 @@ from benchmark import dist, signals
 from benchmark.config.feature_pass import FeatureConfig
 from benchmark.config.run import RunConfig
 from benchmark.evaluate.run import check_weights
-from benchmark.files import sealed, unsealed, write_atomic, write_text
+from benchmark.files import sealed, sha256_of, unsealed, write_atomic, write_text
 from benchmark.models import weights_file
 from benchmark.models.frameworks import make_objective
 from benchmark.options import plain
@@ -36,6 +35,7 @@ from benchmark.runs.folder import RunFolder
 from benchmark.runs.provenance import device_name, versions
 from benchmark.runs.record import read_record
 from benchmark.training.loader import end_workers, start_worker
+from benchmark.training.trainer import AUTOCAST
 
 CHUNK = 8192
 """Samples in a file of the pass; it goes on after the last whole one."""
@@ -51,7 +51,7 @@ class PoolItems(Dataset[tuple[Any, ...]]):
 
     def __init__(self, pool: Pool, encoder: Any, with_text: bool) -> None:
         self.pool = pool
-        self.image_transform = encoder.image_transform
+        self.image_pixels = encoder.image_pixels
         self.text_transform = encoder.text_transform if with_text else None
 
     def __len__(self) -> int:
@@ -62,22 +62,21 @@ class PoolItems(Dataset[tuple[Any, ...]]):
             sample = self.pool.read(sample_id)
         except SampleError:
             return None, None
-        return self.image_transform(sample.image), self.text_transform(
-            sample.caption
-        ) if self.text_transform else None
+        text = self.text_transform(sample.caption) if self.text_transform else None
+        return self.image_pixels(sample.image), text
 
 
 class TargetItems(Dataset[tuple[Any, ...]]):
     """Images of the target set as an encoder's tensors."""
 
     def __init__(self, images: Sequence[Any], encoder: Any) -> None:
-        self.images, self.image_transform = images, encoder.image_transform
+        self.images, self.image_pixels = images, encoder.image_pixels
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, None]:
-        return self.image_transform(self.images[index]), None
+        return self.image_pixels(self.images[index]), None
 
 
 def compute(folder: RunFolder, config: FeatureConfig, report: Callable[[float, str], None]) -> None:
@@ -109,6 +108,7 @@ def compute(folder: RunFolder, config: FeatureConfig, report: Callable[[float, s
         content |= {key: np.array(value) for key, value in of.items()}
         write_atomic(_chunk_file(folder, start), lambda file, content=content: np.savez(file, **content))  # type: ignore[misc]
     embedded.close()  # and with it the workers
+    dist.meet()  # a rank with a slower disk may need long for as many chunks
     if how := max(dist.gather_objects(signals.asked())):  # else every rank has written all of its chunks
         raise signals.Stopped(how)
     if dist.rank() != 0:
@@ -127,16 +127,21 @@ def compute(folder: RunFolder, config: FeatureConfig, report: Callable[[float, s
         "num_samples": pool.num_samples,
         "skipped": skipped,
         "seconds": round(time.perf_counter() - started, 3),
-        "arrays": {name: _sha256(folder / f"{name}.npy") for name in arrays},
+        "arrays": {name: sha256_of(folder / f"{name}.npy") for name in arrays},
     }
     if target is not None:
         whole = _embed(TargetItems(target, encoder), [range(len(target))], encoder, config, NAMES[:1])
         rows = next(whole)[NAMES[0]]  # [M, d]
         write_atomic(folder / f"{TARGET}.npy", lambda file: np.save(file, rows))
-        facts["arrays"][TARGET] = _sha256(folder / f"{TARGET}.npy")
+        facts["arrays"][TARGET] = sha256_of(folder / f"{TARGET}.npy")
     write_text(folder.features, json.dumps(sealed(facts), indent=1, sort_keys=True) + "\n")
     for start in chunks:
         _chunk_file(folder, start).unlink(missing_ok=True)
+
+
+def read_facts(folder: RunFolder) -> dict[str, Any]:
+    """What a finished pass says of itself. Raises OSError or ValueError for a file that is absent or damaged."""
+    return unsealed(json.loads(folder.features.read_text(encoding="utf-8")))
 
 
 def load(folder: RunFolder, fingerprint: str) -> dict[str, np.ndarray]:
@@ -144,7 +149,7 @@ def load(folder: RunFolder, fingerprint: str) -> dict[str, np.ndarray]:
     folder = folder.trained_in
     path = folder.features
     try:
-        facts = unsealed(json.loads(path.read_text(encoding="utf-8")))
+        facts = read_facts(folder)
         digests, found = dict(facts["arrays"]), facts["fingerprint"]
         arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in digests}
     except FileNotFoundError as error:
@@ -172,7 +177,7 @@ def _verify(folder: RunFolder, digests: Mapping[str, str]) -> None:
     except (OSError, ValueError):
         pass  # it only saves time
     for name, digest in digests.items():
-        if _sha256(folder / f"{name}.npy") != digest:
+        if sha256_of(folder / f"{name}.npy") != digest:
             raise PoolError(
                 f"{folder / name}.npy: not as the pass left it (another SHA-256 than in {folder.features.name});"
                 f" move {folder} away to have it computed again"
@@ -200,14 +205,14 @@ def _encoder(folder: RunFolder, config: FeatureConfig) -> tuple[Any, str, dict[s
             config.with_text,
         )
         encoder: Any = clip.open_clip_encoder(what, device, config.batch_size, config.with_text)
-        weights = f"sha256:{_sha256(what.file)}" if what.file else f"open_clip:{what.pretrained or what.model}"
+        weights = f"sha256:{sha256_of(what.file)}" if what.file else f"open_clip:{what.pretrained or what.model}"
         return encoder, weights, clip.facts_of(encoder)
     if config.encoder.name == "moco_v3":
         from benchmark.models.moco import published as moco
 
         file = Path(options["file"])
         encoder, _ = moco.moco_v3_encoder(file, device, config.batch_size)
-        return encoder, f"sha256:{_sha256(file)}", moco.facts_of(encoder)
+        return encoder, f"sha256:{sha256_of(file)}", moco.facts_of(encoder)
     source = RunFolder(folder.parent / options["run"])
     run = RunConfig.load(source.config)
     objective = make_objective(run.framework, run.model, run.seed)
@@ -221,7 +226,7 @@ def _encoder(folder: RunFolder, config: FeatureConfig) -> tuple[Any, str, dict[s
         raise PoolError(f"{final}: cannot be loaded ({error})") from error
     check_weights(record, source.record, objective)
     encoder = objective.to(device).encoder(config.batch_size)
-    return encoder, f"sha256:{_sha256(final)}", {}
+    return encoder, f"sha256:{sha256_of(final)}", {}
 
 
 def _embed(
@@ -242,6 +247,7 @@ def _embed(
         persistent_workers=config.num_workers > 0,  # for ``end_workers`` to find them
         generator=torch.Generator(),  # else the loader draws from the global generator
     )
+    device, dtype = dist.pick_device(config.device).type, AUTOCAST.get(config.precision)
     loaded = iter(loader)
     try:
         for part in parts:
@@ -251,8 +257,9 @@ def _embed(
             for _ in range(0, len(part), config.batch_size):
                 unreadable, *stacks = next(loaded)
                 bad.append(unreadable)
-                for name, stack, into in zip(names, stacks, embed, strict=False):
-                    rows[name].append(_rows(stack, unreadable, into))
+                with torch.autocast(device, dtype=dtype, enabled=dtype is not None):
+                    for name, stack, into in zip(names, stacks, embed, strict=False):
+                        rows[name].append(_rows(stack, unreadable, into))
             yield {**{name: _joined(found) for name, found in rows.items()}, "unreadable": np.concatenate(bad)}
     finally:
         end_workers(loader)
@@ -279,7 +286,8 @@ def _rows(
     found = embed(stack)
     if not np.isfinite(found).all():
         raise ValueError(
-            "the encoder gives features that are not finite: its training diverged, or its weights are bad"
+            "the encoder gives features that are not finite: its training diverged, its weights are bad, or they"
+            " are too large for the precision of the pass (features: {precision: fp32} asks no more of them)"
         )
     # of length 1, so that float16's range cannot be left; methods normalise anyway
     found = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
@@ -338,11 +346,3 @@ def _chunk_contents(folder: RunFolder, chunks: Sequence[int]) -> Iterator[Mappin
 
 def _chunk_file(folder: RunFolder, start: int) -> Path:
     return folder.chunks / f"{start:012d}.npz"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import dist, signals
-from benchmark.config.feature_pass import load_config
+from benchmark.config.job import load_config
 from benchmark.config.run import RunConfig
 from benchmark.evaluate import run as evaluation
 from benchmark.files import remove_leftovers, write_text
-from benchmark.job import peers, requeue
+from benchmark.job import peers, rehearsed, requeue
 from benchmark.job.work import work
 from benchmark.runs.attempts import ATTEMPT_MARK, attempt, attempts_of
 from benchmark.runs.errors import has_new_error, write_error
@@ -73,8 +73,8 @@ def run(path: Path, report: Callable[[float, str], None] = NEVER) -> str:
         if verdict != "go":
             return verdict
         try:
-            with peers.watched(folder), _attempt(folder):
-                work(folder, report, started)
+            with peers.watched(folder), _attempt(folder), rehearsed.watched(folder, report) as told:
+                work(folder, told, started)
         except signals.Stopped:
             raise
         except Exception as error:

@@ -21,7 +21,7 @@ from benchmark.config.run import RunConfig
 from benchmark.job.local_task import Job
 from benchmark.launch.slots import Slots
 from benchmark.plan.plan import PlannedRun
-from benchmark.runs.attempts import steps_of
+from benchmark.runs.attempts import attempts_of, steps_of
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.lease import is_held
 from benchmark.runs.log import last_line
@@ -141,7 +141,9 @@ class LocalQueue:
         run, process, bar = self.active.pop(name)
         self.slots.free(name)
         state = state_of(run.folder, run.config)
-        if state.name in ("absent", "partial") and self.is_ending:
+        attempts = attempts_of(run.folder)
+        was_stopped = self.is_ending or bool(attempts and attempts[-1].was_stopped)
+        if state.name in ("absent", "partial") and was_stopped:
             self.console.print(_saved(run), markup=False, soft_wrap=True)
         elif state.name in ("absent", "partial"):
             state = State("failed", f"the process ended without a record; see {process.paths.stdout}")

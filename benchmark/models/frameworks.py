@@ -28,6 +28,11 @@ def resolve_model(framework: str, choice: Choice, where: str) -> Choice:
     return OPTIONS[framework].resolve_model(choice, f"{where}.model")
 
 
+def example_bytes(framework: str, choice: Choice) -> int:
+    """Bytes that a loader's worker hands over for one training example."""
+    return OPTIONS[framework].example_bytes(choice)
+
+
 def has_text(framework: str) -> bool:
     return framework == "clip"
 

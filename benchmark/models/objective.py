@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark import dist
+from benchmark.config.run import TrainConfig
 from benchmark.models.encoder import Encoder
-from benchmark.pool.samples import Sample
 
 Tensors = tuple[Tensor, ...]
-Transform = Callable[[Sample], Tensors]
+Transform = Callable[[Any], Tensors]
+"""A ``Sample`` to the tensors of one example; CLIP's takes ``Pixels`` too."""
 
 
 class Objective(nn.Module, ABC):
@@ -31,10 +32,14 @@ class Objective(nn.Module, ABC):
 
     logits: str = "fp32"
     feature_gradient: str = "sum"
-    """As ``TrainConfig`` says of the two; the trainer sets them."""
+    """As ``TrainConfig`` says of the two; ``configure`` sets them."""
 
     transform: Transform
     """Decoded sample -> tensors of one example. Picklable; draws from torch's CPU generator alone."""
+
+    def configure(self, config: TrainConfig) -> None:
+        """Take over the options of a run that concern the model; called once, before training."""
+        self.logits, self.feature_gradient = config.logits, config.feature_gradient
 
     @abstractmethod
     def forward(self, tensors: Tensors, *, log_negative: Tensor | None = None) -> Tensor:
@@ -61,6 +66,13 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def encoder(self, batch_size: int = 256) -> Encoder:
         """The frozen model in eval mode, for evaluation."""
+
+    @abstractmethod
+    def checkpoint_activations(self) -> None:
+        """Let the backward pass compute activations again, with the same draws, in place of keeping them.
+
+        Raises ValueError for towers with batch normalisation.
+        """
 
     @abstractmethod
     def decay_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -98,6 +110,30 @@ class Objective(nn.Module, ABC):
             losses = model(tensors, log_negative=log_negative)
         scale(self.reduce(losses, weight)).backward()
         return losses.detach()
+
+
+def refuse_batch_norm(tower: nn.Module) -> None:
+    """Raise ValueError if computing the tower's activations twice would take batch statistics in twice."""
+    if any(isinstance(m, _BatchNorm) for m in tower.modules()):
+        raise ValueError(
+            "train.checkpointing computes activations twice, and this network has batch normalisation, which would"
+            " take each batch into its running statistics twice: set it to false"
+        )
+
+
+def fp32_product(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b`` for logits: float32 stays float32 where ``train.tf32`` gives other products half its digits."""
+    return a @ b if a.device.type == "cpu" else _without_tf32(a, b)
+
+
+@torch._disable_dynamo  # a trace would set the switch after the product
+def _without_tf32(a: Tensor, b: Tensor) -> Tensor:
+    products = torch.backends.cuda.matmul
+    before, products.allow_tf32 = products.allow_tf32, False
+    try:
+        return a @ b
+    finally:
+        products.allow_tf32 = before
 
 
 def micro_batches(tensors: Tensors, count: int) -> Iterator[Tensors]:

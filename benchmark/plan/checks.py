@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from benchmark.config.run import as_choice
+from benchmark.config.run import RunConfig, as_choice
 from benchmark.config.sweepfile import Grid
 from benchmark.evaluate.task import make_task
-from benchmark.models.frameworks import has_text, resolve_model
+from benchmark.models.frameworks import example_bytes, has_text, resolve_model
 from benchmark.options import ConfigError
 from benchmark.pool.source import PlantedSource, data_set, make_source
-from benchmark.pruner import Pruner
-from benchmark.training.order import super_batch_size
+from benchmark.pruner import Pruner, make_pruner
+from benchmark.training.order import ahead_bytes, super_batch_size
+
+ASSUMED_MEMORY_GB = 64
+"""Of a machine, where ``launch.memory_gb`` does not say."""
 
 
 def check_grid(grid: Grid) -> None:
@@ -26,6 +29,10 @@ def check_grid(grid: Grid) -> None:
         raise ConfigError(
             f"{grid.where}.train.feature_gradient: MoCo v3's gathered keys have no gradient; leave it out"
         )
+    if grid.framework == "moco" and grid.train.decoder != "pillow":
+        raise ConfigError(f"{grid.where}.train.decoder: MoCo v3's views are made of Pillow's images; leave it out")
+    if grid.framework == "clip" and grid.train.augment != "pillow":
+        raise ConfigError(f"{grid.where}.train.augment: CLIP has no augmentation but its crop; leave it out")
     if grid.framework == "moco" and grid.train.accumulate > 1:
         raise ConfigError(
             f"{grid.where}.train.accumulate: MoCo v3 cannot accumulate (its keys are a batch's); use 1"
@@ -61,6 +68,26 @@ def check_reference(grid: Grid, method: Pruner) -> None:
                 f"{where}: {grid.where}.evaluate[{i}].{choice.name} measures on {source.label} too: what a run is"
                 " evaluated on must not choose what it trains on; take held-out samples of another source or seed"
             )
+
+
+def ahead_of(config: RunConfig) -> int:
+    """Bytes that a run's loader workers read ahead at most on each machine, in its shared memory."""
+    example = example_bytes(config.framework, config.model)
+    return ahead_bytes(config.train, config.launch, make_pruner(config.pruner, "pruner").super_batch, example)
+
+
+def check_memory(config: RunConfig, where: str) -> None:
+    """The batches read ahead take at most half of a machine's memory: all that Linux gives ``/dev/shm``."""
+    needed = ahead_of(config)
+    memory = config.launch.memory_gb or ASSUMED_MEMORY_GB
+    if needed > memory * 10**9 / 2:
+        told = "" if config.launch.memory_gb else ", which is assumed where launch.memory_gb is not said"
+        raise ConfigError(
+            f"{where}.train: {config.name}: loader workers read up to {needed / 1e9:.1f} GB ahead on a machine"
+            f" ({config.launch.ranks_per_node} ranks x {config.train.num_workers} num_workers x"
+            f" {config.train.prefetch} prefetch), more than half of its {memory} GB{told}: lower"
+            " train.num_workers, prefetch or batch_size, or raise launch.memory_gb"
+        )
 
 
 def check_batch(grid: Grid, method: Pruner, samples: int | None) -> None:

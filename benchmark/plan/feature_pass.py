@@ -63,6 +63,7 @@ def features_for(sweep: str, wish: Wish, named: Named) -> FeatureConfig | None:
         target=target,
         with_text=with_text,
         seed=seed,
+        precision=options.precision,
         batch_size=options.batch_size,
         num_workers=options.num_workers,
         device=grid.train.device,
@@ -83,6 +84,7 @@ def name_in_identity(wish: Wish, needs: tuple[str, ...], features: FeatureConfig
 
 
 def _identity(wish: Wish, encoder: Choice, target: Choice | None) -> str:
+    assert wish.grid.features is not None
     source = make_source(wish.pool, f"{wish.grid.where}.pool")
     parts: dict[str, Any] = {
         "encoder": encoder,
@@ -90,6 +92,8 @@ def _identity(wish: Wish, encoder: Choice, target: Choice | None) -> str:
         "pool_name": wish.pool.name,
         "text": _with_text(wish),
     }
+    if (precision := wish.grid.features.precision) != "fp32":  # which passes were before there was a choice
+        parts["precision"] = precision
     return identity_of(parts if target is None else {**parts, "target": target})
 
 

@@ -8,21 +8,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmark.config.feature_pass import FeatureConfig, JobConfig
+from benchmark.config.choice_pass import ChoiceConfig
+from benchmark.config.feature_pass import FeatureConfig
 from benchmark.config.identity import identity_of, label_of
+from benchmark.config.job import JobConfig
 from benchmark.config.run import Choice, RunConfig, resolved
 from benchmark.config.sweepfile import Sweep
 from benchmark.evaluate.task import make_task
 from benchmark.files import sealed, unsealed_text, write_text, write_texts
 from benchmark.models.frameworks import resolve_model
 from benchmark.options import ConfigError
-from benchmark.plan.checks import check_batch, check_grid, check_reference
+from benchmark.plan.checks import check_batch, check_grid, check_memory, check_reference
+from benchmark.plan.choice_pass import choice_for
 from benchmark.plan.feature_pass import features_for, name_in_identity
 from benchmark.plan.selectors import Named, Wish, find_runs, unmet
 from benchmark.pool.source import choice_of, make_source
-from benchmark.pruner import make_pruner
+from benchmark.pruner import Pruner, make_pruner
 from benchmark.runs.folder import PLAN_FILE, RunFolder
-from benchmark.runs.state import State, has_record, state_at_rest, state_of
+from benchmark.runs.state import State, has_checkpoint, has_record, has_weights, state_at_rest, state_of
 from benchmark.runs.taken_over import find_origin
 
 OWN = ("done", "running", "unreadable")
@@ -65,42 +68,65 @@ def make_plan(sweep: Sweep, results: Path) -> list[PlannedRun]:
             if named is None:
                 later.append(wish)
                 continue
-            features = features_for(sweep.name, wish, named)
-            if features is not None:
-                folder = RunFolder(results / sweep.name / features.name)
-                samples = make_source(wish.pool, wish.grid.where).expected_samples()
-                runs.setdefault(features.name, PlannedRun(features, folder, state_of(folder, features), samples))
-            run = _plan_run(sweep, wish, named, features, results)
-            known = runs.setdefault(run.config.name, run)
-            if known.config != run.config:
+            *before, config = _configs_of(sweep.name, wish, named)
+            samples = make_source(wish.pool, wish.grid.where).expected_samples()
+            for one in (*before, config):
+                if one.name not in runs:
+                    folder = RunFolder(results / sweep.name / one.name)
+                    runs[one.name] = PlannedRun(one, folder, state_of(folder, one), samples)
+            if runs[config.name].config != config:
                 raise ConfigError(
-                    f"{wish.grid.where}: asks for the same training as an earlier grid ({run.config.name}) with"
+                    f"{wish.grid.where}: asks for the same training as an earlier grid ({config.name}) with"
                     " another evaluation, launch or target: name it in one grid"
                 )
         if len(later) == len(waiting):
             raise ConfigError(unmet(later[0], runs.values()))
         waiting = later
-    return _with_origins(list(runs.values()))
+    return _settled(list(runs.values()))
 
 
-def _with_origins(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """Say of each run that is not done where it can be taken over from.
+def _settled(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Say of each run that is not done where it can be taken over from; leave out what is not done for nobody.
 
-    The last comes first: what an earlier run has to leave depends on those that wait for it and are not done.
+    The last comes first: what an earlier one has to leave depends on those that wait for it and are not done. A
+    pass or a choice that nobody waits for any more is none of the plan's.
     """
     found: list[PlannedRun] = []
     takers: dict[str, list[JobConfig]] = {}
     for run in reversed(runs):
-        if not has_record(run.folder):
-            known = takers.get(run.config.name, [])
-            if run.state.name not in OWN and (origin := find_origin(run.folder, run.config, known)):
+        known = takers.get(run.config.name, [])
+        if run.state.name not in OWN and not has_record(run.folder):
+            if origin := find_origin(run.folder, run.config, known):
                 run = replace(run, origin=origin)
                 run = replace(run, state=run.read_state())
-            else:
-                for name in run.config.waits_for:
-                    takers.setdefault(name, []).append(run.config)
+            elif not known and not isinstance(run.config, RunConfig):
+                continue
+        for name in _needs(run):
+            takers.setdefault(name, []).append(run.config)
         found.append(run)
-    return found[::-1]
+    names = {run.config.name for run in found}
+    return [replace(run, config=_less(run.config, names)) for run in reversed(found)]
+
+
+def _needs(run: PlannedRun) -> list[str]:
+    """What has to be there before a run, a pass or a choice can come to its end.
+
+    A run that goes on from a checkpoint needs no choice: the checkpoint holds it, also that of a run that began
+    before choices were jobs.
+    """
+    config, home = run.config, run.origin or run.folder
+    if run.state.name in ("done", "unreadable") or (has_record(home) and has_weights(home)):
+        return []
+    held = config.choice if isinstance(config, RunConfig) and has_checkpoint(home) else None
+    return [name for name in config.waits_for if name != held]
+
+
+def _less(config: JobConfig, names: set[str]) -> JobConfig:
+    """The configuration without what it waits for and is not in ``names``."""
+    waits_for = tuple(name for name in config.waits_for if name in names)
+    if isinstance(config, RunConfig) and config.choice not in names:
+        config = replace(config, choice=None)
+    return replace(config, waits_for=waits_for)
 
 
 def _own_models(sweep: Sweep) -> dict[str, Choice]:
@@ -143,9 +169,10 @@ def _holds(path: Path, text: str) -> bool:
         return False
 
 
-def _plan_run(sweep: Sweep, wish: Wish, named: Named, features: FeatureConfig | None, results: Path) -> PlannedRun:
-    grid, pool, pruner, seed = wish.grid, wish.pool, wish.pruner, wish.seed
-    source = make_source(pool, f"{grid.where}.pool")
+def _configs_of(sweep: str, wish: Wish, named: Named) -> list[JobConfig]:
+    """What a wish takes: the pass and the choice that its run waits for, where it does, and last the run."""
+    grid, pruner = wish.grid, wish.pruner
+    features = features_for(sweep, wish, named)
     label = label_of(pruner.name, make_pruner(pruner, f"{grid.where}.pruner"), named.shown_as)
     method = make_pruner(Choice(name=pruner.name, options={**pruner.options, **named.options}), grid.where)
     if method.uses_truth:
@@ -153,18 +180,40 @@ def _plan_run(sweep: Sweep, wish: Wish, named: Named, features: FeatureConfig | 
     if method.reference_data is not None:
         label += " (uses reference data)"
         check_reference(grid, method)
+    source = make_source(wish.pool, f"{grid.where}.pool")
     if method.uses_truth and not source.has_truth:
         raise ConfigError(
             f"{grid.where}.pruner.{pruner.name}: leaves out planted samples, and {source.label} has none:"
             " give the pool a plant"
         )
+    check_batch(grid, method, source.expected_samples())
+    choice = choice_for(sweep, wish, named, features, method, label)
+    before = [config for config in (features, choice) if config is not None]
+    config = _run_config(sweep, wish, named, method, label, features, choice)
+    check_memory(config, grid.where)
+    return [*before, config]
+
+
+def _run_config(
+    sweep: str,
+    wish: Wish,
+    named: Named,
+    method: Pruner,
+    label: str,
+    features: FeatureConfig | None,
+    choice: ChoiceConfig | None,
+) -> RunConfig:
+    grid, pool, pruner, seed = wish.grid, wish.pool, wish.pruner, wish.seed
+    source = make_source(pool, f"{grid.where}.pool")
     model = resolve_model(grid.framework, wish.model, grid.where)
     parts = {"framework": grid.framework, "model": model, "pool": source, "pruner": method, "seed": seed}
     names = {"pool_name": pool.name, "pruner_name": pruner.name}
     if features is not None:
         names["features"] = name_in_identity(wish, named.needs, features)
-    config = RunConfig(
-        sweep=sweep.name,
+    if choice is not None and choice.seed != seed:  # else it is what the run would choose by itself
+        names["choice"] = choice.name
+    return RunConfig(
+        sweep=sweep,
         framework=grid.framework,
         model=model,
         pool=choice_of(pool.name, source),
@@ -178,10 +227,7 @@ def _plan_run(sweep: Sweep, wish: Wish, named: Named, features: FeatureConfig | 
         ),
         launch=grid.launch,
         identity=identity_of({**parts, **names, "train": grid.train}),
-        waits_for=named.waits_for + ((features.name,) if features else ()),
+        waits_for=named.waits_for + tuple(config.name for config in (features, choice) if config is not None),
         features=features.name if features else None,
+        choice=choice.name if choice else None,
     )
-    folder = RunFolder(results / sweep.name / config.name)
-    samples = source.expected_samples()
-    check_batch(grid, method, samples)
-    return PlannedRun(config, folder, state_of(folder, config), samples)

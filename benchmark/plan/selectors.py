@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from benchmark.config.feature_pass import JobConfig
 from benchmark.config.identity import label_of
+from benchmark.config.job import JobConfig
 from benchmark.config.published import is_published
 from benchmark.config.run import Choice, RunConfig, as_choice, resolved
 from benchmark.config.sweepfile import Grid, as_published

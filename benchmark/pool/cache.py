@@ -7,12 +7,13 @@ Only samples that are visited enter, so one that is always pruned is still never
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import numpy as np
 from PIL import Image
 
-from benchmark.pool.samples import Pool, PoolView, Sample
+from benchmark.pool.samples import Pixels, Pool, PoolView, Sample
 
 ENTRY_BYTES = 400
 """What a sample takes besides pixels and caption: its place in a dict that has just grown, id, tuples."""
@@ -37,16 +38,29 @@ class CachedPool(Pool):
             size, pixels, caption = kept
             return Sample(Image.frombytes("RGB", size, pixels), caption)
         sample = self.pool.read(sample_id)
-        self._keep(sample_id, sample)
+        self._keep(sample_id, sample.image.size, sample.image, sample.caption)
         return sample
 
-    def _keep(self, sample_id: int, sample: Sample) -> None:
+    def read_pixels(self, sample_id: int) -> Pixels:
+        """As ``read``."""
+        kept = self._kept.get(sample_id)
+        if kept is not None:
+            (width, height), pixels, caption = kept
+            return Pixels(np.frombuffer(pixels, dtype=np.uint8).reshape(height, width, 3), caption)
+        sample = self.pool.read_pixels(sample_id)
+        height, width, _ = sample.pixels.shape
+        self._keep(sample_id, (width, height), sample.pixels, sample.caption)
+        return sample
+
+    def _keep(self, sample_id: int, size: tuple[int, int], pixels: Image.Image | np.ndarray, caption: str) -> None:
         """Take a sample in if there is room; none makes room for another, since any order of ids is as likely."""
-        image = sample.image
-        needed = 3 * image.width * image.height + sys.getsizeof(b"") + sys.getsizeof(sample.caption) + ENTRY_BYTES
+        needed = 3 * size[0] * size[1] + sys.getsizeof(b"") + sys.getsizeof(caption) + ENTRY_BYTES
         if needed <= self._free:
             self._free -= needed
-            self._kept[sample_id] = (image.size, image.tobytes(), sample.caption)
+            self._kept[sample_id] = (size, pixels.tobytes(), caption)
+
+    def expect(self, ids: np.ndarray) -> AbstractContextManager[Callable[[int], None]]:
+        return self.pool.expect(ids)
 
     @property
     def features(self) -> Mapping[str, np.ndarray]:

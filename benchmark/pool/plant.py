@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from random import Random
 
@@ -124,6 +125,9 @@ class PlantedPool(Pool):
         if self._place[sample_id] >= 0:
             return Sample(sample.image, self._foreign_caption(sample_id, sample.caption))
         return sample
+
+    def expect(self, ids: np.ndarray) -> AbstractContextManager[Callable[[int], None]]:
+        return self.pool.expect(self._shown(ids))
 
     def _shown(self, sample_id: int | np.ndarray) -> np.ndarray:
         """The samples of the pool below whose images are seen."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +76,15 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """A sample whose image is an array, for transforms that work on arrays."""
+
+    pixels: np.ndarray
+    """uint8 [H, W, 3], RGB; not to be written to."""
+    caption: str
+
+
+@dataclass(frozen=True)
 class PoolView:
     """What a pruning method may know of a pool."""
 
@@ -97,6 +107,18 @@ class Pool(ABC):
     @abstractmethod
     def read(self, sample_id: int) -> Sample:
         """Read and decode one sample. Raises PoolError naming the sample."""
+
+    def read_pixels(self, sample_id: int) -> Pixels:
+        """As ``read``; a pool that holds JPEGs decodes them with torchvision, which is faster."""
+        sample = self.read(sample_id)
+        return Pixels(np.asarray(sample.image), sample.caption)
+
+    def expect(self, ids: np.ndarray) -> AbstractContextManager[Callable[[int], None]]:
+        """Told which ids this machine's processes are about to read, in their order, while the context lasts.
+
+        It gives a function that takes how many of them have been read.
+        """
+        return nullcontext(lambda _count: None)
 
     @property
     def features(self) -> Mapping[str, np.ndarray]:

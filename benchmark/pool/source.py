@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,12 +35,16 @@ class LabelledSet:
     split: str
     images: Sequence[Image.Image]
     labels: np.ndarray
-    """int64 [n], indices into ``class_names``."""
+    """int64 [n], indices into ``class_names``; where an image may have several, int64 [n, C] of 0 and 1."""
     class_names: list[str]
     templates: list[Callable[[str], str]]
     """Prompt templates for zero-shot classification: class name -> prompt."""
     class_ids: Sequence[str] = ()
     """What tells classes of one name apart, such as WordNet's ids, by label; () where names do."""
+    metrics: Sequence[str] = ()
+    """What the set is judged by beside accuracy: ``f1_macro``, ``top1_worst_GROUP``, ``top5_worst_GROUP``."""
+    groups: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """GROUP -> which one of its kind an image belongs to, int64 [n]."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -53,15 +57,16 @@ class LabelledSet:
         if is_kept.all():
             return self
         images = Some(self.images, np.flatnonzero(is_kept))
-        return dataclasses.replace(self, images=images, labels=self.labels[is_kept])
+        groups = {kind: of[is_kept] for kind, of in self.groups.items()}
+        return dataclasses.replace(self, images=images, labels=self.labels[is_kept], groups=groups)
 
     def check_measurable(self) -> None:
         """Raise PoolError for a split that every model would score 100 % on, or none."""
-        if len(self.class_names) < 2:
+        if self.labels.ndim == 1 and len(self.class_names) < 2:
             raise PoolError(f"{self.name}: one class alone: every model would score 100 %")
         if not len(self.labels):
             raise PoolError(f"{self.name}: its {self.split} split holds no images")
-        if self.split == "train" and len(np.unique(self.labels)) < 2:
+        if self.labels.ndim == 1 and self.split == "train" and len(np.unique(self.labels)) < 2:
             raise PoolError(f"{self.name}: all training images are of one class: every model would learn the same")
 
 
@@ -151,6 +156,8 @@ class Source(ABC):
 
 def _fields(found: LabelledSet, split: str) -> dict[str, Any]:
     assert found.split == split, f"{found.name}: asked for the {split} split, got {found.split}"
+    if found.labels.ndim > 1:
+        raise PoolError(f"{found.name}: an image may have several classes, which zero_shot alone measures")
     return {f.name: getattr(found, f.name) for f in dataclasses.fields(LabelledSet)}
 
 
@@ -206,6 +213,11 @@ def choice_of(name: str, source: Source) -> Choice:
     if isinstance(source, PlantedSource):
         return Choice(name=name, options={**resolved(name, source.source).options, "plant": asdict(source.plant)})
     return resolved(name, source)
+
+
+def draft_label(name: str, decode_size: int | None) -> str:
+    """A pool's label, which tells a ``decode_size``: other pixels are other samples."""
+    return name if decode_size is None else f"{name}-draft{decode_size}"
 
 
 def data_folder(root: str, name: str) -> Path:

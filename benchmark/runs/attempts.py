@@ -47,6 +47,11 @@ class Attempt:
     steps_end: int | None = None
     why: str | None = None
 
+    @property
+    def was_stopped(self) -> bool:
+        """Whether a signal ended it, after it had saved."""
+        return (self.why or "").startswith("stopped by")
+
 
 def attempts_of(folder: RunFolder) -> list[Attempt]:
     """The attempts at a run, oldest first; lines that cannot be read are passed over."""

@@ -15,12 +15,14 @@ SUBMISSIONS_FOLDER = "job/submissions"
 """In a sweep's folder: what was handed to sbatch."""
 EVALUATION_FILE = "evaluation.json"
 """Metrics of a model that this suite did not train."""
+CONTROLS = "controls"
+"""In a folder of results, beside the sweeps: a folder each of raw pixels and of untrained models."""
 TAKEN_FROM = "taken_over_from"
 """The key of ``taken_over.json``: a folder, relative to the run's own."""
 
 
 class RunFolder(PosixPath):
-    """The folder of a run, or of a pass over features. What is joined to it is a plain path.
+    """The folder of a run, of a pass over features or of a choice. What is joined to it is a plain path.
 
     Of a run that is taken over from another sweep, all that it gave lies in ``trained_in``: what it is asked for
     (``config``), its ``error`` and its ``job`` are its own.
@@ -62,6 +64,16 @@ class RunFolder(PosixPath):
     def features(self) -> Path:
         """What a pass over features leaves last, in place of a record."""
         return self.trained_in / "features.json"
+
+    @property
+    def choice(self) -> Path:
+        """What a choice leaves last, in place of a record; the samples themselves are its ``coreset``."""
+        return self.trained_in / "choice.json"
+
+    @property
+    def choice_state(self) -> Path:
+        """The state of the method that chose."""
+        return self.trained_in / "state.pt"
 
     @property
     def error(self) -> Path:
@@ -137,6 +149,15 @@ class RunFolder(PosixPath):
     def lease(self) -> Path:
         """Held by the process that works on the run."""
         return self.job / "run.lock"
+
+    @property
+    def rehearsal(self) -> Path:
+        """There if the run is a rehearsal: whether its job is still to stop itself half way."""
+        return self.job / "rehearsal.json"
+
+    def usage(self, rank: int) -> Path:
+        """What a rank of a rehearsal took of its machine."""
+        return self.job / f"usage-{rank}.json"
 
     @property
     def submitted(self) -> Path:

@@ -24,6 +24,9 @@ SCHEMA_VERSION = 1
 NATS = ("image_to_text_infonce", "text_to_image_infonce")
 """Metrics that are no fraction."""
 
+CONTROL_KINDS = ("pixels", "untrained")
+"""What values of probes are held against."""
+
 TASKS = ("zero_shot", "retrieval", "linear_probe", "few_shot", "knn", "finetune")
 
 
@@ -153,10 +156,15 @@ SCHEMA = _object(
         "evaluation_skipped": SKIPPED,
         "pruning_truth": {"type": "array", "items": TRUTH},
     },
-    # what the method is; a hash of the final weights; and what was measured after the run had its record
+    # what the method is; a hash of the final weights; what each task took; and what was measured after the run had
+    # its record
     {
         "family": {"enum": ["static", "dynamic"]},
         "weights": _TEXT,
+        "evaluation_seconds": {
+            "type": "array",
+            "items": _object({"task": _TEXT, "options": _ANYTHING, "seconds": _NOT_NEGATIVE}),
+        },
         "later_evaluations": {"type": "array", "items": LATER_EVALUATION},
     },
 )
@@ -177,7 +185,15 @@ EVALUATION = _object(
         "metrics": {"type": "array", "items": METRIC},
         "evaluation_skipped": SKIPPED,
     },
-    {"encoder": _ANYTHING},  # how it was built: activations, preprocessing, tokenizer; older ones tell nothing
+    # of a published model how it was built: activations, preprocessing, tokenizer (older ones tell nothing); of a
+    # control what it is, framework, model and seed being those of the untrained model
+    {
+        "encoder": _ANYTHING,
+        "control": _object(
+            {"kind": {"enum": list(CONTROL_KINDS)}},
+            {"framework": _TEXT, "model": _ANYTHING, "seed": _COUNT},
+        ),
+    },
 )
 _VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 _EVALUATION_VALIDATOR = jsonschema.Draft202012Validator(EVALUATION)

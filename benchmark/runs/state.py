@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from benchmark.config.feature_pass import FeatureConfig, JobConfig
+from benchmark.config.job import JobConfig
+from benchmark.config.run import RunConfig
 from benchmark.runs.errors import error_message, has_new_error
 from benchmark.runs.evaluations import left_out, skipped_tasks
 from benchmark.runs.folder import RunFolder
@@ -49,8 +50,8 @@ def state_at_rest(folder: RunFolder, config: JobConfig) -> State:
 
 
 def _at_rest(folder: RunFolder, config: JobConfig) -> State:
-    if isinstance(config, FeatureConfig):
-        return State("done") if folder.features.exists() else unfinished(folder)
+    if not isinstance(config, RunConfig):
+        return State("done") if has_record(folder) else unfinished(folder)
     try:
         record = read_record(folder.record)
     except FileNotFoundError:
@@ -72,7 +73,7 @@ def _at_rest(folder: RunFolder, config: JobConfig) -> State:
 
 
 def unfinished(folder: RunFolder) -> State:
-    """*failed*, *partial* or *absent*: how a run, or a pass over features, without its record stands.
+    """*failed*, *partial* or *absent*: how a run, a pass over features or a choice without its record stands.
 
     *unreadable* where it is taken over: then it is not for this sweep to make good what is lost.
     """
@@ -85,13 +86,17 @@ def unfinished(folder: RunFolder) -> State:
         )
     if has_new_error(folder):
         return State("failed", error_message(folder))
-    has_checkpoint = has_weights(folder) or any(folder.checkpoint.glob("step-*.sha256"))
-    return State("partial" if has_checkpoint or any(folder.glob("chunks/*.npz")) else "absent")
+    return State("partial" if has_checkpoint(folder) or any(folder.glob("chunks/*.npz")) else "absent")
 
 
 def has_record(folder: RunFolder) -> bool:
-    """Whether a run has left its record (a pass over features its facts), and all that others take from it."""
-    return folder.record.exists() or folder.features.exists()
+    """Whether a run has left its record (a pass, a choice its facts), and all that others take from it."""
+    return folder.record.exists() or folder.features.exists() or folder.choice.exists()
+
+
+def has_checkpoint(folder: RunFolder) -> bool:
+    """Whether a run goes on from what it has trained."""
+    return has_weights(folder) or any(folder.checkpoint.glob("step-*.sha256"))
 
 
 def has_weights(folder: RunFolder) -> bool:

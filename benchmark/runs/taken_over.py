@@ -11,7 +11,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.config.feature_pass import FeatureConfig, JobConfig
+from benchmark.config.choice_pass import ChoiceConfig
+from benchmark.config.feature_pass import FeatureConfig
+from benchmark.config.job import JobConfig
 from benchmark.config.run import RunConfig
 from benchmark.files import write_text
 from benchmark.runs.folder import TAKEN_FROM, RunFolder
@@ -45,9 +47,11 @@ def _stands_for(other: RunFolder, config: JobConfig, takers: Sequence[JobConfig]
     needed: list[Path] = []
     if isinstance(config, FeatureConfig):
         needed += _arrays(other) if takers is None or takers else []
+    elif isinstance(config, ChoiceConfig):
+        needed += [other.choice_state] if takers is None or takers else []
     elif state != "done" or takers is None or any(isinstance(taker, FeatureConfig) for taker in takers):
         needed.append(other.final_weights)
-    if isinstance(config, RunConfig) and any(isinstance(taker, RunConfig) for taker in takers or ()):
+    if isinstance(config, RunConfig) and any(not isinstance(taker, FeatureConfig) for taker in takers or ()):
         needed.append(other.coreset)
     return all(path.exists() for path in needed)
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.config.feature_pass import load_config
+from benchmark.config.job import load_config
 from benchmark.options import ConfigError
 from benchmark.plan.plan import PlannedRun
 from benchmark.runs.attempts import WITHOUT_A_WORD, Attempt, attempts_of

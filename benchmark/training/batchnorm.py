@@ -1,6 +1,7 @@
 """Batch normalisation over ranks: a module goes in, its layers come out normalising by the global batch.
 
-GPUs take torch's own layer, which refuses tensors on the CPU; ``RankBatchNorm`` is the same thing for the CPU.
+``RankBatchNorm`` does it on any device. On a GPU layers of images take torch's own, which is faster, but has the
+host wait for the device at every call, and refuses tensors on the CPU.
 Letters in shapes: b samples on this rank, C channels.
 """
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark import dist
+
+OF_IMAGES = (nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class RankBatchNorm(_BatchNorm):
@@ -62,14 +65,14 @@ def over_ranks(module: nn.Module, device: torch.device) -> nn.Module:
     """
     # DEVIATION(batch_norm): over all ranks, so that no result depends on their number; the published CLIP runs
     # normalise on each GPU by itself (open_clip's --use-bn-sync is off), its MoCo runs as here
-    if device.type == "cuda":
-        from timm.layers import convert_sync_batchnorm  # torch's would drop the activations in timm's own layers
-
-        return convert_sync_batchnorm(module)
-    if type(module) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
-        assert isinstance(module, _BatchNorm)
+    on_gpu = device.type == "cuda"
+    if isinstance(module, _BatchNorm) and type(module) in (nn.BatchNorm1d, *(() if on_gpu else OF_IMAGES)):
         return _replacement(module)
     if isinstance(module, _BatchNorm) and not isinstance(module, RankBatchNorm):
+        if on_gpu:
+            from timm.layers import convert_sync_batchnorm  # torch's would drop activations in timm's own layers
+
+            return convert_sync_batchnorm(module)
         raise ValueError(f"{type(module).__name__} over several CPU ranks: run on one rank, or with launch.gpus")
     for name, child in module.named_children():
         setattr(module, name, over_ranks(child, device))

@@ -1,6 +1,7 @@
 """Checkpoints that are whole or skipped: a state and the SHA-256 of its file, both put in place by rename.
 
-Two are kept. A file whose digest is missing or wrong is passed over for the one before, with a warning.
+Two are kept. A file whose digest is missing or wrong is passed over for the one before, with a warning. A
+``Writer`` works in a thread beside the training, which waits for a copy on the host alone.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import torch
 
@@ -24,6 +26,44 @@ class CheckpointError(OSError):
     """A checkpoint that cannot be written; the message says what is safe and what to do."""
 
 
+class Writer:
+    """Checkpoints of one folder, one at a time; it takes part in no exchange between ranks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._writing: Future[None] | None = None
+
+    def save(self, state: Mapping[str, Any], step: int) -> None:
+        """Copy ``state`` to the host and begin to ``save`` it. Waits for the one before.
+
+        Raises CheckpointError if that one failed.
+        """
+        self.wait()
+        copied = _on_host(to_tensors(state))
+        thread = ThreadPoolExecutor(1, "checkpoint")
+        self._writing = thread.submit(save, self.folder, copied, step)
+        thread.shutdown(wait=False)  # it ends when it has written
+
+    def check(self) -> None:
+        """Raise CheckpointError if a write has failed; never waits."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Until the last checkpoint is whole. Raises CheckpointError if it cannot be written."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def close(self) -> None:
+        """Leave no thread at work behind; beside an error that is on its way, one of the write is logged."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            wait([writing])
+            if error := writing.exception():
+                logger.error("%s", error)
+
+
 def save(folder: Path, state: Mapping[str, Any], step: int) -> None:
     """Write ``state`` as the checkpoint at ``step`` (optimiser steps since the start) and drop the oldest.
 
@@ -32,8 +72,9 @@ def save(folder: Path, state: Mapping[str, Any], step: int) -> None:
     path = folder / f"step-{step:09d}.pt"
     try:
         remove_leftovers(folder)
-        write_atomic(path, lambda file: torch.save(to_tensors(state), file))
-        write_text(_digest_file(path), _digest(path))
+        digest = hashlib.sha256()
+        write_atomic(path, lambda file: torch.save(to_tensors(state), cast(BinaryIO, _Hashed(file, digest))))
+        write_text(_digest_file(path), digest.hexdigest())
     except (OSError, RuntimeError) as error:  # torch.save wraps what its file raises
         cause = _os_error(error)
         if cause is None:
@@ -66,6 +107,29 @@ def load_newest(folder: Path) -> dict[str, Any] | None:
 def whole_checkpoints(folder: Path) -> list[Path]:
     """Checkpoints whose digest is right, newest first."""
     return [path for path in _files(folder) if _problem(path) is None]
+
+
+class _Hashed:
+    """A file that takes what is written to it into a digest; torch writes from the first byte to the last."""
+
+    def __init__(self, file: BinaryIO, digest: Any) -> None:
+        self.file, self.digest = file, digest
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _on_host(state: Any) -> Any:
+    """A copy that no later step changes, on the CPU, all through nested lists and mappings."""
+    if isinstance(state, torch.Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: _on_host(value) for key, value in state.items()}
+    return [_on_host(value) for value in state] if isinstance(state, list | tuple) else state
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

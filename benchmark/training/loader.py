@@ -6,6 +6,7 @@ a stale mask. A sample that cannot be read gives its place to another, the same 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from benchmark.seeds import seed_of
 from benchmark.training.order import epoch_batches, spares, super_batch_size
 
 SPARES = 3
+SHARED_MEMORY = "/dev/shm"
+"""Where Linux keeps the batches that workers hand over."""
 
 
 class Fault(NamedTuple):
@@ -45,7 +48,7 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """Called by torch's loader for a GPU's sake."""
-        return Batch(self.ids, tuple(t.pin_memory() for t in self.tensors), self.faults)
+        return Batch(self.ids.pin_memory(), tuple(t.pin_memory() for t in self.tensors), self.faults)
 
 
 class Loader:
@@ -63,22 +66,24 @@ class Loader:
         world: int = 1,
         window: int = 0,
         pin_memory: bool = False,
+        prefetch: int = 4,
+        decoder: str = "pillow",
     ) -> None:
         if batch_size % world:
             raise ValueError(f"train.batch_size {batch_size} is not a multiple of the {world} ranks")
         self.batch_size, self.seed, self.window, self.world = batch_size, seed, window, world
-        self.shard_starts = pool.shard_starts
+        self.pool, self.shard_starts = pool, pool.shard_starts
         self.wait_seconds = 0.0
         """Time spent waiting for batches, in all."""
         self._batches = _Batches(world, rank)
         self._loader: DataLoader[Any] = DataLoader(
-            _Examples(pool, transform, seed),
+            _Examples(pool, transform, seed, decoder),
             batch_sampler=self._batches,
             num_workers=num_workers,
             collate_fn=_collated,
             pin_memory=pin_memory,
             persistent_workers=num_workers > 0,
-            prefetch_factor=4 if num_workers else None,
+            prefetch_factor=prefetch if num_workers else None,
             worker_init_fn=start_worker,
             generator=torch.Generator(),  # else the loader draws from the global generator
         )
@@ -96,18 +101,21 @@ class Loader:
             window=self.window,
         )
         self._batches.set(epoch, batches, first_step)
-        return len(batches), self._timed()
+        return len(batches), self._timed(batches[first_step:])
 
     def close(self) -> None:
         """End the workers; ``epoch`` would start new ones."""
         end_workers(self._loader)
 
-    def _timed(self) -> Iterator[Batch]:
+    def _timed(self, batches: np.ndarray) -> Iterator[Batch]:
         started = time.perf_counter()
-        for batch in self._loader:
-            self.wait_seconds += time.perf_counter() - started
-            yield batch
-            started = time.perf_counter()
+        read = iter(self._loader)  # before the pool may start a thread: this forks the workers
+        with self.pool.expect(batches.reshape(-1)) as count:
+            for step, batch in enumerate(read, start=1):
+                self.wait_seconds += time.perf_counter() - started
+                yield batch
+                count(step * batches.shape[1])
+                started = time.perf_counter()
 
 
 class _Wanted(NamedTuple):
@@ -144,8 +152,9 @@ class _Batches(Sampler[Any]):
 class _Examples(Dataset[Batch]):
     """Reads, decodes and augments; each sample's augmentation depends on (seed, epoch, id) alone."""
 
-    def __init__(self, pool: Pool, transform: Transform, seed: int) -> None:
-        self.pool, self.transform, self.seed = pool, transform, seed
+    def __init__(self, pool: Pool, transform: Transform, seed: int, decoder: str) -> None:
+        self.transform, self.seed = transform, seed
+        self.read = pool.read_pixels if decoder == "torchvision" else pool.read
 
     def __getitems__(self, wanted: _Wanted) -> Batch:
         state = torch.default_generator.get_state()
@@ -166,10 +175,24 @@ class _Examples(Dataset[Batch]):
         for sample_id in ids:
             torch.default_generator.manual_seed(seed_of(self.seed, "augment", epoch, sample_id))
             try:
-                return sample_id, self.transform(self.pool.read(sample_id))
+                return sample_id, self.transform(self.read(sample_id))
             except SampleError as error:
                 faults.append(Fault(sample_id, error.reason, str(error)))
         raise PoolError(f"{len(ids)} samples in a row cannot be read, the last: {faults[-1].message}")
+
+
+def check_shared_memory(needed: int) -> None:
+    """Raise ValueError unless shared memory has room for ``needed`` bytes: a worker would die of a bus error."""
+    try:
+        found = os.statvfs(SHARED_MEMORY)
+    except OSError:  # a system that shares memory elsewhere
+        return
+    free = found.f_bavail * found.f_frsize
+    if needed > free:
+        raise ValueError(
+            f"{SHARED_MEMORY} has {free / 1e9:.1f} GB free, loader workers read up to {needed / 1e9:.1f} GB ahead:"
+            " lower train.num_workers or train.prefetch, or give it more room (a container: --shm-size)"
+        )
 
 
 def _collated(batch: Any) -> Any:

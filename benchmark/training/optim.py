@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import AdamW, Optimizer
 
 from benchmark.config.run import TrainConfig
@@ -17,7 +19,7 @@ def make_optimizer(objective: Objective, config: TrainConfig) -> Optimizer:
     groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": exempt, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "lars":
-        from timm.optim import Lars
+        from benchmark.training.lars import Lars  # timm takes seconds to load
 
         return Lars(groups, lr=peak_lr(config), momentum=0.9)
     return AdamW(groups, lr=peak_lr(config), betas=(config.beta1, config.beta2), eps=config.epsilon, fused=True)
@@ -54,6 +56,15 @@ def learning_rate(config: TrainConfig, *, epoch: int, step: int, steps: int, ful
 def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = lr
+
+
+def load_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Take over a state; what belongs to a weight lies in memory as the weight does, as fused kernels assume."""
+    optimizer.load_state_dict(state)
+    for weight, held in optimizer.state.items():
+        for name, value in held.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape and value.stride() != weight.stride():
+                held[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)
 
 
 def clip_gradient(objective: torch.nn.Module, max_norm: float | None) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmark.config.launch import LaunchConfig
+from benchmark.config.run import TrainConfig
 from benchmark.seeds import generator
 
 
@@ -97,6 +99,15 @@ def super_batch_size(batch_size: int, factor: float, num_ranks: int) -> int:
             f" a multiple of the {num_ranks} ranks: change the batch size or the share that is chosen"
         )
     return size
+
+
+def ahead_bytes(train: TrainConfig, launch: LaunchConfig, super_batch: float, example_bytes: int) -> int:
+    """Bytes of the batches that the loaders of a machine's ranks read ahead at most.
+
+    They wait in its shared memory; a GPU's move from there into pinned memory.
+    """
+    examples = super_batch_size(train.batch_size, super_batch, launch.num_ranks) // launch.num_ranks
+    return launch.ranks_per_node * train.num_workers * train.prefetch * examples * example_bytes
 
 
 def _id_type(num_samples: int) -> type[np.unsignedinteger]:

@@ -40,8 +40,6 @@ class Progress:
         self, *, epochs: int, samples_full: int, data_seconds: float, device: torch.device
     ) -> dict[str, Any]:
         """The record's ``training``; ``samples_full`` is what a run without pruning would have seen."""
-        on_gpu = device.type == "cuda"
-        host_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         return {
             "epochs": epochs,
             "samples_full": samples_full,
@@ -53,8 +51,15 @@ class Progress:
             "data_seconds": data_seconds,
             "pruning_seconds": self.pruning_seconds,
             "samples_per_second": self.samples_seen / max(self.seconds, 1e-9),
-            "peak_memory_bytes": torch.cuda.max_memory_allocated() if on_gpu else host_peak,
+            "peak_memory_bytes": peak_memory_bytes(device),
             "final_loss": self.by_epoch[-1]["loss"],
             "attempts": self.attempts,
             "by_epoch": self.by_epoch,
         }
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """The most that this process has held: on its GPU, without one in the host's memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -34,7 +34,14 @@ class Reference:
         self.pool, self.objective = pool, objective
         self.at_once = config.batch_size // world // config.accumulate
         size = config.batch_size
-        self.loader = Loader(pool, objective.transform, batch_size=size, seed=seed, rank=rank, world=world)
+        self.loader = Loader(
+            *(pool, objective.transform),
+            batch_size=size,
+            seed=seed,
+            rank=rank,
+            world=world,
+            decoder=config.decoder,
+        )
 
     def loss(self, device: torch.device, autocast: Callable[[], AbstractContextManager[Any]]) -> tuple[float, int]:
         """Mean over samples and directions, the same on every rank, and how many samples went forward.

@@ -15,6 +15,7 @@ from torch import Tensor
 from benchmark import dist
 from benchmark.models.objective import Tensors
 from benchmark.pruner import PlanError, Pruner
+from benchmark.training.device import sent
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Scores:
 
 
 def gathered(ids: Tensor, losses: Tensor, similarity: Tensor) -> Scores:
-    """Scores [s] of every rank, brought together on the host."""
-    return Scores(*(dist.gather(local).cpu() for local in (ids.to(losses.device), losses, similarity)))
+    """Scores [s] of every rank, brought together on the host, which waits for the device once; ids are there."""
+    return Scores(*dist.gather_to_host(sent(ids, losses.device), losses, similarity))
 
 
 def choose(pruner: Pruner, epoch: int, step: int, scores: Scores, count: int) -> np.ndarray:
@@ -55,5 +56,5 @@ def dealt(tensors: Tensors, positions: np.ndarray) -> Tensors:
     """
     held = len(tensors[0])
     counts = np.bincount(positions // held, minlength=dist.world()).tolist()
-    local = torch.from_numpy(positions[positions // held == dist.rank()] % held).to(tensors[0].device)
+    local = sent(torch.from_numpy(positions[positions // held == dist.rank()] % held), tensors[0].device)
     return tuple(dist.deal(t[local], counts) for t in tensors)

@@ -22,7 +22,7 @@ from benchmark import dist, signals, states
 from benchmark.config.run import TrainConfig
 from benchmark.models.objective import Objective, Tensors
 from benchmark.pool.samples import Pool, PoolError
-from benchmark.pruner import EpochPlan, PlanError, Pruner, StaticPruner, plan_of
+from benchmark.pruner import EpochPlan, PlanError, Pruner, State, StaticPruner, plan_of
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.log import RunLog
 from benchmark.runs.record import finite
@@ -30,14 +30,16 @@ from benchmark.seeds import seed_of
 from benchmark.tracking.epoch_files import check_files, save_marks
 from benchmark.tracking.trackers import Trackers
 from benchmark.training import batchnorm, checkpoint, super_batch
+from benchmark.training.device import kernels, sent
 from benchmark.training.loader import Batch, Loader
-from benchmark.training.optim import clip_gradient, learning_rate, make_optimizer, set_learning_rate
+from benchmark.training.optim import clip_gradient, learning_rate, load_state, make_optimizer, set_learning_rate
 from benchmark.training.order import steps_in_epoch, super_batch_size
 from benchmark.training.progress import Progress
 from benchmark.training.reference import Reference
 from benchmark.training.unreadable import FaultList
 
 logger = logging.getLogger(__name__)
+COMPILER = "inductor"
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 NEVER: Callable[[float, str], None] = lambda share, text: None  # noqa: E731 (a default that does nothing)
 
@@ -60,18 +62,27 @@ class Trainer:
         device: torch.device,
         report: Callable[[float, str], None] = NEVER,
         features: Mapping[str, np.ndarray] | None = None,
+        choice: State | None = None,
         reference: Pool | None = None,
     ) -> None:
         self.folder, self.config, self.seed, self.pool = folder, config, seed, pool
         self.device, self.report = device, report
         self.full_steps = steps_in_epoch(pool.num_samples, config.batch_size)
         self.objective = objective.to(device)
-        objective.logits, objective.feature_gradient = config.logits, config.feature_gradient
+        objective.configure(config)
+        if config.channels_last:
+            self.objective.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.checkpointing:
+            objective.checkpoint_activations()
+        if config.compile:
+            objective.compile(backend=COMPILER)
         self.optimizer = make_optimizer(self.objective, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
         self.pruner = pruner
         view = pool.view(pruner.needs, features or {}, pruner.uses_truth)
         pruner.setup(view, num_epochs=config.epochs, seed=seed, num_ranks=dist.world())
+        if choice is not None:  # made before, by a job of its own; a checkpoint's, where there is one, goes on
+            pruner.load_state_dict(choice)
         super_batch_size(config.batch_size, pruner.super_batch, dist.world())  # fail before the first epoch
         self.trackers = Trackers(pool)
         self.faults = FaultList(pool, config.max_skipped)
@@ -86,12 +97,15 @@ class Trainer:
             rank=dist.rank(),
             world=dist.world(),
             window=config.window_shards if config.shuffle == "window" else 0,
-            pin_memory=device.type == "cuda",
+            pin_memory=device.type != "cpu",
+            prefetch=config.prefetch,
+            decoder=config.decoder,
         )
         self.reference: Reference | None = None
         if pruner.reference_data is not None:
             assert reference is not None, "the method watches reference data"
             self.reference = Reference(reference, self.objective, config, seed, dist.rank(), dist.world())
+        self.checkpoints = checkpoint.Writer(folder.checkpoint)
         self._pending: list[tuple[Tensor, Tensor]] = []  # ids and losses of steps not yet handed over
         self._stop = dist.Vote()
         self._clock = self._saved_at = time.perf_counter()
@@ -103,7 +117,8 @@ class Trainer:
         pool raises for data it cannot read or that has changed; signals.Stopped on all ranks, after a checkpoint,
         if one of them was asked to stop.
         """
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), kernels(self.config):
             self._resume()
             self._share_choice()
             model = self._wrapped()
@@ -113,7 +128,9 @@ class Trainer:
                     self._run_epoch(model)
                 self._share_statistics()
                 self._stop.close()
+                self.checkpoints.wait()
             finally:
+                self.checkpoints.close()
                 self.log.close()
                 self.loader.close()
                 if self.reference is not None:
@@ -147,6 +164,7 @@ class Trainer:
         now.pruning_seconds += time.perf_counter() - started
         steps, batches = self.loader.epoch(now.epoch, plan.keep, now.step, plan.super_batch)
         for batch in batches:
+            self.checkpoints.check()
             self._step(model, batch, plan, steps)
             if plan.super_batch != 1 and plan.observe:  # the next choice may rest on what this step observed
                 self._hand_over(plan, steps)
@@ -186,7 +204,7 @@ class Trainer:
         lr = learning_rate(config, epoch=now.epoch, step=now.step, steps=steps, full_steps=self.full_steps)
         set_learning_rate(self.optimizer, lr)
         self.objective.before_step((now.epoch + now.step / steps) / config.epochs)
-        ids, tensors = batch.ids, tuple(t.to(self.device, non_blocking=True) for t in batch.tensors)
+        ids, tensors = batch.ids, tuple(sent(t, self.device) for t in batch.tensors)
         if plan.super_batch != 1:
             ids, tensors = self._chosen(ids, tensors, plan)
         self._seed("step")
@@ -203,7 +221,7 @@ class Trainer:
         self.scaler.update()
         self.objective.after_step()
         self.faults.add(batch.faults)
-        self._pending.append((ids, losses))
+        self._pending.append((sent(ids, self.device), losses))
         now.step += 1
         now.total_steps += 1
 
@@ -232,11 +250,12 @@ class Trainer:
         """Bring the pending steps' losses to the host, step by step, in order; log; let the pruner observe."""
         if not self._pending:
             return
-        local_ids = torch.stack([ids for ids, _ in self._pending])  # [K, b]
-        local_losses = torch.stack([losses for _, losses in self._pending])  # [K, b, 2]
-        first = self.now.step - len(self._pending)
+        local_ids = torch.cat([ids for ids, _ in self._pending])  # [K * b]
+        local_losses = torch.cat([losses for _, losses in self._pending])  # [K * b, 2]
+        count = len(self._pending)
+        first = self.now.step - count
         self._pending.clear()
-        ids, losses = self._global(local_ids.to(self.device)), self._global(local_losses)
+        ids, losses = (_by_step(rows, count) for rows in dist.gather_to_host(local_ids, local_losses))
         self._tick()
         for i, (step_ids, step_losses) in enumerate(zip(ids, losses, strict=True)):
             self._check_finite(step_ids, step_losses, first + i)
@@ -308,7 +327,7 @@ class Trainer:
                 **self.trackers.state_dict(),
                 "faults": self.faults.state_dict(),
             }
-            checkpoint.save(self.folder.checkpoint, state, self.now.total_steps)
+            self.checkpoints.save(state, self.now.total_steps)
 
     def _leave(self, plan: EpochPlan, steps: int, how: int) -> NoReturn:
         """Save once and stop; no rank goes before the checkpoint is whole."""
@@ -316,6 +335,7 @@ class Trainer:
         if self._saved_steps != self.now.total_steps:
             self._save()
         self._stop.close()
+        self.checkpoints.wait()
         dist.assert_same(self.now.total_steps, "the step to stop at")
         logger.info("stopping at epoch %d, step %d", self.now.epoch, self.now.step)
         raise signals.Stopped(how)
@@ -326,7 +346,7 @@ class Trainer:
             self._check_pool(state.get("pool"))
             self.now = Progress(**state["progress"])
             self.objective.load_state_dict(state["objective"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_state(self.optimizer, state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
             self.pruner.load_state_dict(states.to_arrays(state["pruner"]))
             self.trackers.load_state_dict({name: states.to_arrays(state.get(name)) for name in Trackers.NAMES})
@@ -364,7 +384,7 @@ class Trainer:
     def _check_weights(self) -> None:
         """A checkpoint whose weights are not finite would hold the run for ever: it is not written."""
         named = [(name, p) for name, p in self.objective.named_parameters() if p.numel()]
-        are_finite = torch.stack([torch.isfinite(p).all() for _, p in named]).tolist()
+        are_finite = torch.stack([torch.isfinite(p).all() for _, p in named]).cpu().tolist()
         bad = [name for (name, _), is_finite in zip(named, are_finite, strict=True) if not is_finite]
         if bad:
             raise NonFiniteLossError(
@@ -381,7 +401,14 @@ class Trainer:
         ids = [self.device.index] if self.device.type == "cuda" else None
         # buffers are the same on all ranks by construction, or no forward in training reads them: see
         # _share_statistics
-        return DistributedDataParallel(self.objective, device_ids=ids, broadcast_buffers=False)
+        return DistributedDataParallel(
+            self.objective,
+            device_ids=ids,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,  # no second copy of the gradient
+            # each step is the same graph, but for passes without an exchange, recomputed and compiled ones
+            static_graph=self.config.accumulate == 1 and not (self.config.checkpointing or self.config.compile),
+        )
 
     def _autocast(self) -> torch.autocast:
         dtype = AUTOCAST.get(self.config.precision)
@@ -392,12 +419,8 @@ class Trainer:
         torch.manual_seed(seed_of(self.seed, purpose, self.now.epoch, self.now.step, dist.rank()))
 
     def _of_samples(self, values: np.ndarray | None, ids: Tensor) -> Tensor | None:
-        """float32 [N] of a plan -> float32 [b] on the device; None stays None."""
-        return None if values is None else torch.from_numpy(values[ids.numpy()]).to(self.device)
-
-    def _global(self, local: Tensor) -> Tensor:
-        """[K, b, ...] of every rank -> [K, B, ...] in rank order, on the host."""
-        return torch.cat(list(dist.gather(local[None])), dim=1).cpu()
+        """float32 [N] of a plan on the host -> float32 [b] on the device; None stays None."""
+        return None if values is None else sent(torch.from_numpy(values[ids.numpy()]), self.device)
 
     def _data_seconds(self) -> float:
         return self.now.data_seconds + self.loader.wait_seconds
@@ -407,3 +430,9 @@ class Trainer:
         self.now.seconds += clock - self._clock
         self.now.epoch_seconds += clock - self._clock
         self._clock = clock
+
+
+def _by_step(rows: Tensor, steps: int) -> Tensor:
+    """[ranks * steps * b, ...], rank by rank -> [steps, ranks * b, ...], each step in rank order."""
+    of_ranks = rows.view(dist.world(), steps, -1, *rows.shape[1:])
+    return of_ranks.transpose(0, 1).flatten(1, 2)

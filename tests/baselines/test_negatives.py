@@ -92,7 +92,7 @@ def test_no_weights_and_weights_of_one_give_the_same_bits() -> None:
 def batch(name: str, count: int = B) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(1)
     if name == "moco":
-        first, second = torch.randn(2, count, 3, 8, 8, generator=generator)
+        first, second = torch.randint(0, 256, (2, count, 8, 8, 3), dtype=torch.uint8, generator=generator)
         return first, second
     images = torch.randint(0, 256, (count, 16, 16, 3), dtype=torch.uint8, generator=generator)
     tokens = torch.randint(1, 1000, (count, 16), generator=generator)

@@ -14,6 +14,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+import yaml
 from rank_processes import on_ranks
 from tiny import TINY_CLIP, TINY_MOCO, clip_grid, moco_grid
 
@@ -80,7 +81,7 @@ def test_a_sweep_trains_the_encoder_then_computes_features_then_prunes(write_swe
     assert run_sweep(path, "--cluster", "inline") == 0
     runs = {r.config.name.split("-")[0]: r for r in make_plan(read_sweep(path), path.parent / "results")}
     kinds = [r.config.method for r in make_plan(read_sweep(path), path.parent / "results")]
-    assert kinds == ["full", "features of tiny", "needy"]
+    assert kinds == ["full", "features of tiny", "choice of needy", "needy"]
     folder = runs["features"].folder
     facts = json.loads((folder / "features.json").read_text())
     record = read_record(runs["clip"].folder / "record.json")
@@ -88,7 +89,7 @@ def test_a_sweep_trains_the_encoder_then_computes_features_then_prunes(write_swe
     assert set(arrays) == {"image_embedding", "text_embedding"}
     for array in arrays.values():
         assert (array.dtype, array.shape) == (np.float16, (64, 16))
-    assert record["config"]["waits_for"] == [runs["features"].config.name]
+    assert record["config"]["waits_for"] == [runs["features"].config.name, runs["choice"].config.name]
     assert record["code"] == facts["code"]
     assert (facts["versions"], facts["device"], facts["num_ranks"]) == (record["versions"], record["device"], 1)
     # the rows are what the encoder gives, of length 1
@@ -129,8 +130,47 @@ def test_published_weights_serve_all_seeds_in_one_pass(planned: Plan, tmp_path: 
     given = {"open_clip": "ViT-S-32-alt", "pretrained": str(weights)}
     runs = planned(clip_grid(pruner=["needy", "needy_image", "full"], features=given, seed=[0, 1, 2]))
     (passing,) = [run.config for run in runs if isinstance(run.config, FeatureConfig)]
-    waiting = [run.config.method for run in runs if run.config.waits_for == (passing.name,)]
-    assert sorted(waiting) == 3 * ["needy"] + 3 * ["needy_image"]
+    waiting = [run.config.method for run in runs if passing.name in run.config.waits_for]
+    choices = ["choice of needy", "choice of needy_image"]
+    assert sorted(waiting) == choices + 3 * ["needy"] + 3 * ["needy_image"]
+
+
+@pytest.mark.usefixtures("needy")
+def test_half_precision_is_another_pass_and_single_precision_is_that_of_before(
+    planned: Plan, tmp_path: Path
+) -> None:
+    def passing(**options: str) -> FeatureConfig:
+        runs = planned(clip_grid(pruner=["full", "needy"], features={**OF_FULL, **options}))
+        (found,) = [run.config for run in runs if isinstance(run.config, FeatureConfig)]
+        return found
+
+    before = passing()
+    assert passing(precision="fp32") == before
+    assert len({before.name, passing(precision="bf16").name, passing(precision="fp16").name}) == 3
+    node = yaml.safe_load(before.to_yaml())
+    assert node.pop("precision") == "fp32"
+    again = FeatureConfig.read(node, tmp_path / "config.yaml")
+    assert again == before
+    assert again.name == before.name
+    with pytest.raises(ConfigError, match=r"features: precision: unknown value 'half'"):
+        passing(precision="half")
+
+
+@pytest.mark.usefixtures("needy")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_gives_nearly_the_same_features(precision: str, planned: Plan) -> None:
+    full, single, _ = planned(clip_grid(pruner=["full", "needy"], features=OF_FULL, train={"epochs": 1}))
+    _, half, _ = planned(
+        clip_grid(pruner=["full", "needy"], features={**OF_FULL, "precision": precision}, train={"epochs": 1})
+    )
+    process.run(full.folder)
+    for run in (single, half):
+        assert process.run(run.folder) == "done"
+    for name in ("image_embedding", "text_embedding"):
+        one, other = (np.load(run.folder / f"{name}.npy").astype(np.float32) for run in (single, half))
+        assert (one * other).sum(axis=1).min() > 0.999
+        assert not np.array_equal(one, other)
+    assert json.loads((half.folder / "features.json").read_text())["config"]["precision"] == precision
 
 
 @pytest.mark.usefixtures("needy")
@@ -141,9 +181,10 @@ def test_a_target_joins_the_pass_of_the_other_methods_and_leaves_their_names_alo
     both = ["full", "needy", "needy_target"]
     runs = planned(clip_grid(pruner=both, features={**OF_FULL, "target": "shapes"}))
     (passing,) = [run.config for run in runs if isinstance(run.config, FeatureConfig)]
-    assert all(run.config.waits_for == (passing.name,) for run in runs if "needy" in run.config.method)
+    assert all(passing.name in run.config.waits_for for run in runs if "needy" in run.config.method)
     without = planned(clip_grid(pruner=["full", "needy"], features=OF_FULL), results="other")
-    assert names(runs, "needy") == names(without, "needy")
+    for method in ("needy", "choice of needy"):
+        assert names(runs, method) == names(without, method)
 
 
 @pytest.mark.usefixtures("needy")
@@ -154,7 +195,7 @@ def test_methods_without_needs_keep_their_names(planned: Plan) -> None:
 
 
 def feature_run(planned: Plan, **changes: Any) -> tuple[PlannedRun, PlannedRun]:
-    full, passing, _ = planned(
+    full, passing, *_ = planned(
         clip_grid(pruner=["full", "needy"], features=OF_FULL, **{"train": {"epochs": 1}, **changes})
     )
     process.run(full.folder)
@@ -192,11 +233,11 @@ def test_a_pass_goes_on_after_its_last_whole_chunk(planned: Plan, monkeypatch: p
 def test_workers_hold_few_files_open_and_give_the_same_features(planned: Plan) -> None:
     """A worker hands tensors on as open files; a shell's usual limit is 1,024."""
     features = {**OF_FULL, "batch_size": 48}
-    full, passing, _ = planned(clip_grid(pruner=["full", "needy"], features=features, train={"epochs": 1}))
+    full, passing, *_ = planned(clip_grid(pruner=["full", "needy"], features=features, train={"epochs": 1}))
     process.run(full.folder)
     process.run(passing.folder)
     alone = np.array(np.load(passing.folder / "image_embedding.npy"))
-    _, again, _ = planned(
+    _, again, *_ = planned(
         clip_grid(pruner=["full", "needy"], features={**features, "num_workers": 2}, train={"epochs": 1})
     )
     assert again.config.name == passing.config.name
@@ -268,7 +309,7 @@ def test_features_are_compared_with_their_checksums_once(planned: Plan, monkeypa
     whole = array.read_bytes()
     feature_pass.load(run.folder, fingerprint)
     with monkeypatch.context() as patch:
-        patch.setattr(feature_pass, "_sha256", lambda path: pytest.fail("read again"))
+        patch.setattr(feature_pass, "sha256_of", lambda path: pytest.fail("read again"))
         feature_pass.load(run.folder, fingerprint)
     array.write_bytes(whole[:-7] + bytes([whole[-7] ^ 1]) + whole[-6:])
     with pytest.raises(PoolError, match=r"text_embedding\.npy: not as the pass left it .* computed again"):
@@ -352,7 +393,7 @@ def test_weights_that_cannot_be_fetched_say_where_to_put_the_file(
     assert f"https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main/{file} elsewhere" in shown
     named = f"{{open_clip: ViT-B-32, pretrained: /path/to/{file}, as_tag: laion2b_s34b_b79k}}"
     assert f"name it with its tag, whose activation and preprocessing it needs: features: {named}" in shown
-    assert "1 blocked, 1 failed" in shown
+    assert "2 blocked, 1 failed" in shown
     out = path.parent / "report"
     assert report.main(["--results", str(path.parent / "results"), "--out", str(out)]) == 0
     (row,) = [line for line in (out / "tables/main.md").read_text().splitlines() if line.startswith("| tiny | ")]
@@ -393,7 +434,7 @@ def test_a_file_that_holds_no_weights_is_named(content: bytes, planned: Plan, tm
     weights = tmp_path / "weights.pt"
     weights.write_bytes(content)
     given = {"open_clip": "ViT-S-32-alt", "pretrained": str(weights)}
-    passing, _ = planned(clip_grid(pruner=["needy"], features=given))
+    passing, *_ = planned(clip_grid(pruner=["needy"], features=given))
     with pytest.raises(
         ConfigError, match=r"weights\.pt' of ViT-S-32-alt cannot be loaded .*must hold a state dict"
     ):

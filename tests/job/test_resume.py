@@ -57,13 +57,18 @@ def run_and_die(folder: Path, arm: Callable[[], None]) -> None:
 
 
 def die_at_call(owner: Any, name: str, call: int) -> Callable[[], None]:
-    """Replace a function by one that kills the process with SIGKILL at its n-th call, before it acts."""
+    """Replace a function by one that kills the process with SIGKILL at its n-th call, before it acts.
+
+    A trainer's checkpoint is whole by then; other tests kill while it is written.
+    """
 
     def arm() -> None:
         original, calls = getattr(owner, name), iter(range(10**6))
 
         def deadly(*args: Any, **kwargs: Any) -> Any:
             if next(calls) == call:
+                if args and isinstance(args[0], trainer.Trainer):
+                    args[0].checkpoints.wait()
                 os.kill(os.getpid(), signal.SIGKILL)
             return original(*args, **kwargs)
 

@@ -107,13 +107,15 @@ def test_the_gpus_of_this_machine_are_those_this_process_may_see(
     assert slots.machine_gpus() == gpus
 
 
-def test_the_estimate_goes_by_records_and_else_by_time_limits(
+def test_the_estimate_goes_by_records_and_else_by_flops_within_the_time_limits(
     write_sweep: WriteSweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = write_sweep(clip_grid(train={"epochs": 1}, launch={"minutes": 90}))
     words = [str(path), "--results", str(tmp_path / "results")]
     assert sweep.main([*words, "--dry-run"]) == 0
-    assert "estimate: at most 1.5 core hours for 1 runs, by their time limits" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "core hours of training for 1 runs, reckoned from FLOPs" in shown
+    assert "at most 1.5 by their time limits" in shown
     assert sweep.main([*words, "--cluster", "inline"]) == 0
     capsys.readouterr()
     other = write_sweep(clip_grid(seed=[1, 2], launch={"minutes": 90}), name="other")  # the same model and pool
@@ -123,6 +125,8 @@ def test_the_estimate_goes_by_records_and_else_by_time_limits(
     assert "core hours of training for 2 runs, as records of the same model and pool say (" in shown
     assert "at most" not in shown
     assert sweep.main([*words, "--dry-run", "launch.gpus=1"]) == 0  # another kind of device: records say nothing
-    assert "at most 3.0 GPU hours for 2 runs" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "GPU hours of training for 2 runs, reckoned from FLOPs" in shown
+    assert "(A100, since launch names no GPU; --rehearse does), at most 3.0 by their time limits" in shown
     assert sweep.main([*words, "--dry-run", "seed=0", "name=tiny", "train.epochs=1"]) == 0
     assert "estimate" not in capsys.readouterr().out  # nothing is left to run

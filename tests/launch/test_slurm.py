@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 from patience import patience
-from tiny import clip_grid
+from tiny import clip_grid, moco_grid
 
 from benchmark import sweep
 from benchmark.config.launch import LaunchConfig
 from benchmark.launch.script import slurm_parameters
+from benchmark.runs.attempts import attempts_of
+from benchmark.runs.folder import RunFolder
 from benchmark.runs.record import read_record
 
 pytestmark = pytest.mark.slurm
@@ -114,3 +116,22 @@ def test_what_was_not_asked_for_is_left_to_the_cluster() -> None:
     assert (asked["gpus_per_node"], asked["ntasks_per_node"], asked["cpus_per_task"]) == (4, 4, 8)
     assert asked["mem"] == "64GB"
     assert asked["additional_parameters"] == {"mail-type": "END"}
+
+
+@pytest.mark.usefixtures("slurm")
+def test_a_rehearsed_job_is_queued_again_and_goes_on_from_what_it_saved(
+    write_sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_sweep(moco_grid(seed=[0, 1], train={"epochs": 4}, launch={"ranks": 2, "memory_gb": 3}))
+    words = [str(path), "--results", str(path.parent / "results"), "--cluster", "slurm"]
+    assert sweep.main([*words, "--rehearse"]) == 0
+    (folder,) = path.parent.glob("results/.rehearsal/tiny/runs/moco-*")
+    first, second = attempts_of(RunFolder(folder))
+    assert first.was_stopped
+    assert (second.job, second.restart) == (first.job, 1)
+    assert 0 < (first.steps_end or 0) == second.steps_start
+    ranks = [json.loads((folder / "job" / f"usage-{rank}.json").read_text()) for rank in (0, 1)]
+    (shape,) = json.loads((folder.parents[1] / "rehearsal.json").read_text())["shapes"].values()
+    assert shape["runs"] == 2
+    assert shape["measured"]["usage"]["memory_bytes"] == sum(rank["memory_bytes"] for rank in ranks)
+    assert "core hours for 2 runs" in capsys.readouterr().out

@@ -61,7 +61,7 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(
     accumulate: int, weighted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In float64: the last bits of float32 differ from processor to processor."""
-    monkeypatch.setattr(clip_objective, "normalised", lambda images: normalised(images).double())
+    monkeypatch.setattr(clip_objective, "normalised", lambda images, *_: normalised(images).double())
     whole, parts = make(TINY, 0).double(), make(TINY, 0).double()
     tensors = batch(whole)
     weight = torch.linspace(0.5, 2, 8, dtype=torch.float64) if weighted else None

@@ -9,15 +9,19 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny import TINY_MOCO
 from torchvision import transforms as tv
 
+from benchmark.config.run import Choice
+from benchmark.models.moco.objective import make
+from benchmark.models.moco.options import model_options
 from benchmark.models.moco.views import IMAGENET_MEAN, IMAGENET_STD, GaussianBlur, TwoViews, to_tensor
 from benchmark.pool.samples import Sample
 
 
 def two_views(**options: object) -> TwoViews:
-    defaults = {"crop_min": 0.08, "flip": True, "blur_sigma": (0.1, 2.0), "solarize_probability": 0.2}
-    return TwoViews(16, **{**defaults, **options})
+    chosen = {**TINY_MOCO["tiny"], "image_size": 16, **options}
+    return TwoViews(model_options(Choice(name="tiny", options=chosen), "model"))
 
 
 def noise(size: int = 20) -> Sample:
@@ -32,8 +36,8 @@ def draw(transform: TwoViews, seed: int) -> torch.Tensor:
 
 def test_views_have_the_networks_size_and_type():
     views = draw(two_views(), 0)
-    assert views.shape == (2, 3, 16, 16)
-    assert views.dtype == torch.float32
+    assert views.shape == (2, 16, 16, 3)
+    assert views.dtype == torch.uint8
     assert not torch.equal(views[0], views[1])
 
 
@@ -73,6 +77,18 @@ def test_to_tensor_equals_torchvisions(size):
     reference = tv.Normalize(mean, std)(tv.ToTensor()(image))
     torch.testing.assert_close(to_tensor(image), reference)
     assert to_tensor(image).is_contiguous()
+
+
+def test_the_models_half_of_normalising_equals_to_tensor_bit_for_bit():
+    """Runs from before this half moved to the model's device keep their numbers."""
+    images = [noise(size).image.resize((16, 16)) for size in range(9, 17)]
+    pixels = torch.stack([torch.from_numpy(np.array(image)) for image in images])
+    model = make(Choice(name="tiny", options={**TINY_MOCO["tiny"], "image_size": 16}), 0)
+    expected = torch.stack([to_tensor(image) for image in images])
+    for view in model.views((pixels, pixels)):
+        assert torch.equal(view, expected)
+        assert view.is_contiguous()
+    assert not [name for name in model.state_dict() if "pixel" in name]
 
 
 def test_blur_smooths_more_the_wider_it_is():

@@ -129,10 +129,14 @@ def test_fail_fast_starts_nothing_after_a_failure(
 
 
 @pytest.mark.slow
-def test_planning_loads_no_framework() -> None:
+def test_planning_loads_no_framework_once_the_flops_of_its_models_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCAN_BENCH_CACHE", str(tmp_path))
     code = "import sys; from benchmark import sweep; sweep.main(['sweeps/mini_main.yaml', '--dry-run']);"
     code += "print({'open_clip', 'timm', 'torchvision', 'transformers', 'matplotlib'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=patience(60))
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=patience(60))
     assert done.stdout.endswith("\nset()\n"), done.stderr
 
 

@@ -223,14 +223,19 @@ def test_features_are_taken_over_while_their_arrays_are_there_and_weights_while_
     b = write_sweep(short(**more), name="b")
     assert run_sweep(a) == 0
     done = "done (of a)"
-    assert states(b) == [done, done, done, "absent"]
-    full, features, _ = (run.folder for run in plan_of(a))
+    assert states(b) == [done, done, done, done, "absent", "absent"]
+    full, features, choice, _ = (run.folder for run in plan_of(a))
     shutil.move(full.checkpoint, full / "away")
-    assert states(b) == [done, done, done, "absent"]
+    assert states(b) == [done, done, done, done, "absent", "absent"]
     array = features / "image_embedding.npy"
     array.rename(features / "away.npy")
-    assert states(b) == ["absent", "absent", done, "absent"]  # the pass anew, and its encoder for it
-    assert states(write_sweep(short(**BY_FULL), name="c")) == [done, done, done]  # nobody is left to need them
+    # the pass anew, and its encoder for it
+    assert states(b) == ["absent", "absent", done, done, "absent", "absent"]
+    c = write_sweep(short(**BY_FULL), name="c")
+    assert states(c) == [done, done, done, done]  # nobody is left to need them
+    choice.choice.rename(choice / "away.json")
+    assert states(c) == [done, done, done]  # nor the choice, in results from before there were any
+    (choice / "away.json").rename(choice.choice)
     (features / "away.npy").rename(array)
     assert run_sweep(b) == 0
     assert trained == ["a full", "a density", "b prototypes"]

@@ -12,10 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
-from tiny import clip_grid
+from tiny import TINY_MOCO, clip_grid
 
+from benchmark.config.run import Choice
 from benchmark.job import process, work
 from benchmark.models.clip.transform import ClipTransform
+from benchmark.models.moco.crops import Crops
+from benchmark.models.moco.options import model_options
 from benchmark.models.moco.views import TwoViews
 from benchmark.models.objective import Transform
 from benchmark.plan.plan import PlannedRun
@@ -26,6 +29,7 @@ from benchmark.seeds import generator
 from benchmark.training.loader import Loader
 
 PLENTY = 10**8
+MOCO = model_options(Choice(name="tiny", options=TINY_MOCO["tiny"]), "model")
 
 
 class NoisyPool(Pool):
@@ -59,7 +63,11 @@ class Plain(Pool):
 
 
 def two_views() -> TwoViews:
-    return TwoViews(8, crop_min=0.08, flip=True, blur_sigma=(0.1, 2.0), solarize_probability=0.5)
+    return TwoViews(MOCO)
+
+
+def crops() -> Crops:
+    return Crops(MOCO)
 
 
 def epochs_of(pool: Pool, transform: Transform, num_workers: int, keep: np.ndarray) -> list[list[torch.Tensor]]:
@@ -72,7 +80,9 @@ def epochs_of(pool: Pool, transform: Transform, num_workers: int, keep: np.ndarr
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("limit_bytes", [8000, PLENTY], ids=["full early", "room for all"])
-@pytest.mark.parametrize("make", [lambda: ClipTransform(8, 16), two_views], ids=["clip", "moco"])
+@pytest.mark.parametrize(
+    "make", [lambda: ClipTransform(8, 16), two_views, crops], ids=["clip", "moco", "moco on device"]
+)
 def test_batches_are_the_same_bit_for_bit(
     make: Callable[[], Transform], limit_bytes: int, num_workers: int
 ) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tiny import clip_grid
 
 from analysis.read.results import load
-from benchmark.config.feature_pass import load_config
+from benchmark.config.job import load_config
 from benchmark.config.sweepfile import read_sweep
 from benchmark.files import sealed, sealed_text, unsealed, unsealed_text
 from benchmark.job import process

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,6 +55,100 @@ def test_a_write_that_fails_names_what_is_whole_and_leaves_nothing_behind(tmp_pa
     ):
         checkpoint.save(tmp_path, {"x": torch.zeros(1_000_000)}, 2)
     assert [p.name for p in checkpoint.whole_checkpoints(tmp_path)] == ["step-000000001.pt"]
+    assert not list(tmp_path.glob(f"{TEMPORARY_PREFIX}*"))
+
+
+def test_what_is_written_is_the_state_when_it_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state: dict[str, Any] = {"weights": torch.zeros(3), "mask": np.zeros(3), "nested": [{"x": torch.ones(2)}]}
+    may_write, original = threading.Event(), checkpoint.write_atomic
+    monkeypatch.setattr(checkpoint, "write_atomic", lambda *a: (may_write.wait(), original(*a)))
+    writer = checkpoint.Writer(tmp_path)
+    writer.save(state, 1)
+    state["weights"] += 1
+    state["mask"] += 1
+    state["nested"][0]["x"].zero_()
+    state["new"] = 1
+    assert checkpoint.load_newest(tmp_path) is None  # the training goes on before anything is written
+    may_write.set()
+    writer.wait()
+    found = states.to_arrays(checkpoint.load_newest(tmp_path))
+    assert set(found) == {"weights", "mask", "nested"}
+    assert found["weights"].tolist() == found["mask"].tolist() == [0, 0, 0]
+    assert found["nested"][0]["x"].tolist() == [1, 1]
+
+
+def test_one_checkpoint_is_written_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_work, most, original = [0], [0], checkpoint.write_atomic
+
+    def counted(path: Path, write: Any) -> None:
+        at_work[0] += 1
+        most[0] = max(most[0], at_work[0])
+        original(path, write)
+        at_work[0] -= 1
+
+    monkeypatch.setattr(checkpoint, "write_atomic", counted)
+    writer = checkpoint.Writer(tmp_path)
+    for step in range(5):
+        writer.save({"x": torch.full((1000,), step)}, step)
+    writer.wait()
+    assert most == [1]
+    assert [path.stem for path in checkpoint.whole_checkpoints(tmp_path)] == ["step-000000004", "step-000000003"]
+
+
+@pytest.mark.parametrize("look", ["check", "wait", "save"])
+def test_a_write_that_failed_beside_the_training_is_raised_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = checkpoint.Writer(tmp_path)
+    writer.save({"x": 1}, 1)
+    writer.wait()
+    monkeypatch.setattr(checkpoint, "write_atomic", full)
+    writer.save({"x": 2}, 2)
+    assert writer._writing is not None
+    writer._writing.exception()  # waits
+    with pytest.raises(checkpoint.CheckpointError, match=r"No space left.*step-000000001\.pt"):
+        writer.save({"x": 3}, 3) if look == "save" else getattr(writer, look)()
+    monkeypatch.undo()
+    writer.check()
+    writer.save({"x": 4}, 4)
+    writer.close()
+    assert checkpoint.load_newest(tmp_path) == {"x": 4}
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_write_that_failed_is_logged_where_another_error_ends_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = checkpoint.Writer(tmp_path)
+    writer.save({"x": torch.zeros(1_000_000)}, 1)
+    writer.close()
+    assert "step-000000001.pt: cannot be written: File too large" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("at", ["state", "digest"])
+def test_a_kill_while_the_thread_writes_leaves_the_one_before(tmp_path: Path, at: str) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            writer = checkpoint.Writer(tmp_path)
+            writer.save({"x": 1}, 1)
+            writer.wait()
+            if at == "state":  # before it is put in place
+                checkpoint._Hashed.flush = lambda self: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore
+            else:
+                checkpoint.write_text = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+            writer.save({"x": torch.zeros(10_000)}, 2)
+            writer.wait()
+        finally:
+            os._exit(0)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    assert checkpoint.load_newest(tmp_path) == {"x": 1}
+    checkpoint.save(tmp_path, {"x": 3}, 3)
+    assert checkpoint.load_newest(tmp_path) == {"x": 3}
     assert not list(tmp_path.glob(f"{TEMPORARY_PREFIX}*"))
 
 

@@ -63,7 +63,9 @@ GRIDS: dict[str, dict[str, Any]] = {
         pruner="small_loss",
         train={"epochs": 2},
     ),
-    "moco_dissect": moco_grid(pruner={"dissect": {"variant": "momentum"}}, train={"epochs": 3}),
+    "moco_dissect": moco_grid(
+        pruner={"dissect": {"variant": "momentum"}}, train={"epochs": 3, "augment": "device"}
+    ),
     "clip_infobatch": clip_grid(pruner={"infobatch": {"correct_negatives": True}}, train={"epochs": 4}),
     "clip_aligned": clip_grid(pruner={"infobatch": ALIGNED}, train={"epochs": 5}),
     "clip_batch_score": clip_grid(pruner={"repb": {"score": "batch"}}, train={"epochs": 4, "accumulate": 2}),

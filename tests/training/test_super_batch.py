@@ -250,7 +250,7 @@ def batches() -> dict[str, tuple[Any, tuple[torch.Tensor, ...]]]:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (S, 32, 32, 3), dtype=torch.uint8, generator=generator)
     tokens = torch.randint(1, 1000, (S, 16), generator=generator)
-    first, second = torch.randn(2, S, 3, 32, 32, generator=generator)
+    first, second = torch.randint(0, 256, (2, S, 32, 32, 3), dtype=torch.uint8, generator=generator)
     resnet = {"backbone": "resnet18", "image_size": 32, "hidden_dim": 32, "embed_dim": 16}
     return {
         "clip": (clip.make(Choice(name="small", options=SMALL_RESNET["small_resnet"]), 0), (images, tokens)),
@@ -285,11 +285,12 @@ def test_similarity_is_the_cosine_of_a_pair_or_the_mean_of_two() -> None:
         _, found = objective.scored(tensors, None, nullcontext, S)
     expected = [float(a @ b / a.norm() / b.norm()) for a, b in zip(images, texts, strict=True)]
     assert found.tolist() == pytest.approx(expected, abs=1e-5)
-    objective, (view1, view2) = batches()["moco"]
+    objective, pixels = batches()["moco"]
+    view1, view2 = objective.views(pixels)
     with torch.no_grad():
         q1, q2 = (objective.predictor(objective.base(v)) for v in (view1, view2))
         k1, k2 = (objective.momentum_encoder(v) for v in (view1, view2))
-        _, found = objective.scored((view1, view2), None, nullcontext, S)
+        _, found = objective.scored(pixels, None, nullcontext, S)
     rows = zip(q1, q2, k1, k2, strict=True)
     expected = [float(a @ d / a.norm() / d.norm() + b @ c / b.norm() / c.norm()) / 2 for a, b, c, d in rows]
     assert found.tolist() == pytest.approx(expected, abs=1e-5)

@@ -111,6 +111,10 @@ class Finetune(Task):
         return dataclasses.replace(RECIPES[self.recipe], **changes)
 
     @property
+    def passes(self) -> int:
+        return self.settings.epochs
+
+    @property
     def protocol(self) -> str:
         published = RECIPES[self.recipe]
         changed = {name: (getattr(self.settings, name), getattr(published, name)) for name in CHANGEABLE}

@@ -115,6 +115,10 @@ class LinearProbe(Task):
         )
 
     @property
+    def passes(self) -> int:
+        return self._epochs if self.recipe == "moco" else 0
+
+    @property
     def _epochs(self) -> int:
         return self.epochs or (sgd.EPOCHS if self.recipe == "moco" else adamw.EPOCHS)
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from benchmark.evaluate.intervals import mean_per_class, proportion
+from benchmark.evaluate.judged import judged, mean_average_precision
 from benchmark.evaluate.ranks import ranks
-from benchmark.evaluate.scores import test_features, text_features, unit
+from benchmark.evaluate.scores import DECIMALS, image_features, text_features, unit
 from benchmark.evaluate.task import Task
 from benchmark.models.encoder import Encoder
 from benchmark.runs.record import Metric
@@ -24,7 +25,10 @@ CLASSES_AT_ONCE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShot(Task):
-    """``top1``, ``mean_per_class`` and, with more than five classes, ``top5``."""
+    """``top1``, ``mean_per_class`` and, with more than five classes, ``top5``; and what else its set is judged by.
+
+    Where an image may have several classes: ``mean_average_precision`` alone.
+    """
 
     needs_text = True
     reads = ("test",)
@@ -34,10 +38,14 @@ class ZeroShot(Task):
     """Name of a source with a labelled test split, or ``{name: options}``."""
 
     def run(self, encoder: Encoder) -> list[Metric]:
-        test = self.source().test_set()
+        test = self.source().labelled("test")
         where = f"zero_shot on {test.name}"
         weights = class_weights(encoder, test.class_names, test.templates, where)
-        test, images = test_features(encoder, test, where)
+        is_readable, images = image_features(encoder, test.images, where)
+        test = test.only(is_readable)
+        if test.labels.ndim > 1:
+            scores = cosines(images, weights)
+            return [mean_average_precision("zero_shot", test.name, scores, test.labels, self.protocol)]
         place = ranks(images, weights, test.labels, np.arange(len(weights)))
         found = [
             proportion("zero_shot", test.name, "top1", place < 1, self.protocol),
@@ -45,7 +53,16 @@ class ZeroShot(Task):
         ]
         if len(weights) > 5:
             found.append(proportion("zero_shot", test.name, "top5", place < 5, self.protocol))
+        if test.metrics:
+            first = cosines(images, weights).argmax(axis=1)
+            told = (place, first, test.labels, test.groups, self.protocol)
+            found += [judged("zero_shot", test.name, metric, *told) for metric in test.metrics]
         return found
+
+
+def cosines(images: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Rounded as those that ``ranks`` compares: float32 [n, C]."""
+    return np.round(unit(images) @ unit(weights).T, DECIMALS)
 
 
 def class_weights(

@@ -12,9 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision import transforms as tv
 
 from benchmark.models.encoder import Tower, check_layer
 from benchmark.models.fingerprints import encoder_fingerprint
+from benchmark.models.pixels import floats_of, pixels_of
 
 
 class ClipEncoder:
@@ -26,10 +28,11 @@ class ClipEncoder:
     def __init__(
         self,
         model: nn.Module,
-        image_transform: Callable[[Image.Image], Tensor],
+        image_transform: tv.Compose,
         tokenizer: Callable[[list[str]], Tensor],
         batch_size: int,
     ) -> None:
+        """``image_transform`` is open_clip's to evaluate with, which ends in a tensor that is then normalised."""
         self.model, self.image_transform, self.tokenizer = model, image_transform, tokenizer
         self.batch_size = batch_size
 
@@ -38,13 +41,19 @@ class ClipEncoder:
         """What the model multiplies cosines with before a softmax: 1 / temperature."""
         return float(self.model.logit_scale.detach().exp())
 
+    def image_pixels(self, image: Image.Image) -> Tensor:
+        """uint8 [H, W, 3]: ``image_transform`` up to the tensor."""
+        for step in self.image_transform.transforms[:-2]:
+            image = step(image)
+        return pixels_of(image)
+
     def text_transform(self, caption: str) -> Tensor:
         """int64 [context_length]"""
         return self.tokenizer([caption])[0]
 
-    def embed_images(self, images: Tensor) -> np.ndarray:
-        """What ``image_transform`` gave, stacked: float32 [n, d], not normalised."""
-        return self._embed(images, self.model.encode_image)
+    def embed_images(self, pixels: Tensor) -> np.ndarray:
+        """What ``image_pixels`` gave, stacked: float32 [n, d], not normalised."""
+        return self._embed(pixels, lambda images: self.model.encode_image(self._normalised(images)))
 
     def embed_texts(self, tokens: Tensor) -> np.ndarray:
         """What ``text_transform`` gave, stacked: float32 [n, d], not normalised."""
@@ -56,7 +65,8 @@ class ClipEncoder:
         return np.concatenate(
             [
                 self._embed(
-                    torch.stack([self.image_transform(i) for i in images[k : k + self.batch_size]]), forward
+                    torch.stack([self.image_pixels(i) for i in images[k : k + self.batch_size]]),
+                    lambda pixels: forward(self._normalised(pixels)),
                 )
                 for k in range(0, len(images), self.batch_size)
             ]
@@ -93,6 +103,13 @@ class ClipEncoder:
     def fingerprint(self) -> str:
         """A hash of weights, transform, tokenizer and kind of device: all that a feature follows from."""
         return encoder_fingerprint(self.model, self.image_transform, self.tokenizer)
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        """uint8 [b, H, W, 3] -> float32 [b, 3, H, W]: bit for bit what ``image_transform`` gives of each image."""
+        *_, to_tensor, normalise = self.image_transform.transforms
+        assert isinstance(to_tensor, tv.ToTensor)
+        # a GPU multiplies by the inverse of a number, but divides by a tensor, as the host does by either
+        return normalise(floats_of(pixels).div_(torch.tensor(255.0, device=pixels.device)))
 
     def _embed(self, batch: Tensor, forward: Callable[[Tensor], Tensor]) -> np.ndarray:
         device = next(self.model.parameters()).device

@@ -19,15 +19,17 @@ from benchmark import dist
 from benchmark.config.run import Choice
 from benchmark.models.clip import mini_swin  # noqa: F401 (mini_swin adds to timm's names)
 from benchmark.models.clip.encoder import ClipEncoder
-from benchmark.models.clip.transform import ClipTransform, normalised
+from benchmark.models.clip.transform import PIXEL_MEAN, PIXEL_STD, ClipTransform, normalised
 from benchmark.models.objective import (
     Objective,
     Tensors,
     cross_entropy,
+    fp32_product,
     frozen_batch_statistics,
     mark_of_draws,
     micro_batches,
     precision_of_logits,
+    refuse_batch_norm,
     with_negatives_weighed,
 )
 from benchmark.options import ConfigError
@@ -57,17 +59,22 @@ class Clip(Objective):
     direction_factor = 0.5
     model: Any  # open_clip's CLIP or CustomTextCLIP
     transform: ClipTransform
+    pixel_mean: Tensor
+    pixel_std: Tensor
 
     def __init__(self, model: nn.Module, context_length: int) -> None:
         super().__init__()
         self.model = model
         self.transform = ClipTransform(self.model.visual.image_size, context_length)
+        # on the device once, since to send them in each forward would wait for it; not in state_dict
+        self.register_buffer("pixel_mean", PIXEL_MEAN.clone(), persistent=False)
+        self.register_buffer("pixel_std", PIXEL_STD.clone(), persistent=False)
 
     def forward(self, tensors: Tensors, *, log_negative: Tensor | None = None, features_only: bool = False) -> Any:
         """Losses [b, 2] of images and of texts; or normalised features [b, d] twice and the logit scale."""
         images, tokens = tensors
         features = (
-            self.model.encode_image(normalised(images), normalize=True),
+            self.model.encode_image(normalised(images, self.pixel_mean, self.pixel_std), normalize=True),
             self.model.encode_text(tokens, normalize=True),
             self.model.logit_scale.exp(),
         )
@@ -88,6 +95,10 @@ class Clip(Objective):
             with autocast():
                 losses = self._losses(of_images, of_texts, scales[0], log_negative)
             return losses, (of_images * of_texts).sum(dim=1)
+
+    def checkpoint_activations(self) -> None:
+        refuse_batch_norm(self.model)
+        self.model.set_grad_checkpointing()
 
     def decay_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """As open_clip: no decay of gains, biases, normalisation layers and the temperature."""
@@ -182,6 +193,7 @@ def contrastive_losses(
         images, texts, logit_scale = images.float(), texts.float(), logit_scale.float()
         all_images, all_texts = dist.gather_with_gradient(images), dist.gather_with_gradient(texts)  # [B, d]
         labels = torch.arange(len(images), device=images.device) + dist.rank() * len(images)
-        logits = (logit_scale * images @ all_texts.T, logit_scale * texts @ all_images.T)  # [b, B] each
+        pairs = ((images, all_texts), (texts, all_images))
+        logits = [fp32_product(logit_scale * x, of_all.T) for x, of_all in pairs]  # [b, B] each
         weighed = [with_negatives_weighed(x, log_negative, labels) for x in logits]
         return torch.stack([cross_entropy(x, labels) for x in weighed], dim=1)

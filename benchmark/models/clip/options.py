@@ -51,6 +51,14 @@ def foreign_tokenizer(config: Mapping[str, Any]) -> str:
     return str(text.get("hf_tokenizer_name") or text.get("hf_model_name") or "")
 
 
+def example_bytes(choice: Choice) -> int:
+    """Bytes of a training example: a picture of uint8 [H, W, 3] and int64 token ids."""
+    config = choice.options or _config_of(choice.name)
+    size = config["vision_cfg"].get("image_size", 224)
+    height, width = (size, size) if isinstance(size, int) else size
+    return 3 * int(height) * int(width) + 8 * int(config["text_cfg"].get("context_length", 77))
+
+
 def _check_trainable(config: Mapping[str, Any], where: str) -> None:
     if _is_plain(config):
         return
@@ -69,7 +77,9 @@ def _is_plain(config: Mapping[str, Any]) -> bool:
     return not foreign_tokenizer(config) and "multimodal_cfg" not in config
 
 
+@lru_cache(maxsize=256)
 def _config_of(name: str) -> dict[str, Any]:
+    """As ``open_clip.get_model_config(name)``."""
     found: dict[str, Any] = json.loads((_package() / "model_configs" / f"{name}.json").read_text(encoding="utf-8"))
     return found
 

@@ -10,12 +10,16 @@ import open_clip
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from benchmark.models.objective import Tensors
-from benchmark.pool.samples import Sample
+from benchmark.pool.samples import Pixels, Sample
 
 CROP_SCALE, CROP_RATIO = [0.9, 1.0], [3 / 4, 4 / 3]
 """open_clip's training crop: shares of the area, aspect ratios."""
+PIXEL_MEAN = torch.tensor(open_clip.OPENAI_DATASET_MEAN).view(3, 1, 1) * 255
+PIXEL_STD = torch.tensor(open_clip.OPENAI_DATASET_STD).view(3, 1, 1) * 255
+"""Of OpenAI's data set, of 255: float32 [3, 1, 1]."""
 LOG_CROP_RATIO = torch.log(torch.tensor(CROP_RATIO)).tolist()
 ASCII_WORD = re.compile(r"<start_of_text>|<end_of_text>|'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^\sa-z0-9]+")
 """The words of open_clip's tokenizer in lower-case ASCII text."""
@@ -27,7 +31,8 @@ class ClipTransform:
     """A training example: the augmented image as uint8 [H, W, 3], and token ids, int64 [context_length].
 
     The augmentation is open_clip's (a random crop of 0.9 to 1 of the area); ``normalised`` is its other half,
-    left to the model's device, so that workers move a quarter of the bytes.
+    left to the model's device, so that workers move a quarter of the bytes. A sample's image is resized by what it
+    is: Pillow's own, or of ``Pixels`` the array, by torch.
     """
 
     def __init__(self, image_size: int | tuple[int, int], context_length: int) -> None:
@@ -35,11 +40,23 @@ class ClipTransform:
         self.tokenizer = open_clip.SimpleTokenizer(context_length=context_length)
         self._ids_of_word: dict[str, list[int]] = {}
 
-    def __call__(self, sample: Sample) -> Tensors:
-        top, left, height, width = crop_box(sample.image.height, sample.image.width)
-        cropped = sample.image.crop((left, top, left + width, top + height))
+    def __call__(self, sample: Sample | Pixels) -> Tensors:
+        image = self._from_pixels(sample.pixels) if isinstance(sample, Pixels) else self._from_image(sample.image)
+        return image, self.token_ids(sample.caption)
+
+    def _from_image(self, image: Image.Image) -> Tensor:
+        top, left, height, width = crop_box(image.height, image.width)
+        cropped = image.crop((left, top, left + width, top + height))
         resized = cropped.resize((self.size[1], self.size[0]), Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.array(resized)), self.token_ids(sample.caption)
+        return torch.from_numpy(np.array(resized))
+
+    def _from_pixels(self, pixels: np.ndarray) -> Tensor:
+        # DEVIATION(decoder): ``train.decoder: torchvision`` rounds otherwise than Pillow, which is published
+        top, left, height, width = crop_box(*pixels.shape[:2])
+        cropped = torch.from_numpy(pixels[top : top + height, left : left + width].copy())
+        channels_last = cropped[None].permute(0, 3, 1, 2)  # torch's fastest order, and that of the result
+        resized = interpolate(channels_last, self.size, mode="bicubic", antialias=True)
+        return resized.permute(0, 2, 3, 1)[0]
 
     def token_ids(self, caption: str) -> Tensor:
         """What open_clip's tokenizer gives, int64 [context_length]: a plain ASCII caption takes a shorter way."""
@@ -81,9 +98,7 @@ def crop_box(height: int, width: int) -> tuple[int, int, int, int]:
     return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
 
 
-def normalised(images: Tensor) -> Tensor:
-    """uint8 [b, H, W, 3] -> float32 [b, 3, H, W] with the mean and deviation of OpenAI's data set."""
-    mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=images.device).view(3, 1, 1) * 255
-    std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=images.device).view(3, 1, 1) * 255
+def normalised(images: Tensor, mean: Tensor = PIXEL_MEAN, std: Tensor = PIXEL_STD) -> Tensor:
+    """uint8 [b, H, W, 3] -> float32 [b, 3, H, W]; ``mean`` and ``std`` are on the images' device."""
     floats = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
     return floats.sub_(mean).div_(std)

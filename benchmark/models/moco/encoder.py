@@ -17,6 +17,7 @@ from benchmark.models.encoder import Tower, check_layer
 from benchmark.models.fingerprints import encoder_fingerprint
 from benchmark.models.moco.options import MocoModel
 from benchmark.models.moco.views import IMAGENET_MEAN, IMAGENET_STD, plain_view, probe_view
+from benchmark.models.pixels import floats_of, pixels_of
 
 
 class BackboneEncoder:
@@ -29,16 +30,21 @@ class BackboneEncoder:
         self.backbone, self.options, self.batch_size = backbone, options, batch_size
         self.view = plain_view(options.image_size, options.eval_crop)
 
-    def image_transform(self, image: Image.Image) -> Tensor:
-        return self.view(image.convert("RGB"))
+    def image_pixels(self, image: Image.Image) -> Tensor:
+        """uint8 [H, H, 3]: ``view`` up to the tensor."""
+        image = image.convert("RGB")
+        for step in self.view.transforms[:-1]:
+            image = step(image)
+        return pixels_of(image)
 
-    def embed_images(self, images: Tensor) -> np.ndarray:
-        """What ``image_transform`` gave, stacked: float32 [n, w], not normalised."""
+    def embed_images(self, pixels: Tensor) -> np.ndarray:
+        """What ``image_pixels`` gave, stacked: float32 [n, w], not normalised."""
         was_training = self.backbone.training
         self.backbone.eval()
         try:
             with torch.inference_mode():
-                return self.backbone(images.to(next(self.backbone.parameters()).device)).float().cpu().numpy()
+                images = normalised(pixels.to(next(self.backbone.parameters()).device))
+                return self.backbone(images).float().cpu().numpy()
         finally:
             self.backbone.train(was_training)
 
@@ -50,7 +56,7 @@ class BackboneEncoder:
                 self.embed_images(
                     torch.stack(
                         [
-                            self.image_transform(images[i])
+                            self.image_pixels(images[i])
                             for i in range(start, min(start + self.batch_size, len(images)))
                         ]
                     )
@@ -79,3 +85,10 @@ class BackboneEncoder:
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         raise ValueError("MoCo v3 has no text encoder: choose tasks on images alone")
+
+
+def normalised(pixels: Tensor) -> Tensor:
+    """uint8 [b, H, H, 3] -> float32 [b, 3, H, H]: bit for bit what ``views.to_tensor`` gives of each image."""
+    constants = 1 / (255 * IMAGENET_STD), IMAGENET_MEAN / IMAGENET_STD
+    scale, shift = (torch.from_numpy(values).to(pixels.device) for values in constants)
+    return floats_of(pixels).mul_(scale).sub_(shift)

@@ -17,17 +17,21 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import dist
-from benchmark.config.run import Choice
+from benchmark.config.run import Choice, TrainConfig
+from benchmark.models.moco.augment import as_floats, augmented
+from benchmark.models.moco.crops import Crops
 from benchmark.models.moco.encoder import BackboneEncoder
 from benchmark.models.moco.options import MocoModel, model_options
-from benchmark.models.moco.views import TwoViews
+from benchmark.models.moco.views import PIXEL_SCALE, PIXEL_SHIFT, TwoViews
 from benchmark.models.moco.vit import vision_transformer
 from benchmark.models.objective import (
     Objective,
     Tensors,
     cross_entropy,
+    fp32_product,
     frozen_batch_statistics,
     precision_of_logits,
+    refuse_batch_norm,
     with_negatives_weighed,
 )
 from benchmark.seeds import seed_of
@@ -51,17 +55,15 @@ class Moco(Objective):
 
     has_text = False
     direction_factor = 1.0
+    pixel_scale: Tensor
+    pixel_shift: Tensor
 
     def __init__(self, options: MocoModel) -> None:
         super().__init__()
         self.options = options
-        self.transform = TwoViews(
-            options.image_size,
-            crop_min=options.crop_min,
-            flip=options.flip,
-            blur_sigma=(options.blur_sigma_min, options.blur_sigma_max),
-            solarize_probability=options.solarize_probability,
-        )
+        self.transform = TwoViews(options)
+        self.register_buffer("pixel_scale", torch.tensor(PIXEL_SCALE), persistent=False)
+        self.register_buffer("pixel_shift", torch.tensor(PIXEL_SHIFT), persistent=False)
         backbone, width = backbone_of(options)
         hidden, d = options.hidden_dim, options.embed_dim
         projector = mlp([width, *[hidden] * (options.projector_layers - 1), d], last_bn=True)
@@ -71,6 +73,25 @@ class Moco(Objective):
         self.predictor = mlp([d, *[hidden] * (options.predictor_layers - 1), d], last_bn=options.predictor_last_bn)
         self.momentum_encoder = copy.deepcopy(self.base).requires_grad_(False)
 
+    def configure(self, config: TrainConfig) -> None:
+        super().configure(config)
+        if config.augment == "device":
+            self.transform = Crops(self.options)
+
+    def views(self, tensors: Tensors) -> tuple[Tensor, Tensor]:
+        """What ``transform`` gives, stacked -> the two views, normalised float32 [b, 3, H, H] each.
+
+        That is uint8 [b, H, H, 3] twice and, of crops that are still to be augmented, their parameters, [b, 2, P].
+        """
+        first, second, *parameters = tensors
+        if parameters:
+            rows1, rows2 = parameters[0].unbind(1)
+            values = augmented(first, rows1), augmented(second, rows2)
+        else:
+            values = as_floats(first), as_floats(second)
+        view1, view2 = (x.mul_(self.pixel_scale).sub_(self.pixel_shift) for x in values)
+        return view1, view2
+
     def forward(
         self, tensors: Tensors, *, log_negative: Tensor | None = None, with_similarity: bool = False
     ) -> Any:
@@ -78,7 +99,7 @@ class Moco(Objective):
 
         ``with_similarity`` also gives the mean cosine of an image's two queries with their keys, [b].
         """
-        view1, view2 = tensors
+        view1, view2 = self.views(tensors)
         q1, q2 = self.predictor(self.base(view1)), self.predictor(self.base(view2))  # [b, d]
         with torch.no_grad():
             k1, k2 = self.momentum_encoder(view1), self.momentum_encoder(view2)
@@ -110,6 +131,12 @@ class Moco(Objective):
         trained = [(p, k) for p, k in pairs if p.requires_grad]  # the others stay equal
         with torch.no_grad():
             torch._foreach_lerp_([k for _, k in trained], [p for p, _ in trained], 1 - m)
+
+    def checkpoint_activations(self) -> None:
+        """Of the backbone alone: the heads normalise by the batch, and are small."""
+        backbone: Any = self.base.get_submodule("backbone")
+        refuse_batch_norm(backbone)
+        backbone.set_grad_checkpointing()
 
     def decay_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """For ViT everything decays (AdamW over ``model.parameters()``); for a ResNet matrices alone (LARS)."""
@@ -154,7 +181,7 @@ def contrastive_losses(
         keys1, keys2 = dist.gather(torch.cat([k1, k2], dim=1)).chunk(2, dim=1)  # [B, d] each, one exchange
         b = len(q1)
         labels = torch.arange(b, device=q1.device) + dist.rank() * b
-        logits = [q @ keys.T / temperature for q, keys in ((q1, keys2), (q2, keys1))]  # [b, B] each
+        logits = [fp32_product(q, keys.T) / temperature for q, keys in ((q1, keys2), (q2, keys1))]  # [b, B] each
         weighed = [with_negatives_weighed(x, log_negative, labels) for x in logits]
         losses = [cross_entropy(x, labels) for x in weighed]
     return 2 * temperature * torch.stack(losses, dim=1)

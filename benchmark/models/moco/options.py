@@ -122,6 +122,11 @@ def resolve_model(choice: Choice, where: str) -> Choice:
     return resolved(choice.name, model_options(choice, where))
 
 
+def example_bytes(choice: Choice) -> int:
+    """Bytes of a training example: two views, uint8 [H, H, 3]; an augmentation adds little."""
+    return 2 * 3 * model_options(choice, "model").image_size ** 2
+
+
 def model_options(choice: Choice, where: str) -> MocoModel:
     """The options of a preset, or of a name of one's own. Raises ConfigError that opens with ``where``."""
     if choice.name not in PRESETS and not choice.options:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.options import NOT_IDENTITY, check_option, require
+from benchmark.options import LATER_OPTION, NOT_IDENTITY, check_option, require
 from benchmark.pool.samples import PoolError
-from benchmark.pool.source import SPLITS, LabelledSet, Source, data_folder
+from benchmark.pool.source import SPLITS, LabelledSet, Source, data_folder, draft_label
 from benchmark.pool.sources import _published as published
 from benchmark.pool.storage.imagefolder import FolderPool
 
@@ -38,6 +38,9 @@ class ImageFolder(Source):
     """The folder that holds ``train`` and ``test`` or ``val``; "" is ``$SCAN_BENCH_DATA/<name>``."""
     num_samples: int | None = field(default=None, metadata=NOT_IDENTITY)
     """Training images that plans count on before the data is read."""
+    decode_size: int | None = field(default=None, metadata=LATER_OPTION, compare=False)  # it is the same data
+    """Training images that are JPEGs are decoded at 1/2, 1/4 or 1/8 if no side falls below so many pixels; None
+    decodes them whole."""
     templates: str = published.IMAGENET
     """Prompts where no file has them, by clip_benchmark's name of a data set: ``food101``, ``cifar10``, ..."""
 
@@ -45,17 +48,18 @@ class ImageFolder(Source):
         plain = bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name))
         require(plain, "name", "letters, digits, '_', '-' and '.' (it becomes part of folder names)", self.name)
         require(self.num_samples is None or self.num_samples >= 1, "num_samples", "at least 1", self.num_samples)
+        require(self.decode_size is None or self.decode_size >= 1, "decode_size", "at least 1", self.decode_size)
         check_option("templates", self.templates, published.data_sets_with_templates())
 
     @property
     def label(self) -> str:
-        return self.name
+        return draft_label(self.name, self.decode_size)
 
     def expected_samples(self) -> int | None:
         return self.num_samples
 
     def training_pool(self) -> FolderPool:
-        pool = self._open("train")
+        pool = self._open("train", self.decode_size)
         if self.num_samples not in (None, pool.num_samples):
             logger.warning("%s holds %d training images, not %d", pool.folder, pool.num_samples, self.num_samples)
         return pool
@@ -77,11 +81,11 @@ class ImageFolder(Source):
     def _root(self) -> Path:
         return data_folder(self.root, self.name)
 
-    def _open(self, split: str) -> FolderPool:
+    def _open(self, split: str, decode_size: int | None = None) -> FolderPool:
         places = [self._root() / name for name in FOLDERS[split]]
         folder = next((place for place in places if place.is_dir()), places[0])
         try:
-            return FolderPool.open(folder)
+            return FolderPool.open(folder, decode_size)
         except PoolError as error:
             raise PoolError(
                 f"{self.name}: {error} (expected {' or '.join(map(str, places))} with one folder a class: set root"

@@ -10,9 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from benchmark.options import NOT_IDENTITY
+from benchmark.options import LATER_OPTION, NOT_IDENTITY, require
 from benchmark.pool.samples import PoolError
-from benchmark.pool.source import SPLITS, LabelledSet, Source, data_folder
+from benchmark.pool.source import SPLITS, LabelledSet, Source, data_folder, draft_label
 from benchmark.pool.sources import _published as published
 from benchmark.pool.storage.imagefolder import FolderPool, list_classes
 
@@ -34,16 +34,22 @@ class ImageNet(Source):
     """Label in run names and tables: another one for a part of the classes or images, such as ``imagenet100``."""
     num_samples: int = field(default=1_281_167, metadata=NOT_IDENTITY)
     """Training images that plans count on before the data is read."""
+    decode_size: int | None = field(default=None, metadata=LATER_OPTION, compare=False)  # it is the same data
+    """Training images that are JPEGs are decoded at 1/2, 1/4 or 1/8 if no side falls below so many pixels; None
+    decodes them whole."""
+
+    def __post_init__(self) -> None:
+        require(self.decode_size is None or self.decode_size >= 1, "decode_size", "at least 1", self.decode_size)
 
     @property
     def label(self) -> str:
-        return self.name
+        return draft_label(self.name, self.decode_size)
 
     def expected_samples(self) -> int:
         return self.num_samples
 
     def training_pool(self) -> FolderPool:
-        pool = self._open("train")
+        pool = self._open("train", self.decode_size)
         if pool.num_samples != self.num_samples:
             logger.warning("%s holds %d training images, not %d", pool.folder, pool.num_samples, self.num_samples)
         return pool
@@ -73,10 +79,10 @@ class ImageNet(Source):
                 " {imagenet: {name: imagenet-part}}"
             )
 
-    def _open(self, split: str) -> FolderPool:
+    def _open(self, split: str, decode_size: int | None = None) -> FolderPool:
         root = Path(data_folder(self.root, "imagenet"))
         try:
-            return FolderPool.open(root / FOLDERS[split])
+            return FolderPool.open(root / FOLDERS[split], decode_size)
         except PoolError as error:
             raise PoolError(
                 f"{self.name}: {error} (expected {root}/{FOLDERS[split]}/<wnid>/*.JPEG: set root or"

@@ -6,14 +6,16 @@ import hashlib
 import logging
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from benchmark.options import LATER_OPTION, NOT_IDENTITY, check_option, require
 from benchmark.pool.samples import PoolError, SampleError
-from benchmark.pool.source import PairSet, Source, data_folder
+from benchmark.pool.source import PairSet, Source, data_folder, draft_label
 from benchmark.pool.storage.imagefolder import LazyImages
 from benchmark.pool.storage.names import expand
+from benchmark.pool.storage.shardcache import ShardCache, default_folder
 from benchmark.pool.storage.shards import ShardPool
 
 logger = logging.getLogger(__name__)
@@ -32,27 +34,40 @@ class WebDataset(Source):
     ``$SCAN_BENCH_DATA/<name>``."""
     num_samples: int | None = field(default=None, metadata=NOT_IDENTITY)
     """Size that plans count on before the data is read. Training uses what the shards hold."""
+    decode_size: int | None = field(default=None, metadata=LATER_OPTION, compare=False)  # it is the same data
+    """Training images that are JPEGs are decoded at 1/2, 1/4 or 1/8 if no side falls below so many pixels; None
+    decodes them whole."""
     heldout_shards: str = field(default="", metadata=NOT_IDENTITY)
     """Patterns of shards for retrieval; none may be among ``shards``."""
     heldout_captions: str = field(default="one", metadata=LATER_OPTION)
     """``one`` a held-out image; ``lines``: a line of its text each, as clip_benchmark writes shards for retrieval;
     ``merge``: samples whose images are the same bytes are one image, as img2dataset leaves COCO's captions."""
 
+    cache_gb: float = field(default=0.0, metadata=NOT_IDENTITY, compare=False)
+    """Billions of bytes of training shards that each machine keeps on its own disk, 0 for none: for shards on an
+    object store or a network file system."""
+    cache_folder: str = field(default="", metadata=NOT_IDENTITY, compare=False)
+    """Where; "" is a folder in ``$SLURM_TMPDIR``, else in ``$TMPDIR``. Runs that say the same folder share it."""
+
     def __post_init__(self) -> None:
         plain = bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", self.name))
         require(plain, "name", "letters, digits, '_', '-' and '.' (it becomes part of folder names)", self.name)
         require(self.num_samples is None or self.num_samples >= 1, "num_samples", "at least 1", self.num_samples)
+        require(self.decode_size is None or self.decode_size >= 1, "decode_size", "at least 1", self.decode_size)
+        require(self.cache_gb >= 0, "cache_gb", "at least 0", self.cache_gb)
         check_option("heldout_captions", self.heldout_captions, CAPTIONS)
 
     @property
     def label(self) -> str:
-        return self.name
+        return draft_label(self.name, self.decode_size)
 
     def expected_samples(self) -> int | None:
         return self.num_samples
 
     def training_pool(self) -> ShardPool:
-        pool = self._open(self._pattern())
+        folder = Path(self.cache_folder).absolute() if self.cache_folder else default_folder()
+        cache = ShardCache(folder, int(self.cache_gb * 1e9)) if self.cache_gb else None
+        pool = self._open(self._pattern(), self.decode_size, cache)
         if self.num_samples is not None and pool.num_samples != self.num_samples:
             share = pool.num_samples / self.num_samples
             logger.warning(
@@ -103,9 +118,9 @@ class WebDataset(Source):
     def _pattern(self) -> str:
         return self.shards or f"{data_folder('', self.name)}/**/*.tar"
 
-    def _open(self, pattern: str) -> ShardPool:
+    def _open(self, pattern: str, decode_size: int | None = None, cache: ShardCache | None = None) -> ShardPool:
         try:
-            return ShardPool.open(pattern)
+            return ShardPool.open(pattern, decode_size, cache)
         except PoolError as error:
             raise PoolError(
                 f"{self.name}: {error} (looked for {pattern}; docs/data.md says how to get the data, then check it"

@@ -2,12 +2,15 @@
 
 Images: JPEG, PNG, WebP, GIF and BMP by content, whatever the name says. Alpha is composited on white (as
 img2dataset does), 16 bits become 8, of an animation the first frame counts, EXIF orientation is not applied.
+torchvision decodes plain JPEGs where arrays are asked for; all else, and what it refuses, is Pillow's.
 """
 
 from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from PIL import Image
@@ -37,6 +40,24 @@ def image_from(data: bytes, decode_size: int | None = None, shrink_huge: bool = 
 
     Raises SampleFault: image_empty, image_too_large, image_undecodable.
     """
+    with _opened(data) as image:
+        if shrink_huge and min(image.size) >= HUGE_SIDE:
+            return _smaller(image)
+        return _decoded(image, decode_size)
+
+
+def pixels_from(data: bytes, decode_size: int | None = None) -> np.ndarray:
+    """The picture of ``image_from`` as uint8 [H, W, 3]. Raises the same SampleFaults."""
+    with _opened(data) as image:
+        if image.format == "JPEG" and image.mode in ("RGB", "L") and not _shrinks(image, decode_size):
+            with suppress(RuntimeError):  # damaged, or of a kind it does not know: Pillow says which
+                return _by_torchvision(data)
+        return np.asarray(_decoded(image, decode_size))
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """The image with its header read; what goes wrong until it is closed becomes a SampleFault."""
     if not data:
         raise SampleFault("image_empty", "0 bytes")
     try:
@@ -44,12 +65,7 @@ def image_from(data: bytes, decode_size: int | None = None, shrink_huge: bool = 
             limit = Image.MAX_IMAGE_PIXELS
             if limit is not None and image.width * image.height > limit:
                 raise SampleFault("image_too_large", f"{image.width} x {image.height} pixels, more than {limit}")
-            is_huge = shrink_huge and min(image.size) >= HUGE_SIDE
-            kept = HUGE_KEPT if is_huge else decode_size
-            if kept is not None:
-                image.draft(None, (kept, kept))
-            image.load()
-            return _smaller(image) if is_huge else _rgb(image)
+            yield image
     except SampleFault:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -92,7 +108,32 @@ def _caption_field(text: str) -> str:
     return caption
 
 
+def _by_torchvision(data: bytes) -> np.ndarray:
+    import torch  # seconds to load: not when a sweep is planned
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    tensor = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    return np.asarray(tensor.permute(1, 2, 0))
+
+
+def _shrinks(image: Image.Image, decode_size: int | None) -> bool:
+    """Whether a JPEG is decoded at less than its size."""
+    return decode_size is not None and min(image.size) >= 2 * decode_size
+
+
+def _decoded(image: Image.Image, decode_size: int | None) -> Image.Image:
+    _load(image, decode_size)
+    return _rgb(image)
+
+
+def _load(image: Image.Image, decode_size: int | None) -> None:
+    if decode_size is not None:
+        image.draft(None, (decode_size, decode_size))
+    image.load()
+
+
 def _smaller(image: Image.Image) -> Image.Image:
+    _load(image, HUGE_KEPT)
     factor = max(1, min(image.size) // HUGE_KEPT)
     if image.mode in ("L", "RGB", "RGBA") and "transparency" not in image.info:
         return _rgb(image.reduce(factor))  # before the copies that RGB takes

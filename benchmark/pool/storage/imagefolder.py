@@ -11,20 +11,22 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 from PIL import Image
 
-from benchmark.pool.samples import TAIL, Pool, PoolError, Sample, SampleError, digest_of
+from benchmark.pool.samples import TAIL, Pixels, Pool, PoolError, Sample, SampleError, digest_of
 from benchmark.pool.storage import arrayfile
 from benchmark.pool.storage.arrayfile import ArrayFileError, cache_folder
 from benchmark.pool.storage.byteranges import retried
-from benchmark.pool.storage.decode import MAX_IMAGE_BYTES, SampleFault, image_from
+from benchmark.pool.storage.decode import MAX_IMAGE_BYTES, SampleFault, image_from, pixels_from
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 THREADS = 16
 """They wait for the disk or the network."""
@@ -109,21 +111,24 @@ class FolderPool(Pool):
 
     def read(self, sample_id: int) -> Sample:
         """Raises SampleError for an image that is damaged, PoolError for one that cannot be read."""
-        return Sample(self._image(sample_id), "")
+        return Sample(self._decoded(sample_id, image_from), "")
 
-    def _image(self, sample_id: int, shrink_huge: bool = False) -> Image.Image:
+    def read_pixels(self, sample_id: int) -> Pixels:
+        """Raises as ``read``."""
+        return Pixels(self._decoded(sample_id, pixels_from), "")
+
+    def _decoded(self, sample_id: int, decode: Callable[[bytes, int | None], T]) -> T:
         path = self.folder / self.key(sample_id)
         try:
-            return image_from(_bytes(path), self.decode_size, shrink_huge)
+            return decode(_bytes(path), self.decode_size)
         except SampleFault as fault:
             raise SampleError(fault.reason, f"sample {sample_id} ({path}): {fault.reason}: {fault}") from fault
 
     def images(self, ids: Sequence[int] | None = None) -> LazyImages:
         """All images, or those of ``ids``, decoded when taken out; huge ones smaller."""
         chosen = range(self.num_samples) if ids is None else ids
-        return LazyImages(
-            chosen, lambda i: self._image(i, shrink_huge=True), f"{self.fingerprint} {self.decode_size}"
-        )
+        decode = partial(image_from, shrink_huge=True)
+        return LazyImages(chosen, lambda i: self._decoded(i, decode), f"{self.fingerprint} {self.decode_size}")
 
 
 def _bytes(path: Path) -> bytes:

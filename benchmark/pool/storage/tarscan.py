@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,20 +50,26 @@ def scan_shard(name: str) -> Scan:
     """Scan a shard; one that is no whole tar gives the samples before the fault. Raises OSError and the like."""
     scan = Scan()
     try:
-        if is_remote(name):
-            files, path = file_system(name)
-            with files.open(path, "rb", block_size=REMOTE_BLOCK, cache_type="readahead") as file:
-                _scan(_reader(file), int(file.size), scan)
-        else:
-            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                size = os.fstat(descriptor).st_size
-                _scan(lambda offset, length: os.pread(descriptor, length, offset), size, scan)
-            finally:
-                os.close(descriptor)
+        with opened(name) as (read, size):
+            _scan(read, size, scan)
     except TarFault as error:
         scan.fault = str(error)
     return scan
+
+
+@contextmanager
+def opened(name: str) -> Iterator[tuple[Read, int]]:
+    """How to read a shard from front to back, and its bytes. Raises OSError and the like."""
+    if is_remote(name):
+        files, path = file_system(name)
+        with files.open(path, "rb", block_size=REMOTE_BLOCK, cache_type="readahead") as file:
+            yield _reader(file), int(file.size)
+        return
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield lambda offset, length: os.pread(descriptor, length, offset), os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
 
 
 def split_name(name: bytes) -> tuple[bytes, bytes] | None:

@@ -11,7 +11,7 @@ from PIL import Image
 from shard_files import encoded
 
 from benchmark.pool.storage import decode
-from benchmark.pool.storage.decode import SampleFault, image_from
+from benchmark.pool.storage.decode import SampleFault, image_from, pixels_from
 
 RED = (200, 16, 32)
 
@@ -154,3 +154,69 @@ def test_a_huge_image_to_evaluate_on_keeps_what_a_crop_shows_and_a_quarter_of_it
 def test_an_image_with_a_side_below_the_limit_is_bit_equal() -> None:
     data = encoded(slope("RGB", 200, decode.HUGE_SIDE + 100), "JPEG")
     np.testing.assert_array_equal(np.asarray(image_from(data)), np.asarray(image_from(data, shrink_huge=True)))
+
+
+def odd_files() -> dict[str, bytes]:
+    """Files of every kind that a crawl brings home, of one smooth picture."""
+    rng = np.random.default_rng(5)
+    noise = Image.fromarray(rng.integers(0, 256, (6, 8, 4), dtype=np.uint8), "RGBA")
+    rgba = noise.resize((75, 50), Image.Resampling.BICUBIC)
+    rgb, deep = rgba.convert("RGB"), rng.integers(0, 1 << 16, (50, 75), dtype=np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    whole = encoded(rgb, "JPEG")
+    return {
+        "jpeg": whole,
+        "progressive": encoded(rgb, "JPEG", progressive=True),
+        "not-subsampled": encoded(rgb, "JPEG", subsampling=0, quality=97),
+        "rotated-by-exif": encoded(rgb, "JPEG", exif=exif),
+        "grey-jpeg": encoded(rgb.convert("L"), "JPEG"),
+        "cmyk-jpeg": encoded(rgb.convert("CMYK"), "JPEG"),
+        "rgba-png": encoded(rgba, "PNG"),
+        "palette-png": encoded(rgb.quantize(16), "PNG"),
+        "16-bit-png": encoded(Image.fromarray(deep), "PNG"),
+        "webp": encoded(rgba, "WEBP"),
+        "gif": encoded(rgb, "GIF"),
+        "truncated": whole[: len(whole) // 2],
+        "cut-by-a-byte": whole[:-3],
+        "empty": b"",
+        "no-image": b"<html></html>",
+    }
+
+
+def told(decode: Any, data: bytes, *size: int) -> Any:
+    """The picture's values, or why there is none."""
+    try:
+        return np.asarray(decode(data, *size)).tolist()
+    except SampleFault as fault:
+        return fault.reason
+
+
+@pytest.mark.parametrize("kind", odd_files())
+@pytest.mark.parametrize("size", [(), (12,)], ids=["whole", "drafted"])
+def test_arrays_hold_the_picture_that_pillow_gives_or_the_same_reason(kind: str, size: tuple[int, ...]) -> None:
+    data = odd_files()[kind]
+    assert told(pixels_from, data, *size) == told(image_from, data, *size)
+
+
+def test_damaged_jpegs_have_one_fate_with_both_decoders() -> None:
+    rng = np.random.default_rng(2)
+    files = odd_files()
+    fates = set()
+    for kind in ("jpeg", "progressive", "grey-jpeg"):
+        for _ in range(120):
+            damaged = bytearray(files[kind])
+            for place in rng.integers(0, len(damaged), rng.integers(0, 3)):
+                damaged[place] = rng.integers(0, 256)
+            data = bytes(damaged[: len(damaged) - rng.integers(0, len(damaged) // 4) * rng.integers(0, 2)])
+            found = told(pixels_from, data)
+            assert found == told(image_from, data)
+            fates.add(found if isinstance(found, str) else "decoded")
+    assert fates == {"image_undecodable", "decoded"}
+
+
+def test_too_many_pixels_are_refused_of_arrays_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(SampleFault) as fault, pytest.warns():
+        pixels_from(encoded(Image.new("RGB", (40, 26)), "JPEG"))
+    assert fault.value.reason == "image_too_large"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from patience import patience
 from range_server import RangeServer, serving
@@ -14,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from benchmark.pool.samples import PoolError
 from benchmark.pool.storage import byteranges
+from benchmark.pool.storage.shardcache import ShardCache
 from benchmark.pool.storage.shards import ShardPool
 
 pytest.importorskip("aiohttp", reason="needs the extra 'remote'")
@@ -50,6 +53,20 @@ def test_the_index_is_kept_until_a_shard_changes(server: RangeServer) -> None:
     assert all(method == "HEAD" for method, _ in server.requests)
     write_tar(server.folder / "00000.tar", [entry for n in range(90) for entry in sample(n)])
     assert ShardPool.open(url).num_samples == 90
+
+
+def test_copied_shards_are_asked_of_the_server_once(server: RangeServer, tmp_path: Path) -> None:
+    write_shards(server.folder, [3, 4])
+    pool = ShardPool.open(f"{server.address}/{{00000..00001}}.tar", cache=ShardCache(tmp_path / "copies", 10**6))
+    server.requests.clear()
+    with pool.expect(np.arange(7)):
+        end = time.monotonic() + patience(20)
+        while len(list((tmp_path / "copies").glob("*.shard"))) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    assert [method for method, _ in server.requests] == ["GET"] * 2
+    assert [pool.read(i).caption for i in range(7)] == [words(i) for i in range(7)]
+    assert len(server.requests) == 2
 
 
 def test_local_and_remote_shards_mix(server: RangeServer, tmp_path: Path) -> None:

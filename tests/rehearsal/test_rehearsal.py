@@ -100,7 +100,7 @@ def test_one_line_a_kind_of_job_stands_for_all_of_its_seeds(
     assert {cells[6] for cells in rows.values()} <= {"1/1", "2/1", "3/1", "4/1"}  # of loader workers
     assert "in all about" in said
     assert "core hours for 8 runs" in said
-    assert "none of the jobs would not get through" in said
+    assert "all kinds of jobs would get through" in said
     measured = told(path)
     for shape in measured.values():
         assert shape["device_kind"] == "cpu"
@@ -207,7 +207,7 @@ def test_a_job_that_fails_is_told_with_its_error(
     assert call(path, "--rehearse", "--cluster", "inline") == 1
     said = capsys.readouterr().out
     assert "its rehearsal is failed: RuntimeError: no such kernel" in said
-    assert "1 of 1 of the jobs would not get through" in said
+    assert "1 of 1 kinds of jobs would not get through" in said
 
 
 def test_shapes_tell_apart_what_costs_differently_and_nothing_else(planned: Planned) -> None:

@@ -309,7 +309,7 @@ def test_weights_and_evaluation_do_not_know_of_it() -> None:
     model = model_on_device()
     assert list(model.state_dict()) == list(pillow.state_dict())
     assert model.encoder().fingerprint() == pillow.encoder().fingerprint()
-    assert torch.equal(model.encoder().image_transform(photo(0)), pillow.encoder().image_transform(photo(0)))
+    assert torch.equal(model.encoder().image_pixels(photo(0)), pillow.encoder().image_pixels(photo(0)))
 
 
 def grid(**train: Any) -> dict[str, Any]:

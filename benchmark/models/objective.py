@@ -123,17 +123,40 @@ def refuse_batch_norm(tower: nn.Module) -> None:
 
 def fp32_product(a: Tensor, b: Tensor) -> Tensor:
     """``a @ b`` for logits: float32 stays float32 where ``train.tf32`` gives other products half its digits."""
-    return a @ b if a.device.type == "cpu" else _without_tf32(a, b)
+    return product_without_tf32(a, b) if may_take_tf32(a.device) else a @ b
 
 
-@torch._disable_dynamo  # a trace would set the switch after the product
-def _without_tf32(a: Tensor, b: Tensor) -> Tensor:
+def may_take_tf32(device: torch.device) -> bool:
+    """Whether float32 products on ``device`` may be TF32's; under autocast they are half precision's instead."""
+    return device.type == "cuda" and not torch.is_autocast_enabled("cuda")
+
+
+@torch.library.custom_op("scan_bench::product_without_tf32", mutates_args=())
+def product_without_tf32(a: Tensor, b: Tensor) -> Tensor:
+    """``a @ b``, forward and backward, without TF32: an operator, for which torch.compile breaks no graph."""
     products = torch.backends.cuda.matmul
     before, products.allow_tf32 = products.allow_tf32, False
     try:
         return a @ b
     finally:
         products.allow_tf32 = before
+
+
+@product_without_tf32.register_fake
+def _shape_of_product(a: Tensor, b: Tensor) -> Tensor:
+    return a.new_empty(len(a), b.shape[1])
+
+
+def _keep_factors(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _gradients_of_product(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    a, b = ctx.saved_tensors
+    return product_without_tf32(gradient, b.T), product_without_tf32(a.T, gradient)
+
+
+product_without_tf32.register_autograd(_gradients_of_product, setup_context=_keep_factors)
 
 
 def micro_batches(tensors: Tensors, count: int) -> Iterator[Tensors]:

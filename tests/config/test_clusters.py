@@ -115,7 +115,7 @@ def test_a_profile_changes_no_run_s_name_and_shows_in_the_plan(
     (name,) = {word for word in plain.split() if word.startswith("clip-")}
     assert name in profiled
     assert "4 GPU, 24 h" in profiled
-    assert "at most 96 GPU hours for 1 runs" in profiled
+    assert "at most 96 by their time limits" in profiled
 
 
 def test_srun_options_reach_submitit() -> None:

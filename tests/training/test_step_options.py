@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import torch
 from rank_processes import die_at, on_ranks
 from tiny import TINY_CLIP, TINY_MOCO, clip_grid, moco_grid
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmark.config.run import Choice, TrainConfig
 from benchmark.job import process
+from benchmark.models import objective as common
 from benchmark.models.clip import objective as clip
 from benchmark.models.frameworks import make_objective
 from benchmark.models.moco import objective as moco
@@ -44,12 +44,12 @@ def made(options: dict[str, Any]) -> tuple[Objective, Tensors]:
     framework = "moco" if "hidden_dim" in options else "clip"
     objective = make_objective(framework, Choice(name="tiny", options=options), 0).train()
     draw = torch.Generator().manual_seed(1)
-    if framework == "moco":
-        size = options["image_size"]
-        return objective, tuple(torch.randn(8, 3, size, size, generator=draw) for _ in range(2))
-    size = options["vision_cfg"]["image_size"]
-    images = torch.randint(0, 256, (8, size, size, 3), generator=draw, dtype=torch.uint8)
-    return objective, (images, torch.randint(1, 1000, (8, 16), generator=draw))
+    size = options["image_size"] if framework == "moco" else options["vision_cfg"]["image_size"]
+    images, others = torch.randint(0, 256, (2, 8, size, size, 3), generator=draw, dtype=torch.uint8)
+    return objective, (
+        images,
+        others if framework == "moco" else torch.randint(1, 1000, (8, 16), generator=draw),
+    )
 
 
 def gradients(objective: Objective, batch: Tensors) -> tuple[dict[str, torch.Tensor], int]:
@@ -96,7 +96,10 @@ def test_checkpointing_is_refused_where_batch_statistics_would_count_twice(optio
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [TINY_CLIP["tiny"], TINY_MOCO["tiny"]], ids=["clip", "moco"])
-def test_the_forward_pass_compiles_into_one_graph_with_the_same_gradient(options: dict[str, Any]) -> None:
+def test_the_forward_pass_compiles_into_one_graph_with_the_same_gradient(
+    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "may_take_tf32", lambda _: True)  # the path that a GPU takes
     (plain, batch), (compiled, _) = made(options), made(options)
     compiled.compile(backend="aot_eager", fullgraph=True)  # raises where it would break
     expected, found = gradients(plain, batch)[0], gradients(compiled, batch)[0]
@@ -167,22 +170,29 @@ def test_what_kernels_compute_with_is_set_for_the_training_and_set_back(changes:
     assert state() == before
 
 
-def test_logits_are_no_tf32() -> None:
-    class Seen(TorchDispatchMode):
-        allowed: ClassVar[list[bool]] = []
+def test_logits_are_no_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    allowed: list[bool] = []
+    plain = torch.Tensor.__matmul__
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func is torch.ops.aten.mm.default:
-                self.allowed.append(torch.backends.cuda.matmul.allow_tf32)
-            return func(*args, **(kwargs or {}))
+    def seen(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        allowed.append(torch.backends.cuda.matmul.allow_tf32)
+        return plain(a, b)
 
-    a = torch.empty(2, 3, device="meta")
-    with kernels(TrainConfig(epochs=1, batch_size=8, lr=1e-3)), Seen() as seen:
-        fp32_product(a, a.T)
-        a @ a.T
-        clip.contrastive_losses(a, a, torch.ones((), device="meta"), logits_in="autocast")
-        moco.contrastive_losses(a, a, a, a, 0.2, logits_in="autocast")
-    assert seen.allowed == [False, True, False, False, False, False]
+    monkeypatch.setattr(torch.Tensor, "__matmul__", seen)
+    monkeypatch.setattr(common, "may_take_tf32", lambda _: True)  # as on a GPU
+    a, b = torch.randn(2, 3, requires_grad=True), torch.randn(3, 4, requires_grad=True)
+    with kernels(TrainConfig(epochs=1, batch_size=8, lr=1e-3)):
+        product = fp32_product(a, b)
+        gradients_here = torch.autograd.grad(product.square().sum(), (a, b))
+        assert allowed == [False] * 3, "forward and backward"
+        expected = a @ b
+        assert allowed.pop()
+        clip.contrastive_losses(a, a, torch.ones(()))
+        moco.contrastive_losses(a, a, a, a, 0.2)
+    assert allowed == [False] * 7
+    assert torch.equal(product, expected)
+    for found, due in zip(gradients_here, torch.autograd.grad(expected.square().sum(), (a, b)), strict=True):
+        assert torch.equal(found, due)
 
 
 @pytest.mark.slow

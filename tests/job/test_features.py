@@ -159,10 +159,9 @@ def test_half_precision_is_another_pass_and_single_precision_is_that_of_before(
 @pytest.mark.usefixtures("needy")
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_gives_nearly_the_same_features(precision: str, planned: Plan) -> None:
-    full, single, _ = planned(clip_grid(pruner=["full", "needy"], features=OF_FULL, train={"epochs": 1}))
-    _, half, _ = planned(
-        clip_grid(pruner=["full", "needy"], features={**OF_FULL, "precision": precision}, train={"epochs": 1})
-    )
+    grid = {"pruner": ["full", "needy"], "train": {"epochs": 1}}
+    full, single, *_ = planned(clip_grid(features=OF_FULL, **grid))
+    _, half, *_ = planned(clip_grid(features={**OF_FULL, "precision": precision}, **grid))
     process.run(full.folder)
     for run in (single, half):
         assert process.run(run.folder) == "done"
@@ -405,25 +404,29 @@ def test_weights_that_cannot_be_fetched_say_where_to_put_the_file(
 @pytest.mark.usefixtures("needy")
 def test_a_published_tag_is_planned_under_the_name_that_has_its_activation(planned: Plan) -> None:
     given = {"open_clip": "ViT-B-32", "pretrained": "openai"}
-    passing, _ = planned(clip_grid(pruner="needy", features=given))
+    passing, *_ = planned(clip_grid(pruner="needy", features=given))
     assert passing.config.name.startswith("features-ViT-B-32-quickgelu-shapes-64-s0-")
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("needy")
-def test_a_checkpoint_of_moco_v3_gives_features_of_images(planned: Plan, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.02)])
+def test_a_checkpoint_of_moco_v3_gives_features_of_images(
+    precision: str, tolerance: float, planned: Plan, tmp_path: Path
+) -> None:
     options = {"image_size": 32, "hidden_dim": 8, "embed_dim": 4}
     model: Any = make_objective("moco", Choice(name="vit_small", options=options), 0)
     backbone = model.base.backbone.state_dict()
     state = {f"module.base_encoder.{key}": value for key, value in backbone.items()}
     torch.save({"arch": "vit_small", "state_dict": state}, tmp_path / "vit-s.pth.tar")
-    passing, _ = planned(clip_grid(pruner="needy_image", features={"moco_v3": str(tmp_path / "vit-s.pth.tar")}))
+    given = {"moco_v3": str(tmp_path / "vit-s.pth.tar"), "precision": precision}
+    passing, *_ = planned(clip_grid(pruner="needy_image", features=given))
     assert process.run(passing.folder) == "done"
     found = np.load(passing.folder / "image_embedding.npy").astype(np.float32)
     pool = make_source(Choice(name="shapes", options={"num_samples": 64}), "pool").training_pool()
     expected = model.encoder().encode_images([pool.read(i).image for i in range(64)])
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_allclose(found, expected, atol=tolerance)
     assert json.loads((passing.folder / "features.json").read_text())["encoder"]["image_size"] == 32
     assert not (passing.folder / "text_embedding.npy").exists()
 

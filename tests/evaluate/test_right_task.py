@@ -14,6 +14,7 @@ from task_stubs import FixedSource
 from tiny import TINY_CLIP, TINY_MOCO, clip_grid
 
 from benchmark.config.run import Choice, resolved
+from benchmark.evaluate.controls import PixelEncoder
 from benchmark.evaluate.probes.logistic import fitter
 from benchmark.evaluate.run import Outcome, evaluate
 from benchmark.evaluate.task import Task, make_task
@@ -81,6 +82,13 @@ def test_an_image_that_cannot_be_decoded_is_left_out_counted_and_named(
     assert all(len(one.items) == 119 for one in found.predictions)
     assert "test/dark/07.png" in caplog.text
     assert ("train/light/11.png" in caplog.text) == (name != "zero_shot")
+
+
+def test_raw_pixels_leave_the_same_images_out(root: Path) -> None:
+    (root / "test" / "dark" / "07.png").write_bytes(NO_IMAGE)
+    (root / "train" / "light" / "11.png").write_bytes(NO_IMAGE)
+    (row,) = evaluate([asked("knn")], PixelEncoder(), None, lambda *_: None).rows
+    assert (row["n"], row["left_out"], row["value"]) == (119, 2, 1.0)
 
 
 def test_more_than_a_few_images_that_cannot_be_decoded_cost_this_task_alone(root: Path) -> None:

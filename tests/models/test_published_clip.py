@@ -17,9 +17,12 @@ from tiny import TINY_CLIP
 
 from benchmark.config.run import Choice
 from benchmark.models.clip import options
+from benchmark.models.clip.encoder import ClipEncoder
 from benchmark.models.clip.published import (
+    PREPROCESSING,
     Published,
     facts_of,
+    no_texts,
     open_clip_encoder,
     published,
     with_activation,
@@ -101,6 +104,28 @@ def test_a_file_without_a_tag_is_warned_of_where_tags_differ(mini: Path, caplog:
     caplog.clear()
     open_clip_encoder(published("mini", str(mini), "x", "plain"), CPU, 8)
     assert "as_tag" not in caplog.text
+
+
+def published_transforms() -> dict[str, Any]:
+    """One of each preprocessing that a tag of open_clip's asks for, at 16 pixels, by its options."""
+    found = {}
+    for model, tag in open_clip.list_pretrained():
+        cfg = open_clip.get_pretrained_cfg(model, tag)
+        said = {key: cfg[key] for key in PREPROCESSING if key in cfg}
+        found[str(said)] = open_clip.image_transform(16, is_train=False, **said)
+    return found
+
+
+def test_models_get_bit_for_bit_what_each_published_preprocessing_gives() -> None:
+    transforms = published_transforms()
+    assert len(transforms) >= 8
+    model: Any = open_clip.CLIP(**TINY_CLIP["tiny"])
+    given: list[torch.Tensor] = []
+    model.visual.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    images = [*IMAGES, IMAGES[0].convert("L"), IMAGES[1].convert("RGBA"), IMAGES[1].resize((9, 70))]
+    for transform in transforms.values():
+        ClipEncoder(model, transform, no_texts, 8).encode_images(images)
+        assert torch.equal(given.pop(), torch.stack([transform(image) for image in images]))
 
 
 def test_a_local_folder_holds_all_of_a_model(mini: Path, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 sys.path[0] = str(Path(__file__).parent.parent)  # or this file would hide the package of its name
 from analysis.blocks.statistics import t_interval  # noqa: E402 (found by the line above)
@@ -33,6 +34,7 @@ from baselines.full import Full  # noqa: E402
 from baselines.scan import Scan  # noqa: E402
 from benchmark.config.run import Choice, TrainConfig  # noqa: E402
 from benchmark.models.frameworks import make_objective, resolve_model  # noqa: E402
+from benchmark.pool.samples import Sample  # noqa: E402
 from benchmark.pool.storage.shards import ShardPool  # noqa: E402
 from benchmark.pruner import Pruner  # noqa: E402
 from benchmark.runs.folder import RunFolder  # noqa: E402
@@ -130,15 +132,15 @@ def clip_table(folder: Path, size: dict[str, Any], options: argparse.Namespace) 
     choice = resolve_model("clip", Choice(name="perf", options=size["clip"]), "model")
     config = _config(size, options.epochs + 1)
     rivals: dict[str, Callable[[], list[float]]] = {
-        "CLIP, ours": lambda: _our_seconds("clip", choice, ShardPool.open(str(shards)), config)
+        "CLIP, ours": lambda: our_seconds("clip", choice, ShardPool.open(str(shards)), config)
     }
     if webdataset_version() == WEBDATASET:
         rivals["CLIP, open_clip's trainer"] = lambda: open_clip_trainer.epoch_seconds(
-            size["clip"], shards, samples, config, _device()
+            size["clip"], shards, samples, config, device_here()
         )
     else:
         print(f"webdataset {WEBDATASET} is needed to compare with open_clip: {INSTALL}", file=sys.stderr)
-    alone = _step_alone("clip", choice, config)
+    alone = step_alone("clip", choice, config)
     return _speed_table(_measured(rivals, options), samples, config.batch_size, ("CLIP, step alone", alone))
 
 
@@ -148,14 +150,14 @@ def moco_table(folder: Path, size: dict[str, Any], options: argparse.Namespace) 
     choice = resolve_model("moco", Choice(name="perf", options=size["moco"]), "model")
     config = _config(size, options.epochs + 1)
     pool = ShardPool.open(str(shards))
-    dtype, device = AUTOCAST.get(config.precision), _device()
+    dtype, device = AUTOCAST.get(config.precision), device_here()
 
     def plain() -> list[float]:
         objective: Any = make_objective("moco", choice, 0)
         return plain_moco.epoch_seconds(objective, pool, config, device, dtype)
 
-    rivals = {"MoCo v3, ours": lambda: _our_seconds("moco", choice, pool, config), "MoCo v3, plain": plain}
-    alone = _step_alone("moco", choice, config)
+    rivals = {"MoCo v3, ours": lambda: our_seconds("moco", choice, pool, config), "MoCo v3, plain": plain}
+    alone = step_alone("moco", choice, config)
     return _speed_table(_measured(rivals, options), samples, config.batch_size, ("MoCo v3, step alone", alone))
 
 
@@ -215,30 +217,25 @@ def _config(size: dict[str, Any], epochs: int) -> TrainConfig:
 def _trainer(
     folder: RunFolder, framework: str, choice: Choice, pool: ShardPool, config: TrainConfig, pruner: Pruner
 ) -> Trainer:
-    return Trainer(folder, config, 0, pool, make_objective(framework, choice, 0), pruner, _device())
+    return Trainer(folder, config, 0, pool, make_objective(framework, choice, 0), pruner, device_here())
 
 
-def _our_seconds(framework: str, choice: Choice, pool: ShardPool, config: TrainConfig) -> list[float]:
+def our_seconds(framework: str, choice: Choice, pool: ShardPool, config: TrainConfig) -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         _trainer(RunFolder(folder), framework, choice, pool, config, Full()).fit()
         lines = [json.loads(line) for line in RunFolder(folder).log.read_text().splitlines()]
     return [line["seconds"] for line in lines if line["kind"] == "epoch"]
 
 
-def _step_alone(framework: str, choice: Choice, config: TrainConfig) -> float:
+def step_alone(framework: str, choice: Choice, config: TrainConfig) -> float:
     """Samples per second of our step on one batch that stays on the device: median of 10 after 3."""
-    device = _device()
+    device = device_here()
     objective = make_objective(framework, choice, 0).to(device).train()
     optimizer = make_optimizer(objective, config)
     dtype, b = AUTOCAST.get(config.precision), config.batch_size
-    if framework == "clip":
-        side, context = choice.options["vision_cfg"]["image_size"], choice.options["text_cfg"]["context_length"]
-        images = torch.randint(0, 256, (b, side, side, 3), dtype=torch.uint8, device=device)
-        tensors = (images, torch.randint(1, 40_000, (b, context), device=device))
-    else:
-        side = choice.options["image_size"]
-        first, second = torch.randint(0, 256, (2, b, side, side, 3), dtype=torch.uint8, device=device)
-        tensors = (first, second)
+    objective.configure(config)
+    example = objective.transform(Sample(Image.new("RGB", (256, 256), "green"), "a green square"))
+    tensors = tuple(part.expand(b, *part.shape).contiguous().to(device) for part in example)
     seconds = []
     for _ in range(13):
         started = time.perf_counter()
@@ -322,7 +319,7 @@ def _shards(folder: Path, size: dict[str, Any], which: int, options: argparse.Na
     return samples, shards
 
 
-def _device() -> torch.device:
+def device_here() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 

@@ -48,8 +48,8 @@ def main() -> None:
         f" load {os.getloadavg()[0]:.0f}; {machine()}\n"
     )
     for size in SIZES:
-        files = _files(size, options.images)
-        print("\n".join([*_table(size, files, _measured(files, options.rounds)), ""]))
+        files = files_of(size, options.images)
+        print("\n".join([*_table(size, files, measured(files, options.rounds)), ""]))
 
 
 def _options() -> argparse.Namespace:
@@ -59,7 +59,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _files(size: tuple[int, int], count: int) -> list[bytes]:
+def files_of(size: tuple[int, int], count: int) -> list[bytes]:
     """JPEGs of colour fields, edges and texture."""
     rng, files = generator(0, "perf"), []
     for _ in range(count):
@@ -75,7 +75,7 @@ def _decoded(file: bytes) -> Sample:
     return Sample(Image.open(io.BytesIO(file)).convert("RGB"), "")
 
 
-def _measured(files: list[bytes], rounds: int) -> dict[str, list[float]]:
+def measured(files: list[bytes], rounds: int) -> dict[str, list[float]]:
     """Seconds a pair by what is measured and round; the first round is not kept."""
     model = model_options(Choice(name="vit_small"), "model")
     crops = Crops(model)

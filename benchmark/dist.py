@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import lru_cache
@@ -122,6 +122,36 @@ def broadcast(value: T) -> T:
     values: list[Any] = [value if rank() == 0 else None]
     td.broadcast_object_list(values, src=0, group=_patient(td.group.WORLD))
     return cast(T, values[0])
+
+
+def by_rank_zero(work: Callable[[], T]) -> T:
+    """What ``work`` gives on rank 0, which alone does it, on all ranks, however long it takes.
+
+    Raises on all ranks what it raises for bad input (ValueError); any other error on rank 0 alone.
+    """
+    if world() == 1:
+        return work()
+    found: tuple[Any, ValueError | None] = (None, None)
+    if rank() == 0:
+        try:
+            found = (work(), None)
+        except ValueError as error:
+            found = (None, error)
+    value, problem = broadcast(found)
+    if problem is not None:
+        raise problem
+    return cast(T, value)
+
+
+def sum_gradients(parameters: Iterable[Tensor]) -> None:
+    """Put the sum over all ranks in place of each gradient, bit for bit the same on all of them."""
+    if world() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    whole = torch.cat([g.flatten() for g in gradients])  # one exchange
+    td.all_reduce(whole)
+    for gradient, part in zip(gradients, whole.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def meet() -> None:

@@ -7,22 +7,22 @@ Letters in shapes: n items, d feature width.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from benchmark.files import write_atomic
+from benchmark import dist
+from benchmark.evaluate.encoding import can_be_read, encoded, is_unreadable, loaded
+from benchmark.evaluate.entry import Entry
+from benchmark.evaluate.means import Means, stop_together
 from benchmark.models.encoder import Encoder, fingerprint_of_encoder
-from benchmark.pool.samples import SampleError, Some, digest_of, fingerprint_of
-from benchmark.pool.storage import arrayfile
-from benchmark.pool.storage.arrayfile import ArrayFileError
+from benchmark.pool.samples import digest_of, fingerprint_of
 from benchmark.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -31,10 +31,11 @@ VERSION = 2
 """Goes up with anything in the code that changes features."""
 CHUNK = 4096
 """Items encoded, and held besides the mapped file, at once."""
-UNREADABLE = -np.inf
-"""Fills the row of an image that cannot be decoded."""
 FOLDER = "features"
 """In a run's folder, unless ``SCAN_BENCH_FEATURES`` names another place or says ``off``."""
+
+Encode = Callable[[Sequence[range]], Generator[np.ndarray, None, None]]
+"""Parts of some items -> the rows of each, one after the other."""
 
 
 def cache_of(run: RunFolder) -> Path | None:
@@ -44,13 +45,21 @@ def cache_of(run: RunFolder) -> Path | None:
 
 
 class CachedEncoder:
-    """An encoder in front of another one. What comes from the cache is read-only and mapped."""
+    """An encoder in front of another one. What comes from the cache is read-only and mapped.
+
+    All ranks ask it for the same and get the same: they share the chunks, and rank 0 keeps them.
+    """
 
     def __init__(
-        self, inner: Encoder, folder: Path | None, report: Callable[[int, int, str], None] = lambda *_: None
+        self,
+        inner: Encoder,
+        folder: Path | None,
+        report: Callable[[int, int, str], None] = lambda *_: None,
+        means: Means | None = None,
     ) -> None:
         """``folder`` None keeps nothing. ``report`` gets items done, items in all, and their kind."""
         self.inner, self.folder, self.report = inner, folder, report
+        self.means = means or Means()
         self.has_text = inner.has_text
         self.left_out: dict[str, int] = {}
         """Images that cannot be decoded, of each set that was encoded and has any."""
@@ -62,8 +71,13 @@ class CachedEncoder:
         """float32 [n, d]; lists in memory are known by their pixels, others by their ``fingerprint``."""
         options = {} if layer == "joint" else {"layer": layer}
 
-        def encode(some: Any) -> np.ndarray:
-            return self.inner.encode_images(some, **options)
+        def encode(parts: Sequence[range]) -> Generator[np.ndarray, None, None]:
+            if self.means.num_workers and hasattr(self.inner, "image_pixels"):
+                return loaded(self.inner, images, parts, self.means.num_workers, **options)
+            return (
+                encoded(images[p.start : p.stop], lambda some: self.inner.encode_images(some, **options))
+                for p in parts
+            )
 
         content = fingerprint_of(images) if self.folder is not None else ""
         rows = self._features(content, f"images {layer}", images, encode)
@@ -74,93 +88,64 @@ class CachedEncoder:
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [n, d]; texts are known by their letters."""
         content = digest_of(texts) if self.folder is not None else ""
-        return self._features(content, "texts", texts, self.inner.encode_texts)
+        return self._features(
+            content,
+            "texts",
+            texts,
+            lambda parts: (self.inner.encode_texts(texts[p.start : p.stop]) for p in parts),
+        )
 
-    def _features(
-        self, content: str, kind: str, items: Sequence[Any], encode: Callable[[Any], np.ndarray]
-    ) -> np.ndarray:
+    def _features(self, content: str, kind: str, items: Sequence[Any], encode: Encode) -> np.ndarray:
+        # at least one, so that the encoder fails on no items as it does
+        parts = [range(k, min(k + CHUNK, len(items))) for k in range(0, max(len(items), 1), CHUNK)]
         model = fingerprint_of_encoder(self.inner) if content else ""
-        chunks = self._chunks(items, kind, encode)
         if self.folder is None or not model:
-            return np.concatenate(list(chunks))
+            return np.concatenate([rows for _, rows in self._rounds(kind, parts, encode)])
         told = {"version": VERSION, "model": model, "kind": kind, "content": content, "n": len(items)}
-        path = self.folder / f"{digest_of([json.dumps(told, sort_keys=True)])}.npz"
-        found = _load(path, told)
-        if found is not None and any(_can_be_read(items, i) for i in np.flatnonzero(is_unreadable(found))):
+        entry = Entry(self.folder, told)
+        found = entry.load() if dist.rank() == 0 else None
+        if found is not None and any(can_be_read(items, i) for i in np.flatnonzero(is_unreadable(found))):
             found = None  # a damaged file was put right, and its name, length and last bytes are the same
-        if found is None:
-            try:
-                write_atomic(path, lambda file: _write(file, told, chunks))
-                found = _load(path, told)
-            except OSError as error:
-                logger.warning("%s: features cannot be kept (%s); computing them without", path, error)
+        if not dist.broadcast(found is not None) and not self._keep(entry, kind, parts, encode):
+            return np.concatenate([rows for _, rows in self._rounds(kind, parts, encode)])
         self.report(len(items), len(items), kind)
-        return found if found is not None else np.concatenate(list(self._chunks(items, kind, encode)))
+        found = entry.load() if found is None else found
+        if not all(dist.gather_objects(found is not None)):  # a node that does not see rank 0's files
+            found = dist.broadcast(found)
+        assert found is not None
+        return found
 
-    def _chunks(
-        self, items: Sequence[Any], kind: str, encode: Callable[[Any], np.ndarray]
-    ) -> Iterator[np.ndarray]:
-        """At least one, so that an empty sequence fails as the encoder fails on it."""
-        for start in range(0, max(len(items), 1), CHUNK):
-            self.report(start, len(items), kind)
-            yield np.asarray(_encoded(items[start : start + CHUNK], encode), dtype="<f4")
+    def _keep(self, entry: Entry, kind: str, parts: Sequence[range], encode: Encode) -> bool:
+        """Encode what an earlier attempt has not, and leave all of it in one file; False if that cannot be."""
+        keeps = dist.rank() == 0
+        missing = dist.broadcast([p for p in parts if entry.read(p) is None] if keeps else [])
+        problem: OSError | None = None
+        for part, rows in self._rounds(kind, missing, encode):
+            try:
+                if keeps and problem is None:
+                    entry.write(part, rows)
+                    self.means.saved()
+            except OSError as error:
+                problem = error
+        try:
+            if keeps and problem is None:
+                entry.join(parts)
+        except OSError as error:
+            problem = error
+        if problem is not None:
+            logger.warning("%s: features cannot be kept (%s); computing them without", entry.path, problem)
+        return dist.broadcast(problem is None)
 
+    def _rounds(self, kind: str, parts: Sequence[range], encode: Encode) -> Iterator[tuple[range, np.ndarray]]:
+        """Each part and its rows, in order, on all ranks; each rank encodes one part of a round.
 
-def is_unreadable(rows: np.ndarray) -> np.ndarray:
-    """Which rows of features are of images that could not be decoded, bool [n]."""
-    flags: np.ndarray = rows[:, :1].max(axis=1, initial=UNREADABLE) == UNREADABLE
-    return flags
-
-
-def _encoded(items: Sequence[Any], encode: Callable[[Any], np.ndarray]) -> np.ndarray:
-    """Rows of all items, of those that cannot be decoded ``UNREADABLE``. Raises SampleError if none can be."""
-    try:
-        return encode(items)
-    except SampleError as error:
-        first = error
-    readable = [place for place in range(len(items)) if _can_be_read(items, place)]
-    if not readable:
-        raise first
-    rows = encode(Some(items, readable))
-    whole = np.full((len(items), rows.shape[1]), UNREADABLE, dtype=np.float32)
-    whole[readable] = rows
-    return whole
-
-
-def _can_be_read(items: Sequence[Any], place: int) -> bool:
-    try:
-        items[place]
-    except SampleError as error:
-        logger.warning("left out of the evaluation: %s", error)
-        return False
-    return True
-
-
-def _load(path: Path, told: dict[str, Any]) -> np.ndarray | None:
-    """The mapped rows of an entry, float32 [n, d]; None, with a warning for a damaged one, if it is not there."""
-    try:
-        header, arrays = arrayfile.load(path, verify=True)
-        if {key: header.get(key) for key in told} != told:
-            raise ArrayFileError(f"it holds {header}")
-        return arrays["rows"].view("<f4").reshape(told["n"], header["d"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("%s: a damaged entry of the cache (%s); computing the features again", path, error)
-        return None
-
-
-def _write(file: BinaryIO, told: dict[str, Any], chunks: Iterator[np.ndarray]) -> None:
-    """An uncompressed ``.npz`` as ``arrayfile`` reads it, one chunk in memory at a time."""
-    first = next(chunks)
-    d = first.shape[1]
-    header = np.frombuffer(json.dumps({**told, "d": d}).encode(), dtype=np.uint8)
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        with archive.open(f"{arrayfile.HEADER}.npy", "w") as entry:
-            np.lib.format.write_array(entry, header, allow_pickle=False)
-        with archive.open("rows.npy", "w", force_zip64=True) as entry:
-            shape = {"descr": "<f4", "fortran_order": False, "shape": (told["n"] * d,)}
-            np.lib.format.write_array_header_1_0(entry, shape)
-            entry.write(np.ascontiguousarray(first).data)
-            for chunk in chunks:
-                entry.write(np.ascontiguousarray(chunk).data)
+        Raises signals.Stopped after a round if a rank was asked to stop.
+        """
+        world = dist.world()
+        with closing(encode(parts[dist.rank() :: world])) as mine:
+            for k in range(0, len(parts), world):
+                together = parts[k : k + world]
+                self.report(together[0].start, parts[-1].stop, kind)
+                rows = np.asarray(next(mine), dtype="<f4") if dist.rank() < len(together) else None
+                yield from zip(together, dist.gather_objects(rows), strict=False)
+                stop_together()

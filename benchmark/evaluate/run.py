@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from benchmark import signals
+from benchmark import dist
 from benchmark.config.run import Choice, RunConfig, as_choice
 from benchmark.evaluate.cache import CachedEncoder
+from benchmark.evaluate.means import Means, stop_together
 from benchmark.evaluate.task import Task, make_task
 from benchmark.models import weights_file
 from benchmark.models.encoder import Encoder
@@ -50,17 +51,32 @@ class Outcome:
     seconds: list[float] = field(default_factory=list)
     """What each of them took."""
 
+    def add(self, other: Outcome) -> None:
+        for f in fields(self):
+            getattr(self, f.name).extend(getattr(other, f.name))
 
-def evaluate(choices: Sequence[Choice], encoder: Encoder, cache: Path | None, report: Report) -> Outcome:
-    """Run the tasks one after the other; features that tasks share are computed once.
+
+def evaluate(
+    choices: Sequence[Choice], encoder: Encoder, cache: Path | None, report: Report, means: Means | None = None
+) -> Outcome:
+    """Run the tasks one after the other; what they gave, together. See ``each``."""
+    found = Outcome()
+    for one in each(choices, encoder, cache, report, means):
+        found.add(one)
+    return found
+
+
+def each(
+    choices: Sequence[Choice], encoder: Encoder, cache: Path | None, report: Report, means: Means | None = None
+) -> Iterator[Outcome]:
+    """Run the tasks one after the other; what each gave. Features that tasks share are computed once.
 
     ``cache`` is the folder where they are kept, None for nowhere. ``report`` gets the share of the tasks done.
-    Raises signals.Stopped between two tasks if a signal asked for it.
+    All ranks call it, work together and get the same. Raises signals.Stopped on all, between two tasks, chunks of
+    features or steps of training, if a signal asked one of them for it.
     """
-    found = Outcome()
     for done, choice in enumerate(choices):
-        signals.stop_if_asked()
-        started = time.perf_counter()
+        stop_together()
         task = make_task(choice, "evaluate")
         name = f"{choice.name} on {named(task)}"
 
@@ -69,25 +85,42 @@ def evaluate(choices: Sequence[Choice], encoder: Encoder, cache: Path | None, re
             report((done + 0.9 * share) / len(choices), f"{name}: {items:,} of {count:,} {kind}")
 
         report(done / len(choices), name)
-        found.evaluated.append(choice)
-        has_data = False
-        try:
-            task.check_data()
-            has_data = True
-            cached = CachedEncoder(encoder, cache, told)
-            for part in task.parts(cached):
-                found.predictions += predictions.of_metrics(part.metrics, part.fingerprint)
-                left_out = part.left_out + sum(cached.left_out.values())
-                more = {"left_out": left_out} if left_out else {}
-                found.rows += [metric.row() | more for metric in part.metrics]
-                if part.skipped:
-                    of = {"dataset": plain(part.dataset)}
-                    found.skipped.append(_skipped(choice, name, part.skipped, part.data_found) | of)
-        except PoolError as error:
-            found.skipped.append(_skipped(choice, name, str(error), has_data))
-        found.seconds.append(round(time.perf_counter() - started, 3))
+        yield _outcome(choice, task, name, CachedEncoder(encoder, cache, told, means))
     report(1.0, "evaluated")
+
+
+def _outcome(choice: Choice, task: Task, name: str, encoder: CachedEncoder) -> Outcome:
+    started = time.perf_counter()
+    found = Outcome([choice])
+    has_data = False
+    try:
+        _check_data(task)
+        has_data = True
+        for part in task.parts(encoder):
+            found.predictions += predictions.of_metrics(part.metrics, part.fingerprint)
+            left_out = part.left_out + sum(encoder.left_out.values())
+            more = {"left_out": left_out} if left_out else {}
+            found.rows += [metric.row() | more for metric in part.metrics]
+            if part.skipped:
+                of = {"dataset": plain(part.dataset)}
+                found.skipped.append(_skipped(choice, name, part.skipped, part.data_found) | of)
+    except PoolError as error:
+        found.skipped.append(_skipped(choice, name, str(error), has_data))
+    found.seconds.append(round(time.perf_counter() - started, 3))
     return found
+
+
+def _check_data(task: Task) -> None:
+    """Rank 0 opens the data first, which may index it. Raises PoolError on all ranks if it is absent on one."""
+    dist.by_rank_zero(task.check_data)
+    problem = ""
+    try:
+        if dist.rank() != 0:
+            task.check_data()
+    except PoolError as error:
+        problem = str(error)
+    if problem := next(filter(None, dist.gather_objects(problem)), ""):
+        raise PoolError(problem)
 
 
 def tell_what_will_be_skipped(choices: Sequence[Choice]) -> None:
@@ -168,6 +201,7 @@ def extend_record(
 ) -> None:
     """Put the outcome into the run's record, atomically; ``facts`` are code, versions, device and times.
 
+    What another process measured than the one that trained stands in ``later_evaluations``, an entry each.
     Raises RecordError, and leaves the record alone, if the weights are not those the record was written for.
     """
     path = folder.record
@@ -179,8 +213,19 @@ def extend_record(
     record["config"] = {**record["config"], "evaluate": known + [one for one in asked if one not in known]}
     record["metrics"] = merged_rows(record["metrics"], outcome.rows)
     record["evaluation_skipped"] = merged_skipped(skipped_entries(record), outcome)
-    later = {"tasks": asked, **facts}
-    record["later_evaluations"] = [*record.get("later_evaluations", []), later]
+    took = [
+        {"task": choice.name, "options": plain(choice.options), "seconds": seconds}
+        for choice, seconds in zip(outcome.evaluated, outcome.seconds, strict=True)
+    ]
+    before = [entry for entry in record.get("evaluation_seconds", []) if not _is_of(entry, outcome.evaluated)]
+    record["evaluation_seconds"] = before + took
+    if facts["started"] == record["started"]:
+        record["finished"] = facts["finished"]
+    else:
+        later = record.get("later_evaluations", [])
+        same = [one for one in later if one["started"] == facts["started"]]
+        tasks = [*(same[0]["tasks"] if same else []), *asked]
+        record["later_evaluations"] = [one for one in later if one not in same] + [{"tasks": tasks, **facts}]
     write_record(path, record)
 
 

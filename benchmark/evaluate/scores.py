@@ -11,7 +11,7 @@ from typing import NewType
 import numpy as np
 from PIL import Image
 
-from benchmark.evaluate.cache import is_unreadable
+from benchmark.evaluate.encoding import is_unreadable
 from benchmark.models.encoder import Encoder
 from benchmark.pool.samples import PoolError, SampleError
 from benchmark.pool.source import TestSet, TrainSet

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar
 
 from benchmark import plugins
 from benchmark.config.run import Choice, as_choice
-from benchmark.models.encoder import Encoder
-from benchmark.options import build
+from benchmark.models.encoder import Encoder, fingerprint_of_encoder
+from benchmark.options import build, plain
 from benchmark.pool.source import LabelledSet, PairSet, Source, data_set
 from benchmark.runs.record import Metric
 
@@ -74,6 +74,15 @@ class Task(ABC):
     def data_sets(self) -> Mapping[str, Any]:
         """All that it opens, its own first: where it stands among the options -> name, or ``{name: options}``."""
         return {"dataset": self.dataset}
+
+    def told_with(self, encoder: Encoder, split: LabelledSet) -> dict[str, Any]:
+        """All that training on the split follows from, as JSON."""
+        told = {
+            "task": type(self).__name__,
+            "options": plain(asdict(self)),  # type: ignore[call-overload]  # every task is a dataclass
+            "protocol": self.protocol,
+        }
+        return {**told, "data": split.fingerprint, "model": fingerprint_of_encoder(encoder)}
 
     def source(self) -> Source:
         """The task's data set; its options were checked when the sweep was planned."""

@@ -65,7 +65,7 @@ def run(path: Path, report: Callable[[float, str], None] = NEVER) -> str:
         started = now()
         verdict = _verdict(folder, held) if dist.rank() == 0 else ""
         if verdict == "go":  # before any rank works: a rank's error is then newer
-            for place in (folder, folder.marks, folder.chunks, folder.encoded):
+            for place in (folder, folder.marks, folder.chunks, folder.encoded, folder.evaluating):
                 remove_leftovers(place, but=folder.config.suffix)  # which a planner may be writing
             remove_leftovers(folder.job, but=folder.submitted.suffix)  # and a launcher this
             write_text(folder.started, json.dumps({"time": started, "pid": os.getpid()}) + "\n")

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from benchmark import dist, signals
+from benchmark import dist
 from benchmark.config.choice_pass import ChoiceConfig
 from benchmark.config.feature_pass import FeatureConfig
 from benchmark.config.job import JobConfig, load_config
 from benchmark.config.run import Choice, RunConfig
 from benchmark.evaluate import run as evaluation
 from benchmark.evaluate.cache import cache_of
-from benchmark.evaluate.run import Outcome
+from benchmark.evaluate.means import Means
 from benchmark.job import choice_pass, feature_pass
-from benchmark.job.leave import leave_coreset, leave_pruned, record_of
-from benchmark.models import weights_file
+from benchmark.job.leave import leave
 from benchmark.models.frameworks import example_bytes, make_objective
-from benchmark.models.objective import Objective
-from benchmark.options import plain
 from benchmark.pool.cache import CachedPool
 from benchmark.pool.held_out import held_out_pool
 from benchmark.pool.source import make_source
 from benchmark.pruner import make_pruner
+from benchmark.runs.attempts import count_saved
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.provenance import facts
-from benchmark.runs.record import read_record, write_record
+from benchmark.runs.record import read_record
 from benchmark.slurm import this_job
-from benchmark.tracking.epoch_files import check_files
 from benchmark.training.loader import check_shared_memory
 from benchmark.training.order import ahead_bytes
 from benchmark.training.trainer import Trainer
 
 
 def work(folder: RunFolder, report: Callable[[float, str], None], started: str) -> None:
-    """Train to the end, evaluate and leave the record (or compute features, or choose); rank 0 alone writes it."""
+    """Train to the end, leave the record and evaluate into it (or compute features, or choose).
+
+    Rank 0 alone writes the record. Raises signals.Stopped if a signal asked for it.
+    """
     config = load_config(folder.config)
     if isinstance(config, FeatureConfig):
         _set_threads(config)
@@ -47,59 +48,43 @@ def work(folder: RunFolder, report: Callable[[float, str], None], started: str) 
         choice_pass.choose(folder, config, report, started)
         return
     more = dist.broadcast(evaluation.pending(folder, config) if dist.rank() == 0 else None)
-    if more is not None:
-        if more and dist.rank() == 0:
-            _set_threads(config)
-            _evaluate_more(folder, config, more, report, started)
-        return
-    if dist.rank() == 0:
-        evaluation.tell_what_will_be_skipped(config.evaluate)
-    trainer, training = _train(folder, config, report)
-    if dist.rank() != 0:
-        return
-    check_files(folder, trainer.now.files)
-    leave_coreset(folder, config, trainer, training)
-    leave_pruned(folder, config, trainer)
-    trainer.faults.write(folder)
-    signals.stop_if_asked()
-    report(1.0, "evaluating")
-    weights_file.save_weights(folder.final_weights, trainer.objective)
-    found = _evaluate(folder, config.evaluate, trainer.objective, report)
-    evaluation.leave_predictions(folder, found)
-    record = record_of(config, started, trainer, training)
-    evaluated = {
-        "metrics": found.rows,
-        "evaluation_skipped": found.skipped,
-        "evaluation_seconds": [
-            {"task": choice.name, "options": plain(choice.options), "seconds": seconds}
-            for choice, seconds in zip(found.evaluated, found.seconds, strict=True)
-        ],
-    }
-    write_record(folder.record, {**record, **evaluated})
+    if more is None:
+        if dist.rank() == 0:
+            evaluation.tell_what_will_be_skipped(config.evaluate)
+        trained = _train(folder, config, report)
+        if dist.rank() == 0:
+            leave(folder, config, *trained, started)
+        del trained  # the evaluation has the memory for itself
+        dist.meet()
+        more = list(config.evaluate)
+    if more:
+        _evaluate(folder, config, more, report, started)
 
 
-def _evaluate_more(
+def _evaluate(
     folder: RunFolder,
     config: RunConfig,
     choices: Sequence[Choice],
     report: Callable[[float, str], None],
     started: str,
 ) -> None:
-    """Add evaluations to the record of a run whose final weights are there."""
+    """Measure the final weights, all ranks together; each task is in the record as soon as it is done."""
+    _set_threads(config)
     device = dist.pick_device(config.train.device)
     objective = evaluation.load_model(folder, config).to(device)
     evaluation.check_weights(read_record(folder.record), folder.record, objective)
-    found = _evaluate(folder, choices, objective, report)
-    evaluation.extend_record(folder, config, found, objective, facts(started, device))
-
-
-def _evaluate(
-    folder: RunFolder, choices: Sequence[Choice], objective: Objective, report: Callable[[float, str], None]
-) -> Outcome:
-    """The bar of a run stays full: what is shown is the task."""
-    return evaluation.evaluate(
-        choices, objective.encoder(), cache_of(folder), lambda _, text: report(1.0, f"evaluating: {text}")
+    means = Means(
+        num_workers=config.train.num_workers, folder=folder.evaluating, saved=lambda: count_saved(folder)
     )
+
+    def told(_: float, text: str) -> None:
+        report(1.0, f"evaluating: {text}")  # the bar of a run stays full: what is shown is the task
+
+    for found in evaluation.each(choices, objective.encoder(), cache_of(folder), told, means):
+        if dist.rank() == 0:
+            evaluation.extend_record(folder, config, found, objective, facts(started, device))
+            count_saved(folder)
+            shutil.rmtree(folder.evaluating, ignore_errors=True)
 
 
 def _set_threads(config: JobConfig) -> None:

@@ -171,6 +171,8 @@ def hindrance_of(run: PlannedRun) -> str:
 
 def _saved(run: PlannedRun) -> str:
     """What a run that was stopped goes on from."""
+    if isinstance(run.config, RunConfig) and has_record(run.folder):
+        return f"{run.config.name}: trained; its evaluation goes on from what it has saved"
     count, unit = steps_of(run.folder), "step" if isinstance(run.config, RunConfig) else "chunk"
     return f"{run.config.name}: {f'saved at {unit} {count}' if count else 'nothing to save yet'}"
 

@@ -42,7 +42,8 @@ class Attempt:
     """What the job had asked for."""
     started: str
     steps_start: int
-    """Optimiser steps behind the newest checkpoint, or chunks of a pass over features."""
+    """Optimiser steps behind the newest checkpoint, and one for whatever the evaluation has saved; or chunks of a
+    pass over features."""
     ended: str | None = None
     steps_end: int | None = None
     why: str | None = None
@@ -111,9 +112,22 @@ def is_idle(folder: RunFolder, job: str) -> bool:
 
 
 def steps_of(folder: RunFolder) -> int:
-    """How far a run stands: its newest checkpoint's step, or how many chunks a pass over features has left."""
+    """How far a run stands: its newest checkpoint's step and what its evaluation has saved, or how many chunks a
+    pass over features has left."""
     steps = [int(path.stem.removeprefix("step-")) for path in folder.checkpoint.glob("step-*.sha256")]
-    return max(steps, default=0) + sum(1 for _ in folder.glob("chunks/*.npz"))
+    return max(steps, default=0) + _num_saved(folder) + sum(1 for _ in folder.glob("chunks/*.npz"))
+
+
+def count_saved(folder: RunFolder) -> None:
+    """Note that the evaluation has come further: a task is recorded, or a part of one is on disk."""
+    write_text(folder.saved, f"{_num_saved(folder) + 1}\n")
+
+
+def _num_saved(folder: RunFolder) -> int:
+    try:
+        return int(folder.saved.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 def _closed(attempt: Attempt, folder: RunFolder, why: str) -> Attempt:

@@ -132,6 +132,11 @@ class RunFolder(PosixPath):
         return self.trained_in / "features"
 
     @property
+    def evaluating(self) -> Path:
+        """A folder: how far the training of the evaluation that is under way has come."""
+        return self.trained_in / "evaluating"
+
+    @property
     def job(self) -> Path:
         """A folder: all that attempts leave, submitit's files among it."""
         return self / "job"
@@ -144,6 +149,11 @@ class RunFolder(PosixPath):
     @property
     def attempts(self) -> Path:
         return self.job / "attempts.jsonl"
+
+    @property
+    def saved(self) -> Path:
+        """How often the evaluation has put something on disk that another attempt goes on from."""
+        return self.job / "saved.json"
 
     @property
     def lease(self) -> Path:

@@ -6,12 +6,17 @@ Letters in shapes: b images in a batch, d feature width, C classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmark import dist
+from benchmark.evaluate.means import Means
 from benchmark.evaluate.probes.batches import Batches
+from benchmark.evaluate.saved import Saved
 from benchmark.models.encoder import ImageTransform, Tower
 
 EPOCHS = 90
@@ -65,9 +70,16 @@ def rate_at(epoch: int, epochs: int, peak: float) -> float:
 
 
 def fit(
-    tower: Tower, batches: Batches, num_classes: int, *, epochs: int, base_rate: float | None
+    tower: Tower,
+    batches: Batches,
+    num_classes: int,
+    *,
+    epochs: int,
+    base_rate: float | None,
+    means: Means | None = None,
+    of: Mapping[str, Any] | None = None,
 ) -> FrozenWithHead:
-    """The head after the last epoch, on the tower."""
+    """The head after the last epoch, on the tower. What ``of`` names goes on from where ``means`` keep it."""
     if base_rate is None:
         base_rate = TRANSFORMER_RATE if tower.is_transformer else RESNET_RATE
     device = next(tower.module.parameters()).device
@@ -75,10 +87,16 @@ def fit(
     example = torch.zeros(1, 3, *tower.image_size, device=device)
     model = FrozenWithHead(tower.module, num_classes, example, random).to(device)
     peak = base_rate * batches.batch_size / 256
-    optimizer = torch.optim.SGD([model.weight, model.bias], lr=peak, momentum=MOMENTUM, weight_decay=0.0)
-    for batch in batches.run(epochs):
+    head = nn.ParameterDict({"weight": model.weight, "bias": model.bias})
+    optimizer = torch.optim.SGD(head.values(), lr=peak, momentum=MOMENTUM, weight_decay=0.0)
+    saved = Saved(means or Means(), of or {}, {"head": head, "optimizer": optimizer})
+    for batch in batches.run(epochs, saved.load()):
         optimizer.param_groups[0]["lr"] = rate_at(batch.epoch, epochs, peak)
         optimizer.zero_grad()
-        functional.cross_entropy(model(batch.images.to(device)), batch.labels.to(device)).backward()
+        loss = functional.cross_entropy(model(batch.images.to(device)), batch.labels.to(device))
+        (loss * batch.weight).backward()
+        dist.sum_gradients(head.values())
         optimizer.step()
+        saved.after(batch.epoch, batch.step, batch.asked)
+    saved.save()
     return model

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmark import dist
 from benchmark.evaluate.intervals import wilson
 from benchmark.evaluate.probes.logistic import SOLVERS, best_strength, fitter
 from benchmark.evaluate.protocol import named
@@ -63,12 +64,18 @@ class FewShot(Task):
         self._drawn(train)  # before the work
         train, features = train_features(encoder, train, where, "penultimate")
         drawn = self._drawn(train)
-        probes = [[self._fit(features, train.labels, *rows) for rows in draws] for draws in drawn]
-        test = source.test_set()
-        test, queries = test_features(encoder, test, where, "penultimate")
+        probes: list[list[Any]] = []  # on rank 0: others wait
+        dist.by_rank_zero(
+            lambda: probes.extend([self._fit(features, train.labels, *rows) for rows in draws] for draws in drawn)
+        )
+        test, queries = test_features(encoder, source.test_set(), where, "penultimate")
+
+        def accuracies() -> list[float]:
+            return [float(np.mean([probe.predict(queries) == test.labels for probe in of])) for of in probes]
+
+        values = dist.by_rank_zero(accuracies)
         found = []
-        for k, of_draws in zip(self.shots, probes, strict=True):
-            value = float(np.mean([probe.predict(queries) == test.labels for probe in of_draws]))
+        for k, value in zip(self.shots, values, strict=True):
             interval = wilson(value * len(test.labels), len(test.labels))
             found.append(
                 Metric("few_shot", test.name, f"top1_{k}_shot", value, len(test.labels), interval, self.protocol)

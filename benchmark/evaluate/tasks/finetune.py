@@ -2,7 +2,7 @@
 
 ``wise_ft`` (CLIP): the head starts as the zero-shot classifier, no interpolation of weights afterwards.
 ``deit_transfer`` and ``deit_imagenet`` (MoCo v3): DeiT's training with a fresh head. The encoder that is evaluated
-stays as it was: a copy is trained, on one device.
+stays as it was: a copy is trained.
 
 Letters in shapes: b images in a batch, d feature width, C classes.
 """
@@ -19,12 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from benchmark import dist
 from benchmark.evaluate.further import check_test_on, data_sets_of, opened
 from benchmark.evaluate.intervals import mean_per_class, proportion
+from benchmark.evaluate.means import Means, means_of
 from benchmark.evaluate.probes.batches import Batches, predictions, seeded
 from benchmark.evaluate.probes.recipes import RECIPES, Recipe, rate_at
 from benchmark.evaluate.protocol import named
+from benchmark.evaluate.saved import Saved
 from benchmark.evaluate.task import Part, Task
 from benchmark.evaluate.tasks.zero_shot import class_weights
 from benchmark.models.encoder import Encoder, ImageTransform, Tower
@@ -77,7 +81,7 @@ class Finetune(Task):
     seed: int = 0
     """Of the head, the order and the augmentation."""
     num_workers: int = 0
-    """Processes that decode and augment."""
+    """Processes that decode and augment, a rank; 0: those of the job (``train.num_workers``)."""
     test_on: list[Any] | None = field(default=None, metadata=LATER_OPTION)
     """Test sets beside the data set's own that the fine-tuned model is measured on as well, names or
     ``{name: options}``: a column each of robustness tables. One that is absent is skipped with the reason; that
@@ -133,18 +137,22 @@ class Finetune(Task):
         train = source.train_set()
         further, others = opened(self.test_on, train)  # before the hours of training
         yield from others
-        tower = encoder.trainable("joint")
+        tower, means = encoder.trainable("joint"), means_of(encoder)
         head = self._head(encoder, tower, train)
-        model = self.train(tower, head, train)
-        yield self._measure(model, tower, source.test_set())
+        model = self.train(tower, head, train, means, self.told_with(encoder, train))
+
+        def measured(test: TestSet, among: np.ndarray | None = None) -> Part:
+            workers = self.num_workers or means.num_workers
+            return self._measured(*predictions(model, test, tower.eval_transform, among, workers), test)
+
+        yield measured(source.test_set())
         for asked, test, places in further:
             try:
-                yield dataclasses.replace(self._measure(model, tower, test, places), dataset=asked)
+                yield dataclasses.replace(measured(test, places), dataset=asked)
             except PoolError as error:  # images of it: it opened
                 yield Part(dataset=asked, skipped=str(error))
 
-    def _measure(self, model: nn.Module, tower: Tower, test: TestSet, among: np.ndarray | None = None) -> Part:
-        readable, predicted = predictions(model, test, tower.eval_transform, among)
+    def _measured(self, readable: TestSet, predicted: np.ndarray, test: TestSet) -> Part:
         hits = predicted == readable.labels
         metrics = [
             proportion("finetune", test.name, "top1", hits, self.protocol),
@@ -152,15 +160,25 @@ class Finetune(Task):
         ]
         return Part(metrics, test.fingerprint, left_out=len(test.labels) - len(hits))
 
-    def train(self, tower: Tower, head: nn.Linear, train: TrainSet) -> nn.Module:
-        """The tower's module with the head, fine-tuned in place."""
-        # DEVIATION(finetune): one process, fp32 or bf16; DeiT trains in fp16 and also keeps an average of the
-        # weights, which it does not report
-        recipe = self.settings
+    def train(
+        self,
+        tower: Tower,
+        head: nn.Linear,
+        train: TrainSet,
+        means: Means | None = None,
+        of: Mapping[str, Any] | None = None,
+    ) -> nn.Module:
+        """The tower's module with the head, fine-tuned in place by all ranks.
+
+        What ``of`` names goes on from where ``means`` keep it.
+        """
+        # DEVIATION(finetune): fp32 or bf16; DeiT trains in fp16 and also keeps an average of the weights, which it
+        # does not report
+        recipe, means = self.settings, means or Means()
         device = next(tower.module.parameters()).device
         model = Classifier(tower.module, head, recipe.zero_shot_head).to(device)
-        set_drop_path(tower.module, recipe.drop_path)
-        batches = self._batches(tower, train)
+        drops = set_drop_path(tower.module, recipe.drop_path)
+        batches = self._batches(tower, train, self.num_workers or means.num_workers)
         steps = batches.steps()
         if recipe.warmup_steps >= recipe.epochs * steps:
             logger.warning(
@@ -170,10 +188,14 @@ class Finetune(Task):
             )
         optimizer = torch.optim.AdamW(_groups(model, recipe), lr=recipe.lr)
         loss_of = _loss(recipe, len(train.class_names))
+        saved = Saved(means, of or {}, {"model": model, "optimizer": optimizer})
+        first = saved.load()
         model.train()
-        for batch in batches.run(recipe.epochs):
+        for batch in batches.run(recipe.epochs, first):
             for group in optimizer.param_groups:
                 group["lr"] = rate_at(recipe, batch.epoch, batch.step, steps)
+            for drop in drops:
+                drop.places, drop.num_images = batch.places, batch.num_images
             images, labels = batch.images.to(device), batch.labels.to(device)
             with (
                 seeded(self.seed, f"{PURPOSE} step", batch.epoch, batch.step),
@@ -181,10 +203,13 @@ class Finetune(Task):
             ):
                 loss = loss_of(model, images, labels)
             optimizer.zero_grad()
-            loss.backward()
+            (loss * batch.weight).backward()
+            dist.sum_gradients(model.parameters())
             if recipe.clip_norm is not None:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
             optimizer.step()
+            saved.after(batch.epoch, batch.step, batch.asked)
+        saved.save()
         return model
 
     def _head(self, encoder: Encoder, tower: Tower, train: TrainSet) -> nn.Linear:
@@ -205,7 +230,7 @@ class Finetune(Task):
         head.bias.data.zero_()
         return head
 
-    def _batches(self, tower: Tower, train: TrainSet) -> Batches:
+    def _batches(self, tower: Tower, train: TrainSet, num_workers: int) -> Batches:
         recipe = self.settings
         transform = deit_transform(tower, recipe, self.flip) if recipe.rand_augment else tower.train_transform
         batch_size = recipe.batch_size
@@ -220,7 +245,9 @@ class Finetune(Task):
             PURPOSE,
             drop_last=recipe.rand_augment,
             repeats=recipe.repeats,
-            num_workers=self.num_workers,
+            num_workers=num_workers,
+            # a layer's statistics are those of the whole batch
+            is_shared=not any(isinstance(module, _BatchNorm) for module in tower.module.modules()),
         )
 
 
@@ -257,18 +284,38 @@ def deit_transform(tower: Tower, recipe: Recipe, flip: bool) -> ImageTransform:
     return transform
 
 
-def set_drop_path(module: nn.Module, rate: float) -> None:
-    """Stochastic depth in a transformer of timm: from 0 at the first block to ``rate`` at the last."""
-    from timm.layers import DropPath
+class DropPath(nn.Module):
+    """Stochastic depth as timm draws it, for the whole batch: a rank takes what was drawn for its part."""
 
+    places: Tensor
+    num_images: int
+
+    def __init__(self, drop_prob: float) -> None:
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, ...] -> [b, ...]"""
+        if not self.training:
+            return x
+        keep = 1 - self.drop_prob
+        drawn = x.new_empty((self.num_images, *[1] * (x.ndim - 1))).bernoulli_(keep)
+        return x * drawn.div_(keep)[self.places.to(x.device)]
+
+
+def set_drop_path(module: nn.Module, rate: float) -> list[DropPath]:
+    """Stochastic depth in a transformer of timm: from 0 at the first block to ``rate`` at the last."""
     blocks = getattr(module, "blocks", None)
     if not rate or blocks is None:
-        return
+        return []
+    found = []
     for number, block in enumerate(blocks):
         share = rate * number / max(1, len(blocks) - 1)
         for name in ("drop_path1", "drop_path2"):
             if share and hasattr(block, name):
-                setattr(block, name, DropPath(share))
+                found.append(DropPath(share))
+                setattr(block, name, found[-1])
+    return found
 
 
 def _width(tower: Tower) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark import dist
 from benchmark.evaluate.intervals import proportion
 from benchmark.evaluate.protocol import named
 from benchmark.evaluate.scores import DECIMALS, TestFeatures, TrainFeatures, test_features, train_features, unit
@@ -63,21 +64,22 @@ def predict(
 ) -> np.ndarray:
     """The class of most votes for each query, int64 [q]; all of the bank votes where it holds fewer than k.
 
-    Of equally near neighbours the smaller index votes, and of equal votes the smaller class wins.
+    Of equally near neighbours the smaller index votes, and of equal votes the smaller class wins. Ranks share the
+    queries.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rows = torch.from_numpy(unit(queries)).to(device)
     columns = torch.from_numpy(unit(bank)).to(device)
     votes_for = torch.from_numpy(labels).to(device)
     num_classes = int(labels.max()) + 1
-    predicted = np.empty(len(queries), dtype=np.int64)
-    for start in range(0, len(rows), QUERIES):
+    predicted = np.full(len(queries), -1, dtype=np.int64)
+    for start in range(0, len(rows), QUERIES)[dist.rank() :: dist.world()]:
         scores, index = _neighbours(rows[start : start + QUERIES], columns, min(k, len(bank)))  # [b, k]
         weights = (scores.double() / temperature).exp()
         votes = torch.zeros(len(scores), num_classes, dtype=torch.float64, device=device)
         votes.scatter_add_(1, votes_for[index], weights)
         predicted[start : start + QUERIES] = votes.cpu().numpy().argmax(axis=1)  # the first of equals
-    return predicted
+    return np.maximum.reduce(dist.gather_objects(predicted))
 
 
 def _neighbours(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmark import dist
 from benchmark.evaluate.further import check_test_on, data_sets_of, opened
 from benchmark.evaluate.intervals import mean_per_class, proportion
+from benchmark.evaluate.means import means_of
 from benchmark.evaluate.probes import adamw, sgd
 from benchmark.evaluate.probes.batches import Batches, predictions
 from benchmark.evaluate.probes.logistic import (
@@ -75,7 +77,7 @@ class LinearProbe(Task):
     seed: int = field(default=0, metadata=LATER_OPTION)
     """Of initial weights, order and augmentation."""
     num_workers: int = field(default=0, metadata=LATER_OPTION)
-    """Processes that decode and augment."""
+    """Processes that decode and augment, a rank; 0: those of the job (``train.num_workers``)."""
     test_on: list[Any] | None = field(default=None, metadata=LATER_OPTION)
     """Test sets beside the data set's own, of some or all of its classes, that the same probe is measured on as
     well: names or ``{name: options}``. One that is absent is skipped with the reason."""
@@ -162,11 +164,13 @@ class LinearProbe(Task):
         layer = LOGISTIC.get(self.recipe, "joint")
         where = f"linear_probe on {train.name}"
         train, features = train_features(encoder, train, where, layer)
-        scores = self._fit(features, train.labels, len(train.class_names))
+        probes: list[Callable[[TestFeatures, np.ndarray | None], np.ndarray]] = []  # on rank 0: others wait
+        num_classes = len(train.class_names)
+        dist.by_rank_zero(lambda: probes.append(self._fit(features, train.labels, num_classes)))
 
         def predict(test: TestSet, among: np.ndarray | None) -> tuple[TestSet, np.ndarray]:
             test, fresh = test_features(encoder, test, where, layer)
-            return test, scores(fresh, among)
+            return test, dist.by_rank_zero(lambda: probes[0](fresh, among))
 
         return predict
 
@@ -183,8 +187,9 @@ class LinearProbe(Task):
 
     def _moco(self, encoder: Encoder, train: TrainSet) -> Predict:
         # DEVIATION(moco_probe): the head of the last epoch is reported; the published code keeps the best of all
-        # epochs on the set it reports. One process; images are seeded one by one
-        tower = encoder.trainable("penultimate")
+        # epochs on the set it reports. Images are seeded one by one, so that ranks and workers change nothing
+        tower, means = encoder.trainable("penultimate"), means_of(encoder)
+        num_workers = self.num_workers or means.num_workers
         batches = Batches(
             train.images,
             train.labels,
@@ -192,10 +197,18 @@ class LinearProbe(Task):
             sgd.BATCH_SIZE,
             self.seed,
             "linear_probe",
-            num_workers=self.num_workers,
+            num_workers=num_workers,
         )
-        model = sgd.fit(tower, batches, len(train.class_names), epochs=self._epochs, base_rate=self.base_lr)
-        return lambda test, among: predictions(model, test, tower.eval_transform, among)
+        model = sgd.fit(
+            tower,
+            batches,
+            len(train.class_names),
+            epochs=self._epochs,
+            base_rate=self.base_lr,
+            means=means,
+            of=self.told_with(encoder, train),
+        )
+        return lambda test, among: predictions(model, test, tower.eval_transform, among, num_workers)
 
 
 def fit(

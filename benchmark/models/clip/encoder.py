@@ -51,22 +51,21 @@ class ClipEncoder:
         """int64 [context_length]"""
         return self.tokenizer([caption])[0]
 
-    def embed_images(self, pixels: Tensor) -> np.ndarray:
+    def embed_images(self, pixels: Tensor, layer: str = "joint") -> np.ndarray:
         """What ``image_pixels`` gave, stacked: float32 [n, d], not normalised."""
-        return self._embed(pixels, lambda images: self.model.encode_image(self._normalised(images)))
+        check_layer(layer)
+        forward = self.model.encode_image if layer == "joint" else without_projection(self.model.visual)
+        return self._embed(pixels, lambda images: forward(self._normalised(images)))
 
     def embed_texts(self, tokens: Tensor) -> np.ndarray:
         """What ``text_transform`` gave, stacked: float32 [n, d], not normalised."""
         return self._embed(tokens, self.model.encode_text)
 
     def encode_images(self, images: Sequence[Image.Image], layer: str = "joint") -> np.ndarray:
-        check_layer(layer)
-        forward = self.model.encode_image if layer == "joint" else without_projection(self.model.visual)
         return np.concatenate(
             [
-                self._embed(
-                    torch.stack([self.image_pixels(i) for i in images[k : k + self.batch_size]]),
-                    lambda pixels: forward(self._normalised(pixels)),
+                self.embed_images(
+                    torch.stack([self.image_pixels(i) for i in images[k : k + self.batch_size]]), layer
                 )
                 for k in range(0, len(images), self.batch_size)
             ]

@@ -37,8 +37,9 @@ class BackboneEncoder:
             image = step(image)
         return pixels_of(image)
 
-    def embed_images(self, pixels: Tensor) -> np.ndarray:
-        """What ``image_pixels`` gave, stacked: float32 [n, w], not normalised."""
+    def embed_images(self, pixels: Tensor, layer: str = "joint") -> np.ndarray:
+        """What ``image_pixels`` gave, stacked: float32 [n, w], not normalised; both layers are the same."""
+        check_layer(layer)
         was_training = self.backbone.training
         self.backbone.eval()
         try:
@@ -50,7 +51,6 @@ class BackboneEncoder:
 
     def encode_images(self, images: Sequence[Image.Image], layer: str = "joint") -> np.ndarray:
         """float32 [n, w], not normalised; both layers are the backbone's output."""
-        check_layer(layer)
         return np.concatenate(
             [
                 self.embed_images(
@@ -59,7 +59,8 @@ class BackboneEncoder:
                             self.image_pixels(images[i])
                             for i in range(start, min(start + self.batch_size, len(images)))
                         ]
-                    )
+                    ),
+                    layer,
                 )
                 for start in range(0, len(images), self.batch_size)
             ]

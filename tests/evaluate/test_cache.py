@@ -15,9 +15,12 @@ from tiny import TINY_CLIP, TINY_MOCO
 from benchmark.config.run import Choice
 from benchmark.evaluate import cache
 from benchmark.evaluate.cache import CachedEncoder, cache_of
+from benchmark.evaluate.encoding import is_unreadable
+from benchmark.evaluate.means import Means
 from benchmark.models.clip.objective import make as make_clip
 from benchmark.models.fingerprints import weights_hash
 from benchmark.models.moco.objective import make as make_moco
+from benchmark.pool.samples import SampleError
 from benchmark.pool.storage.imagefolder import LazyImages
 from benchmark.runs.folder import RunFolder
 
@@ -147,6 +150,24 @@ def test_a_place_that_cannot_be_written_costs_a_warning_and_no_result(
     found = CachedEncoder(Counting(), tmp_path / "file").encode_images(IMAGES)
     np.testing.assert_array_equal(found, Counting().encode_images(IMAGES))
     assert "cannot be kept" in caplog.text
+
+
+@pytest.mark.parametrize("layer", ["joint", "penultimate"])
+def test_workers_that_decode_change_no_bit_also_where_an_image_cannot_be_decoded(
+    layer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(place: int) -> Image.Image:
+        if place in (4, 5, 12):
+            raise SampleError("image_undecodable", f"image {place}")
+        return image_of(1000 * place).resize((20, 20))
+
+    images = LazyImages(range(23), read, "")
+    monkeypatch.setattr(cache, "CHUNK", 9)
+    encoder = clip().encoder(batch_size=4)
+    here = CachedEncoder(encoder, None).encode_images(images, layer)
+    ahead = CachedEncoder(encoder, None, means=Means(num_workers=2)).encode_images(images, layer)
+    assert np.flatnonzero(is_unreadable(here)).tolist() == [4, 5, 12]
+    assert here.tobytes() == ahead.tobytes()
 
 
 def test_the_environment_names_the_place(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,18 +88,20 @@ def test_an_interrupt_during_the_evaluation_stops_before_its_next_task(planned: 
     (run,) = planned(SHORT)
 
     def arm() -> None:
-        make, calls = evaluation.make_task, iter(range(9))
+        measure, calls = evaluation._outcome, iter(range(9))
 
         def interrupting(*arguments: Any) -> Any:
             assert next(calls) == 0, "another task began"
+            found = measure(*arguments)
             interrupt()
-            return make(*arguments)
+            return found
 
-        evaluation.make_task = interrupting
+        evaluation._outcome = interrupting
 
     assert inline(run, arm) == 130
     assert checkpoints(run) == ["step-000000016"]
     assert state_of(run.folder, run.config).name == "partial"
+    assert [task["name"] for task in read_record(run.folder / "record.json")["config"]["evaluate"]] == ["knn"]
     assert is_as_one_that_nothing_stopped(run, planned)
 
 

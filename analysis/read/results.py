@@ -187,6 +187,10 @@ def _read_sweep(folder: Path) -> _Sweep:
         record, state = _read_run(own, sweep.problems)
         if record is not None:
             sweep.runs.append(Run(record, own.trained_in, planned=name in asked))
+            known = record["config"].get("evaluate", [])
+            if left := [task["name"] for task in _config(own).get("evaluate", []) if task not in known]:
+                message = f"its evaluation is not done: {', '.join(left)} missing; the sweep's command goes on"
+                sweep.problems.append(Problem(str(own.record), message))
         else:
             if state == "not run":
                 state += _waits_for(folder, asked.get(name, {}).get("waits_for", ()))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from benchmark.options import require
+from benchmark.options import build, require
 
 SAID_ELSEWHERE = {
     "nodes": "launch.nodes",
@@ -52,6 +52,9 @@ class LaunchConfig:
     """Any other sbatch option, ``{mail-type: END}``; true stands for an option without a value."""
     srun: dict[str, Any] = field(default_factory=dict)
     """Any option of the srun that starts the ranks, ``{cpu-bind: none}``."""
+    evaluate: dict[str, Any] = field(default_factory=dict)
+    """Options of this section for the evaluation, ``{gpus: 1, minutes: 2880}``, which is then a job of its own;
+    what it does not say is as for the training, but for one node. Empty: the run's own job does it."""
 
     def __post_init__(self) -> None:
         for name in ("nodes", "cpus", "minutes"):
@@ -67,6 +70,16 @@ class LaunchConfig:
         for name in ("sbatch", "srun"):
             for key, value in getattr(self, name).items():
                 _check_slurm_option(name, str(key), value)
+        if self.evaluate:
+            require("evaluate" not in self.evaluate, "evaluate", "options but itself", self.evaluate)
+            self.of_evaluation  # noqa: B018 (a wrong option is told when the sweep is read)
+
+    @property
+    def of_evaluation(self) -> LaunchConfig:
+        """What the evaluation asks for where it is a job of its own. Raises ConfigError for a wrong option."""
+        as_training = {f.name: getattr(self, f.name) for f in fields(self)}
+        own = {"nodes": 1, "ranks": None, "evaluate": {}, **self.evaluate}
+        return build(LaunchConfig, {**as_training, **own}, "evaluate")
 
     @property
     def ranks_per_node(self) -> int:

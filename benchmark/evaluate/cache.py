@@ -103,10 +103,8 @@ class CachedEncoder:
             return np.concatenate([rows for _, rows in self._rounds(kind, parts, encode)])
         told = {"version": VERSION, "model": model, "kind": kind, "content": content, "n": len(items)}
         entry = Entry(self.folder, told)
-        found = entry.load() if dist.rank() == 0 else None
-        if found is not None and any(can_be_read(items, i) for i in np.flatnonzero(is_unreadable(found))):
-            found = None  # a damaged file was put right, and its name, length and last bytes are the same
-        if not dist.broadcast(found is not None) and not self._keep(entry, kind, parts, encode):
+        found = _of_now(entry.load(), items) if dist.rank() == 0 else None
+        if not dist.broadcast(found is not None) and not self._keep(entry, kind, items, parts, encode):
             return np.concatenate([rows for _, rows in self._rounds(kind, parts, encode)])
         self.report(len(items), len(items), kind)
         found = entry.load() if found is None else found
@@ -115,10 +113,11 @@ class CachedEncoder:
         assert found is not None
         return found
 
-    def _keep(self, entry: Entry, kind: str, parts: Sequence[range], encode: Encode) -> bool:
+    def _keep(self, entry: Entry, kind: str, items: Sequence[Any], parts: Sequence[range], encode: Encode) -> bool:
         """Encode what an earlier attempt has not, and leave all of it in one file; False if that cannot be."""
         keeps = dist.rank() == 0
-        missing = dist.broadcast([p for p in parts if entry.read(p) is None] if keeps else [])
+        missing = [p for p in parts if _of_now(entry.read(p), items[p.start : p.stop]) is None] if keeps else []
+        missing = dist.broadcast(missing)
         problem: OSError | None = None
         for part, rows in self._rounds(kind, missing, encode):
             try:
@@ -149,3 +148,9 @@ class CachedEncoder:
                 rows = np.asarray(next(mine), dtype="<f4") if dist.rank() < len(together) else None
                 yield from zip(together, dist.gather_objects(rows), strict=False)
                 stop_together()
+
+
+def _of_now(rows: np.ndarray | None, items: Sequence[Any]) -> np.ndarray | None:
+    """None if a damaged file was put right since: its name, length and last bytes may be the same."""
+    stale = rows is not None and any(can_be_read(items, place) for place in np.flatnonzero(is_unreadable(rows)))
+    return None if stale else rows

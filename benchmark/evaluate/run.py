@@ -197,11 +197,17 @@ def load_model(folder: RunFolder, config: RunConfig) -> Objective:
 
 
 def extend_record(
-    folder: RunFolder, config: RunConfig, outcome: Outcome, model: Objective, facts: Mapping[str, Any]
+    folder: RunFolder,
+    config: RunConfig,
+    outcome: Outcome,
+    model: Objective,
+    facts: Mapping[str, Any],
+    has_trained: bool = False,
 ) -> None:
     """Put the outcome into the run's record, atomically; ``facts`` are code, versions, device and times.
 
-    What another process measured than the one that trained stands in ``later_evaluations``, an entry each.
+    What was measured by another attempt than the one that ended the training (``has_trained``) is told in
+    ``later_evaluations``, an entry an attempt.
     Raises RecordError, and leaves the record alone, if the weights are not those the record was written for.
     """
     path = folder.record
@@ -219,7 +225,7 @@ def extend_record(
     ]
     before = [entry for entry in record.get("evaluation_seconds", []) if not _is_of(entry, outcome.evaluated)]
     record["evaluation_seconds"] = before + took
-    if facts["started"] == record["started"]:
+    if has_trained:
         record["finished"] = facts["finished"]
     else:
         later = record.get("later_evaluations", [])

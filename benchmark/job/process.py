@@ -16,7 +16,6 @@ from typing import Any
 
 from benchmark import dist, signals
 from benchmark.config.job import load_config
-from benchmark.config.run import RunConfig
 from benchmark.evaluate import run as evaluation
 from benchmark.files import remove_leftovers, write_text
 from benchmark.job import peers, rehearsed, requeue
@@ -27,7 +26,7 @@ from benchmark.runs.folder import RunFolder
 from benchmark.runs.lease import HeldError, lease
 from benchmark.runs.provenance import now
 from benchmark.runs.record import RecordError
-from benchmark.runs.state import has_record, state_at_rest
+from benchmark.runs.state import has_record, measured, state_at_rest
 from benchmark.runs.taken_over import find_origin, take_over
 from benchmark.slurm import this_job
 from benchmark.training.trainer import NEVER
@@ -65,8 +64,10 @@ def run(path: Path, report: Callable[[float, str], None] = NEVER) -> str:
         started = now()
         verdict = _verdict(folder, held) if dist.rank() == 0 else ""
         if verdict == "go":  # before any rank works: a rank's error is then newer
-            for place in (folder, folder.marks, folder.chunks, folder.encoded, folder.evaluating):
-                remove_leftovers(place, but=folder.config.suffix)  # which a planner may be writing
+            found = measured(folder, load_config(folder.config))
+            for home in {folder, found[0] if found else folder}:
+                for place in (home, home.marks, home.chunks, home.encoded, home.evaluating):
+                    remove_leftovers(place, but=home.config.suffix)  # which a planner may be writing
             remove_leftovers(folder.job, but=folder.submitted.suffix)  # and a launcher this
             write_text(folder.started, json.dumps({"time": started, "pid": os.getpid()}) + "\n")
         verdict = dist.broadcast(verdict)  # ranks start together or not at all
@@ -125,8 +126,10 @@ def _verdict(folder: RunFolder, held: ExitStack) -> str:
             logger.info("%s has been done in %s: taken over", config.name, origin.parent)
             take_over(folder, origin)
             state = state_at_rest(folder, config)
-        if folder.trained_in != folder and state.name not in ("done", "unreadable"):
-            held.enter_context(lease(folder.trained_in.lease, beats=True))
+        found = measured(folder, config)
+        home = found[0].trained_in if found else folder.trained_in
+        if home != folder and state.name not in ("done", "unreadable"):
+            held.enter_context(lease(home.lease, beats=True))
     except HeldError as error:
         logger.warning("%s; leaving it alone", error)
         return "held"
@@ -140,8 +143,8 @@ def _verdict(folder: RunFolder, held: ExitStack) -> str:
 
 def _can_go_on(folder: RunFolder) -> bool:
     """Whether an evaluation that was skipped for want of data can be made up for now."""
-    config = load_config(folder.config)
-    return isinstance(config, RunConfig) and bool(evaluation.pending(folder, config))
+    found = measured(folder, load_config(folder.config))
+    return found is not None and bool(evaluation.pending(*found))
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -1,15 +1,17 @@
-"""What a run does, from wherever it stands: train, evaluate, leave a record; or compute features, or choose."""
+"""What a job does, from wherever it stands: train, leave a record, evaluate; or compute features, or choose."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from benchmark import dist
 from benchmark.config.choice_pass import ChoiceConfig
+from benchmark.config.evaluation import EvaluationConfig
 from benchmark.config.feature_pass import FeatureConfig
 from benchmark.config.job import JobConfig, load_config
 from benchmark.config.run import Choice, RunConfig
@@ -19,6 +21,7 @@ from benchmark.evaluate.means import Means
 from benchmark.job import choice_pass, feature_pass
 from benchmark.job.leave import leave
 from benchmark.models.frameworks import example_bytes, make_objective
+from benchmark.options import ConfigError
 from benchmark.pool.cache import CachedPool
 from benchmark.pool.held_out import held_out_pool
 from benchmark.pool.source import make_source
@@ -47,8 +50,15 @@ def work(folder: RunFolder, report: Callable[[float, str], None], started: str) 
         _set_threads(config)
         choice_pass.choose(folder, config, report, started)
         return
+    if isinstance(config, EvaluationConfig):
+        run = RunFolder(folder.parent / config.run.name)
+        more = dist.broadcast(evaluation.pending(run, config.run) if dist.rank() == 0 else None)
+        if more is None:
+            raise ConfigError(f"{run}: no record and final weights to evaluate; it has to be trained first")
+        _evaluate(run, replace(config.run, launch=config.launch), more, report, started, folder)
+        return
     more = dist.broadcast(evaluation.pending(folder, config) if dist.rank() == 0 else None)
-    if more is None:
+    if has_to_train := more is None:
         if dist.rank() == 0:
             evaluation.tell_what_will_be_skipped(config.evaluate)
         trained = _train(folder, config, report)
@@ -57,8 +67,8 @@ def work(folder: RunFolder, report: Callable[[float, str], None], started: str) 
         del trained  # the evaluation has the memory for itself
         dist.meet()
         more = list(config.evaluate)
-    if more:
-        _evaluate(folder, config, more, report, started)
+    if more and not config.launch.evaluate:
+        _evaluate(folder, config, more, report, started, folder, has_trained=has_to_train)
 
 
 def _evaluate(
@@ -67,23 +77,26 @@ def _evaluate(
     choices: Sequence[Choice],
     report: Callable[[float, str], None],
     started: str,
+    job: RunFolder,
+    has_trained: bool = False,
 ) -> None:
-    """Measure the final weights, all ranks together; each task is in the record as soon as it is done."""
+    """Measure the final weights of the run in ``folder``, all ranks together; a task that is done is recorded.
+
+    ``job`` is the folder of the job that does it, ``has_trained`` whether it has just ended the training.
+    """
     _set_threads(config)
     device = dist.pick_device(config.train.device)
     objective = evaluation.load_model(folder, config).to(device)
     evaluation.check_weights(read_record(folder.record), folder.record, objective)
-    means = Means(
-        num_workers=config.train.num_workers, folder=folder.evaluating, saved=lambda: count_saved(folder)
-    )
+    means = Means(num_workers=config.train.num_workers, folder=folder.evaluating, saved=lambda: count_saved(job))
 
     def told(_: float, text: str) -> None:
         report(1.0, f"evaluating: {text}")  # the bar of a run stays full: what is shown is the task
 
     for found in evaluation.each(choices, objective.encoder(), cache_of(folder), told, means):
         if dist.rank() == 0:
-            evaluation.extend_record(folder, config, found, objective, facts(started, device))
-            count_saved(folder)
+            evaluation.extend_record(folder, config, found, objective, facts(started, device), has_trained)
+            count_saved(job)
             shutil.rmtree(folder.evaluating, ignore_errors=True)
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from benchmark import signals
+from benchmark.config.evaluation import EvaluationConfig
 from benchmark.config.run import RunConfig
 from benchmark.job.local_task import Job
 from benchmark.launch.slots import Slots
@@ -171,6 +172,8 @@ def hindrance_of(run: PlannedRun) -> str:
 
 def _saved(run: PlannedRun) -> str:
     """What a run that was stopped goes on from."""
+    if isinstance(run.config, EvaluationConfig):
+        return f"{run.config.name}: goes on from what it has saved"
     if isinstance(run.config, RunConfig) and has_record(run.folder):
         return f"{run.config.name}: trained; its evaluation goes on from what it has saved"
     count, unit = steps_of(run.folder), "step" if isinstance(run.config, RunConfig) else "chunk"

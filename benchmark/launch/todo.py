@@ -6,17 +6,19 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from benchmark.config.run import RunConfig
+from benchmark.config.evaluation import EvaluationConfig
 from benchmark.evaluate import run as evaluation
 from benchmark.options import ConfigError
 from benchmark.plan.plan import PlannedRun
 from benchmark.runs import taken_over
 from benchmark.runs.lease import HeldError, lease
+from benchmark.runs.state import measured
 from benchmark.status.standing import is_refused
 
 
 def choose(plan: Sequence[PlannedRun], patterns: Sequence[str] | None) -> set[str]:
-    """Names of the runs that fit one of the patterns and of all they wait for; without patterns, of all.
+    """Names of the runs that fit one of the patterns, of all they wait for and of the jobs that evaluate these;
+    without patterns, of all.
 
     Raises ConfigError for a pattern that no run fits.
     """
@@ -33,7 +35,8 @@ def choose(plan: Sequence[PlannedRun], patterns: Sequence[str] | None) -> set[st
     while names:
         chosen.add(name := names.pop())
         names += [other for other in waits_for[name] if other not in chosen]
-    return chosen
+    evaluations = (run.config for run in plan if isinstance(run.config, EvaluationConfig))
+    return chosen | {config.name for config in evaluations if config.run.name in chosen}
 
 
 def take_over(runs: Iterable[PlannedRun]) -> None:
@@ -62,6 +65,7 @@ def to_do(runs: Sequence[PlannedRun], retry: bool, chosen: set[str]) -> list[Pla
 
 def _lacks_only_data_that_came(run: PlannedRun, opened: dict[str, bool]) -> bool:
     """Whether a run that is done can be evaluated on what was missing when it was."""
-    if not run.state.is_incomplete or not isinstance(run.config, RunConfig):
+    found = measured(run.folder, run.config)
+    if not run.state.is_incomplete or found is None:
         return False
-    return bool(evaluation.pending(run.folder, run.config, opened))
+    return bool(evaluation.pending(*found, opened))

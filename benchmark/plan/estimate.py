@@ -14,6 +14,7 @@ from statistics import median
 from typing import Any
 
 from benchmark.config.choice_pass import ChoiceConfig
+from benchmark.config.evaluation import EvaluationConfig
 from benchmark.config.job import JobConfig
 from benchmark.config.launch import LaunchConfig
 from benchmark.config.run import RunConfig
@@ -169,7 +170,7 @@ class _Knowledge:
 
     def _by_flops(self, run: PlannedRun) -> _Found | None:
         config = run.config
-        if run.samples is None:
+        if run.samples is None or isinstance(config, EvaluationConfig):
             return None
         device = roofline.device_of(config.launch)
         if isinstance(config, RunConfig):

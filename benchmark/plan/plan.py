@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmark.config.choice_pass import ChoiceConfig
+from benchmark.config.evaluation import evaluation_of
 from benchmark.config.feature_pass import FeatureConfig
 from benchmark.config.identity import identity_of, label_of
 from benchmark.config.job import JobConfig
@@ -70,10 +71,12 @@ def make_plan(sweep: Sweep, results: Path) -> list[PlannedRun]:
                 continue
             *before, config = _configs_of(sweep.name, wish, named)
             samples = make_source(wish.pool, wish.grid.where).expected_samples()
-            for one in (*before, config):
+            after = evaluation_of(config) if isinstance(config, RunConfig) else []
+            for one in (*before, config, *after):
                 if one.name not in runs:
                     folder = RunFolder(results / sweep.name / one.name)
-                    runs[one.name] = PlannedRun(one, folder, state_of(folder, one), samples)
+                    size = samples if one not in after else None  # it reads none of the pool
+                    runs[one.name] = PlannedRun(one, folder, state_of(folder, one), size)
             if runs[config.name].config != config:
                 raise ConfigError(
                     f"{wish.grid.where}: asks for the same training as an earlier grid ({config.name}) with"
@@ -99,7 +102,7 @@ def _settled(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
             if origin := find_origin(run.folder, run.config, known):
                 run = replace(run, origin=origin)
                 run = replace(run, state=run.read_state())
-            elif not known and not isinstance(run.config, RunConfig):
+            elif not known and isinstance(run.config, FeatureConfig | ChoiceConfig):
                 continue
         for name in _needs(run):
             takers.setdefault(name, []).append(run.config)

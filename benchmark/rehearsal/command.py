@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmark.config.evaluation import EvaluationConfig
 from benchmark.config.job import JobConfig, load_config
 from benchmark.config.run import RunConfig
 from benchmark.files import write_texts
@@ -43,6 +44,7 @@ class Rehearsal:
     """The rehearsal of the planned runs: jobs in small, under the runs' own names, in a folder of their own."""
 
     def __init__(self, plan: Sequence[PlannedRun], results: Path, console: Console) -> None:
+        plan = [run for run in plan if not isinstance(run.config, EvaluationConfig)]  # runs rehearse it themselves
         self.console = console
         self.folder = folder_of(results, plan[0].config.sweep)
         self.shapes = _shapes(plan)

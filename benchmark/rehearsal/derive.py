@@ -68,7 +68,11 @@ class Deriver:
         """The job in small, under its own name."""
         changes: dict[str, Any] = {
             "pool": self.pools[key_of(config.pool)].choice,
-            "launch": dataclasses.replace(config.launch, minutes=min(config.launch.minutes, MINUTES)),
+            "launch": dataclasses.replace(
+                config.launch,
+                minutes=min(config.launch.minutes, MINUTES),
+                evaluate={},  # by the run itself
+            ),
         }
         if isinstance(config, RunConfig):
             train = dataclasses.replace(config.train, epochs=epochs_for(config), log_every=1)

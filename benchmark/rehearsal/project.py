@@ -113,9 +113,11 @@ def findings(
 def _times(config: JobConfig, measured: Measured, hours: Projection) -> Iterator[Finding]:
     launch = config.launch
     limit = launch.minutes / 60
-    if hours.evaluation is not None and hours.evaluation > limit:
-        text = f"evaluation: {hours.evaluation:.1f} h, and a job may take {limit:.1f} h (launch.minutes)"
-        yield Finding(FAIL, f"{text}; it cannot be split: raise that, or leave tasks to benchmark.evaluate")
+    its_limit = launch.of_evaluation.minutes / 60
+    key = "launch.evaluate.minutes" if launch.evaluate else "launch.minutes"
+    if hours.evaluation is not None and hours.evaluation > its_limit:
+        text = f"evaluation: {hours.evaluation:.1f} h, and a job may take {its_limit:.1f} h ({key})"
+        yield Finding(WARN, f"{text}; it goes on in further jobs, but a probe's fit on features is not split")
     if measured.steps is None:
         if isinstance(config, ChoiceConfig) and hours.hours is not None and hours.hours > limit:
             text = f"choice: {hours.hours:.1f} h, and a job may take {limit:.1f} h (launch.minutes)"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from benchmark.config.evaluation import EvaluationConfig
 from benchmark.config.job import JobConfig
 from benchmark.config.run import RunConfig
 from benchmark.runs.errors import error_message, has_new_error
@@ -50,26 +51,37 @@ def state_at_rest(folder: RunFolder, config: JobConfig) -> State:
 
 
 def _at_rest(folder: RunFolder, config: JobConfig) -> State:
-    if not isinstance(config, RunConfig):
+    found = measured(folder, config)
+    if found is None:
         return State("done") if has_record(folder) else unfinished(folder)
+    run, asked = found
     try:
-        record = read_record(folder.record)
+        record = read_record(run.record)
     except FileNotFoundError:
         record = None
     except RecordError as error:
         return State("unreadable", str(error))
-    if record is not None and record["run"] != config.name:
+    if record is not None and record["run"] != asked.name:
         return State(
             "unreadable",
-            f"{folder.record}: it is the record of {record['run']}, not of this run: move it to where it belongs",
+            f"{run.record}: it is the record of {record['run']}, not of this run: move it to where it belongs",
         )
-    if record is not None and not left_out(record, config):
-        skipped = len(skipped_tasks(record, config))
+    if record is not None and asked.launch.evaluate and run == folder:
+        return State("done")  # trained: the evaluation is a job of its own
+    if record is not None and not left_out(record, asked):
+        skipped = len(skipped_tasks(record, asked))
         return State("done", f"incomplete: {skipped} task{'s' * (skipped > 1)} skipped" if skipped else "")
     state = unfinished(folder)
     if state.name == "partial" and record is not None:
         return State("partial", "evaluation is missing")
     return state
+
+
+def measured(folder: RunFolder, config: JobConfig) -> tuple[RunFolder, RunConfig] | None:
+    """The run whose record holds what a job measures: its folder and what it is asked for; None for other jobs."""
+    if isinstance(config, EvaluationConfig):
+        return RunFolder(folder.parent / config.run.name), config.run
+    return (folder, config) if isinstance(config, RunConfig) else None
 
 
 def unfinished(folder: RunFolder) -> State:
@@ -86,7 +98,8 @@ def unfinished(folder: RunFolder) -> State:
         )
     if has_new_error(folder):
         return State("failed", error_message(folder))
-    return State("partial" if has_checkpoint(folder) or any(folder.glob("chunks/*.npz")) else "absent")
+    has_begun = has_checkpoint(folder) or folder.saved.exists() or any(folder.glob("chunks/*.npz"))
+    return State("partial" if has_begun else "absent")
 
 
 def has_record(folder: RunFolder) -> bool:

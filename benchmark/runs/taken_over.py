@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmark.config.choice_pass import ChoiceConfig
+from benchmark.config.evaluation import EvaluationConfig
 from benchmark.config.feature_pass import FeatureConfig
 from benchmark.config.job import JobConfig
 from benchmark.config.run import RunConfig
@@ -41,6 +43,8 @@ def find_origin(
 
 
 def _stands_for(other: RunFolder, config: JobConfig, takers: Sequence[JobConfig] | None) -> bool:
+    if isinstance(config, RunConfig):  # whose evaluation, be it a job of its own, needs the weights
+        config = replace(config, launch=replace(config.launch, evaluate={}))
     state = state_at_rest(other, config).name
     if state == "unreadable" or not has_record(other):
         return False
@@ -51,7 +55,9 @@ def _stands_for(other: RunFolder, config: JobConfig, takers: Sequence[JobConfig]
         needed += [other.choice_state] if takers is None or takers else []
     elif state != "done" or takers is None or any(isinstance(taker, FeatureConfig) for taker in takers):
         needed.append(other.final_weights)
-    if isinstance(config, RunConfig) and any(not isinstance(taker, FeatureConfig) for taker in takers or ()):
+    if isinstance(config, RunConfig) and any(
+        not isinstance(taker, FeatureConfig | EvaluationConfig) for taker in takers or ()
+    ):
         needed.append(other.coreset)
     return all(path.exists() for path in needed)
 

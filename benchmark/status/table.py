@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from benchmark.config.evaluation import EvaluationConfig
 from benchmark.config.run import RunConfig
 from benchmark.plan.plan import PlannedRun
 from benchmark.runs.folder import RunFolder
@@ -212,6 +213,7 @@ def plan_table(runs: Sequence[PlannedRun], title: str) -> Table:
         detail = "" if run.state.is_incomplete else run.state.detail
         state = run.state.words + (f": {detail}" if detail else "")
         samples = "known with the data" if run.samples is None else f"{run.samples:,}"
+        samples = "-" if isinstance(run.config, EvaluationConfig) else samples
         style = STYLES.get(run.state.name, "")
         waits = ", ".join(run.config.waits_for) or "-"
         table.add_row(

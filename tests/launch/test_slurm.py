@@ -88,6 +88,20 @@ def test_a_run_waits_in_the_queue_for_the_run_whose_coreset_it_takes(
 
 
 @pytest.mark.usefixtures("slurm")
+def test_a_run_is_evaluated_by_a_job_that_waits_for_its_training(write_sweep: Callable[..., Path]) -> None:
+    launch = {"minutes": 15, "nodes": 2, "evaluate": {"cpus": 2}}
+    path = write_sweep(clip_grid(evaluate=[{"knn": {"dataset": "digits"}}], launch=launch))
+    words = [str(path), "--results", str(path.parent / "results")]
+    assert sweep.main([*words, "--cluster", "slurm"]) == 0  # both at once
+    (record,) = records(path, 1)
+    assert sweep.main([*words, "--watch"]) == 0
+    found = read_record(record)
+    (later,) = found["later_evaluations"]
+    assert (found["num_ranks"], len(found["metrics"])) == (2, 1)
+    assert later["started"] >= found["finished"]
+
+
+@pytest.mark.usefixtures("slurm")
 def test_a_run_that_waits_for_a_failed_one_leaves_the_queue(
     write_sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

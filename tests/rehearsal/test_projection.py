@@ -77,13 +77,23 @@ def test_an_evaluation_is_projected_by_what_more_data_adds() -> None:
     assert Sliced("x", note="not there").seconds([]) is None
 
 
+@pytest.mark.parametrize(
+    ("evaluate", "limit"), [({}, "2.0 h (launch.minutes)"), ({"minutes": 90}, "1.5 h (launch.evaluate.minutes)")]
+)
+def test_an_evaluation_beyond_the_time_limit_is_a_warning_since_it_goes_on(
+    planned: Planned, evaluate: dict[str, Any], limit: str
+) -> None:
+    config = config_of(planned, launch={"minutes": 120, "evaluate": evaluate})
+    (found,) = findings(config, POOL, MEASURED, [], Projection(1.0, evaluation=2.5))
+    assert found.level == "warn"
+    assert found.text.startswith(f"evaluation: 2.5 h, and a job may take {limit}; it goes on in further jobs")
+
+
 def test_what_would_not_fit_is_a_failure_that_says_what_to_raise(planned: Planned) -> None:
     roomy = config_of(planned, launch={"minutes": 120, "memory_gb": 4})
     assert said(roomy) == []
     (text,) = said(dataclasses.replace(roomy, launch=dataclasses.replace(roomy.launch, memory_gb=1)))
     assert text == "memory: 2.0 GB of launch.memory_gb=1 on a node: raise it"
-    (text,) = said(roomy, hours=Projection(1.0, evaluation=2.5))
-    assert text.startswith("evaluation: 2.5 h, and a job may take 2.0 h (launch.minutes); it cannot be split")
     (text,) = said(roomy, dataclasses.replace(MEASURED, usage=dataclasses.replace(USAGE, open_files=1000)))
     assert text.startswith("open files: 1000 of 1024")
     (text,) = said(roomy, dataclasses.replace(MEASURED, usage=dataclasses.replace(USAGE, shared_bytes=10**9)))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -30,6 +31,7 @@ from benchmark.config.run import Choice, RunConfig, as_choice, resolved
 from benchmark.evaluate import run as evaluation
 from benchmark.evaluate.cache import cache_of
 from benchmark.evaluate.controls import SIDE, PixelEncoder, controls_of
+from benchmark.evaluate.means import Means
 from benchmark.evaluate.run import Outcome
 from benchmark.evaluate.task import Task, make_task
 from benchmark.models.encoder import Encoder
@@ -75,7 +77,7 @@ def main(words: Sequence[str] | None = None) -> int:
         console.print(f"error: {options.checkpoint}: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
     except KeyboardInterrupt:
-        console.print("stopped; nothing was written, features that were computed are kept")
+        console.print("stopped; what a run's record has got and features that were computed are kept")
         return 130
     for found, place in done:
         _tell(found, place, out)
@@ -134,8 +136,13 @@ def _own(options: argparse.Namespace, asked: Sequence[Choice], console: Console)
             return [(found, _write(out, names, found, started, device))]
     with lease(folder.trained_in.lease):
         evaluation.check_weights(read_record(folder.record), folder.record, model)
-        found = _evaluate(choices, encoder, _cache(options, folder), console)
-        evaluation.extend_record(folder, config, found, model, facts(started, device))
+        found = Outcome()
+        means = Means(num_workers=config.train.num_workers, folder=folder.evaluating)
+        with _progress(console) as report:
+            for one in evaluation.each(choices, encoder, _cache(options, folder), report, means):
+                evaluation.extend_record(folder, config, one, model, facts(started, device))
+                shutil.rmtree(folder.evaluating, ignore_errors=True)
+                found.add(one)
     return [(found, folder.record)]
 
 

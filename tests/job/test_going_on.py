@@ -16,6 +16,7 @@ from test_resume import die_at_call, run_and_die
 from test_signals import in_child
 from tiny import TINY_MOCO, clip_grid, moco_grid
 
+from analysis.read.results import load
 from benchmark import signals
 from benchmark.evaluate import cache, saved
 from benchmark.evaluate import run as evaluation
@@ -70,6 +71,8 @@ def test_a_run_has_its_record_when_its_training_ends_and_its_metrics_task_by_tas
     run_and_die(run.folder, die_at_call(evaluation, "_outcome", 1))
     assert rows(run)[1] == ["knn"]
     assert state_of(run.folder, run.config).name == "partial"
+    (told,) = load(run.folder.parent.parent, []).problems
+    assert "its evaluation is not done: linear_probe, finetune missing" in told.message
     monkey = pytest.MonkeyPatch()
     monkey.setattr(work, "_train", lambda *_: pytest.fail("it was trained again"))
     assert process.run(run.folder) == "done"

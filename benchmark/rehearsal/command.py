@@ -128,10 +128,9 @@ class Rehearsal:
         write_rehearsal(self.folder, {"command": command, "finished": now(), "shapes": shapes})
         show(self.shapes, self.console)
         bad = [shape for shape in self.shapes if any(found.level == FAIL for found in shape.findings)]
-        count = f"{len(bad)} of {len(self.shapes)}" if bad else "none"
-        self.console.print(
-            f"{count} of the jobs would not get through", style="red" if bad else "green", highlight=False
-        )
+        some = f"{len(bad)} of {len(self.shapes)} kinds of jobs would not get through"
+        said, style = (some, "red") if bad else ("all kinds of jobs would get through", "green")
+        self.console.print(said, style=style, highlight=False)
         return EXIT_FAILED if bad else 0
 
     def _fill(self, shape: Shape, run: PlannedRun) -> None:

@@ -128,9 +128,8 @@ class Rehearsal:
         write_rehearsal(self.folder, {"command": command, "finished": now(), "shapes": shapes})
         show(self.shapes, self.console)
         bad = [shape for shape in self.shapes if any(found.level == FAIL for found in shape.findings)]
-        said, style = "all kinds of jobs would get through", "green"
-        if bad:
-            said, style = f"{len(bad)} of {len(self.shapes)} kinds of jobs would not get through", "red"
+        some = f"{len(bad)} of {len(self.shapes)} kinds of jobs would not get through"
+        said, style = (some, "red") if bad else ("all kinds of jobs would get through", "green")
         self.console.print(said, style=style, highlight=False)
         return EXIT_FAILED if bad else 0
 

@@ -15,6 +15,9 @@ from benchmark.config.run import DUMPER, Choice
 from benchmark.files import sealed_text
 from benchmark.options import LATER_OPTION, NOT_IDENTITY, build, check_keys, check_option, plain, require
 
+WHOLE_MODELS = ("local-dir:", "hf-hub:")
+"""Openings of open_clip's names of a folder or a repository that holds configuration, weights and tokenizer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureOptions:
@@ -24,8 +27,13 @@ class FeatureOptions:
     """The run of this sweep whose final weights encode, ``{pruner: full}``; where not said, its model, pool and
     seed are those of the run that needs the features."""
     open_clip: str | None = None
-    """Or a model of open_clip's, with ``pretrained``: a tag, or a file where there is no access to a hub."""
+    """Or a model of open_clip's, with ``pretrained``: a tag, or a file where there is no access to a hub. Or
+    ``local-dir:FOLDER`` or ``hf-hub:OWNER/NAME``, which hold all of a model."""
     pretrained: str | None = None
+    as_tag: str | None = None
+    """The tag whose weights a file holds: they get its activation and preprocessing."""
+    moco_v3: str | None = None
+    """Or a checkpoint of MoCo v3's published code, a file: features of images alone."""
     target: Any = None
     """Data set whose labelled training images give ``target_embedding``, for methods that use target data."""
     precision: str = field(default="fp32", metadata=LATER_OPTION)
@@ -34,12 +42,16 @@ class FeatureOptions:
     num_workers: int = field(default=0, metadata=NOT_IDENTITY)
 
     def __post_init__(self) -> None:
-        if bool(self.run) == bool(self.open_clip):
+        if [bool(self.run), bool(self.open_clip), bool(self.moco_v3)].count(True) != 1:
             raise ValueError(
-                "give either run, such as {pruner: full}, or open_clip: a model with pretrained weights"
+                "give either run, such as {pruner: full}, or open_clip: a model with pretrained weights, or"
+                " moco_v3: a file"
             )
-        if bool(self.open_clip) != bool(self.pretrained):
+        is_whole = (self.open_clip or "").startswith(WHOLE_MODELS)
+        if bool(self.open_clip and not is_whole) != bool(self.pretrained):
             raise ValueError("open_clip and pretrained belong together")
+        if self.as_tag and not self.pretrained:
+            raise ValueError("as_tag belongs to pretrained: the tag whose weights the file holds")
         check_option("precision", self.precision, ("fp32", "bf16", "fp16"))
         require(self.batch_size >= 1, "batch_size", "at least 1", self.batch_size)
 
@@ -51,7 +63,7 @@ class FeatureConfig:
     sweep: str
     framework: str
     encoder: Choice
-    """``run: {name: …}`` or ``open_clip: {model: …, pretrained: …}``."""
+    """``run: {run: …}``, ``open_clip: {model: …, pretrained: …}`` or ``moco_v3: {file: …}``."""
     encoder_label: str
     pool: Choice
     pool_label: str

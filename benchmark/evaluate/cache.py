@@ -20,17 +20,19 @@ from PIL import Image
 
 from benchmark.files import write_atomic
 from benchmark.models.encoder import Encoder, fingerprint_of_encoder
-from benchmark.pool.samples import digest_of, fingerprint_of
+from benchmark.pool.samples import SampleError, Some, digest_of, fingerprint_of
 from benchmark.pool.storage import arrayfile
 from benchmark.pool.storage.arrayfile import ArrayFileError
 from benchmark.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Goes up with anything in the code that changes features."""
 CHUNK = 4096
 """Items encoded, and held besides the mapped file, at once."""
+UNREADABLE = -np.inf
+"""Fills the row of an image that cannot be decoded."""
 FOLDER = "features"
 """In a run's folder, unless ``SCAN_BENCH_FEATURES`` names another place or says ``off``."""
 
@@ -50,6 +52,8 @@ class CachedEncoder:
         """``folder`` None keeps nothing. ``report`` gets items done, items in all, and their kind."""
         self.inner, self.folder, self.report = inner, folder, report
         self.has_text = inner.has_text
+        self.left_out: dict[str, int] = {}
+        """Images that cannot be decoded, of each set that was encoded and has any."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
@@ -62,7 +66,10 @@ class CachedEncoder:
             return self.inner.encode_images(some, **options)
 
         content = fingerprint_of(images) if self.folder is not None else ""
-        return self._features(content, f"images {layer}", images, encode)
+        rows = self._features(content, f"images {layer}", images, encode)
+        if count := int(is_unreadable(rows).sum()):
+            self.left_out[fingerprint_of(images) or str(len(self.left_out))] = count
+        return rows
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """float32 [n, d]; texts are known by their letters."""
@@ -79,6 +86,8 @@ class CachedEncoder:
         told = {"version": VERSION, "model": model, "kind": kind, "content": content, "n": len(items)}
         path = self.folder / f"{digest_of([json.dumps(told, sort_keys=True)])}.npz"
         found = _load(path, told)
+        if found is not None and any(_can_be_read(items, i) for i in np.flatnonzero(is_unreadable(found))):
+            found = None  # a damaged file was put right, and its name, length and last bytes are the same
         if found is None:
             try:
                 write_atomic(path, lambda file: _write(file, told, chunks))
@@ -94,7 +103,37 @@ class CachedEncoder:
         """At least one, so that an empty sequence fails as the encoder fails on it."""
         for start in range(0, max(len(items), 1), CHUNK):
             self.report(start, len(items), kind)
-            yield np.asarray(encode(items[start : start + CHUNK]), dtype="<f4")
+            yield np.asarray(_encoded(items[start : start + CHUNK], encode), dtype="<f4")
+
+
+def is_unreadable(rows: np.ndarray) -> np.ndarray:
+    """Which rows of features are of images that could not be decoded, bool [n]."""
+    flags: np.ndarray = rows[:, :1].max(axis=1, initial=UNREADABLE) == UNREADABLE
+    return flags
+
+
+def _encoded(items: Sequence[Any], encode: Callable[[Any], np.ndarray]) -> np.ndarray:
+    """Rows of all items, of those that cannot be decoded ``UNREADABLE``. Raises SampleError if none can be."""
+    try:
+        return encode(items)
+    except SampleError as error:
+        first = error
+    readable = [place for place in range(len(items)) if _can_be_read(items, place)]
+    if not readable:
+        raise first
+    rows = encode(Some(items, readable))
+    whole = np.full((len(items), rows.shape[1]), UNREADABLE, dtype=np.float32)
+    whole[readable] = rows
+    return whole
+
+
+def _can_be_read(items: Sequence[Any], place: int) -> bool:
+    try:
+        items[place]
+    except SampleError as error:
+        logger.warning("left out of the evaluation: %s", error)
+        return False
+    return True
 
 
 def _load(path: Path, told: dict[str, Any]) -> np.ndarray | None:

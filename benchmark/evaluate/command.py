@@ -1,8 +1,8 @@
 """``python -m benchmark.evaluate CHECKPOINT --tasks TASK:DATASET ...``: a model goes in, rows of metrics come out.
 
-CHECKPOINT is a run's folder, whose record gets the rows, or ``open_clip:MODEL:PRETRAINED``, which gets a file of
-its own that the report shows apart. With ``--controls`` it is a folder of runs, beside which raw pixels and
-untrained models are measured.
+CHECKPOINT is a run's folder, whose record gets the rows, or a model that was not trained here,
+``open_clip:MODEL:PRETRAINED`` or ``moco_v3:FILE``, which gets a file of its own that the report shows apart. With
+``--controls`` it is a folder of runs, beside which raw pixels and untrained models are measured.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rich.table import Table
 
 from benchmark import dist, plugins
 from benchmark.config import suites
+from benchmark.config.feature_pass import WHOLE_MODELS
 from benchmark.config.job import load_config
 from benchmark.config.run import Choice, RunConfig, as_choice, resolved
 from benchmark.evaluate import run as evaluation
@@ -41,7 +42,7 @@ from benchmark.runs.lease import HeldError, lease
 from benchmark.runs.provenance import facts, now
 from benchmark.runs.record import NATS, SCHEMA_VERSION, RecordError, read_evaluation, read_record, write_evaluation
 
-OPEN_CLIP = "open_clip:"
+OPEN_CLIP, MOCO_V3 = "open_clip:", "moco_v3:"
 WIDTH = 500
 """Columns of what is printed to no terminal: a row stays on one line, for grep."""
 EXIT_SKIPPED, EXIT_USAGE = 1, 2
@@ -62,7 +63,10 @@ def main(words: Sequence[str] | None = None) -> int:
         if options.checkpoint is None:
             raise ConfigError("CHECKPOINT: missing; name a run's folder or open_clip:MODEL:PRETRAINED (or --list)")
         asked = parse_tasks(options.tasks)
-        work = _controls if options.controls else _foreign if options.checkpoint.startswith(OPEN_CLIP) else _own
+        is_foreign = options.checkpoint.startswith((OPEN_CLIP, MOCO_V3))
+        if options.as_tag and not is_foreign:
+            raise ConfigError("--as-tag: belongs to open_clip:MODEL:FILE")
+        work = _controls if options.controls else _foreign if is_foreign else _own
         done = list(work(options, asked, console))
     except (ConfigError, RecordError, HeldError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
@@ -125,7 +129,7 @@ def _own(options: argparse.Namespace, asked: Sequence[Choice], console: Console)
         out = Path(options.out)
         names = {"model": config.name, "pretrained": f"run {folder}", "weights": weights_hash(model)}
         with _lock(out):
-            _read(out, names["weights"])  # before the work: a file that holds another model is told at once
+            _read(out, names)  # before the work: a file that holds another model is told at once
             found = _evaluate(choices, encoder, _cache(options, folder), console)
             return [(found, _write(out, names, found, started, device))]
     with lease(folder.trained_in.lease):
@@ -150,32 +154,71 @@ def _controls(options: argparse.Namespace, asked: Sequence[Choice], console: Con
             encoder, weights = model.encoder(options.batch_size), weights_hash(model)
         names = {"model": control.model, "pretrained": control.told["kind"], "weights": weights}
         with _lock(control.out):
-            _read(control.out, weights)
+            _read(control.out, names)
             found = _evaluate(choices, encoder, _cache(options, control.out.parent), console)
             yield found, _write(control.out, {**names, "control": control.told}, found, started, device)
 
 
 def _foreign(options: argparse.Namespace, asked: Sequence[Choice], console: Console) -> Results:
-    """Evaluate a model of open_clip's, with published weights or those of a file."""
-    model, colon, pretrained = options.checkpoint.removeprefix(OPEN_CLIP).partition(":")
-    if not colon or not pretrained:
-        raise ConfigError(f"{options.checkpoint}: expected open_clip:MODEL:PRETRAINED, a tag or a file of weights")
-    from benchmark.models.clip.published import check_open_clip, open_clip_encoder  # loads open_clip
-
-    check_open_clip(model, pretrained, options.checkpoint)
+    """Evaluate a model that was not trained here: published weights, or those of a file or folder."""
+    with_text = any(make_task(choice, "--tasks").needs_text for choice in asked)
+    load = _moco_v3 if options.checkpoint.startswith(MOCO_V3) else _open_clip
+    encode = load(options, with_text)
     if not asked:
         raise ConfigError(f"{options.checkpoint}: say --tasks TASK:DATASET (see --list)")
     device, started = _device(options), now()
-    encoder = open_clip_encoder(model, pretrained, device, options.batch_size)
-    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{model}-{Path(pretrained).name}")
-    weights = weights_hash(encoder.model)
-    default = Path("results") / "evaluations" / f"{name}-{weights.removeprefix('sha256:')[:6]}" / EVALUATION_FILE
+    encoder, names = encode(device)
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{names['model']}-{Path(names['pretrained']).name}")
+    weights = names["weights"].removeprefix("sha256:")
+    default = Path("results") / "evaluations" / f"{name}-{weights[:6]}" / EVALUATION_FILE
     out = Path(options.out) if options.out else default
-    names = {"model": model, "pretrained": pretrained, "weights": weights}
     with _lock(out):
-        _read(out, weights)
+        _read(out, names)
         found = _evaluate(asked, encoder, _cache(options, out.parent), console)
         return [(found, _write(out, names, found, started, device))]
+
+
+Encode = Callable[[torch.device], tuple[Any, dict[str, Any]]]
+"""Device -> the encoder, and what its evaluation says of it: model, pretrained, weights, encoder."""
+
+
+def _open_clip(options: argparse.Namespace, with_text: bool) -> Encode:
+    """Raises ConfigError, before any weights are read, for what cannot be."""
+    model, colon, pretrained = options.checkpoint.removeprefix(OPEN_CLIP).partition(":")
+    if f"{model}:" in WHOLE_MODELS:
+        model, pretrained = f"{model}:{pretrained}", ""
+    elif not colon or not pretrained:
+        raise ConfigError(f"{options.checkpoint}: expected open_clip:MODEL:PRETRAINED, a tag or a file of weights")
+    from benchmark.models.clip import published as clip  # loads open_clip
+
+    what = clip.published(model, pretrained, options.checkpoint, options.as_tag or "", with_text)
+
+    def encode(device: torch.device) -> tuple[Any, dict[str, Any]]:
+        encoder = clip.open_clip_encoder(what, device, options.batch_size, with_text)
+        told = {
+            "model": what.label,
+            "pretrained": what.pretrained or what.model,
+            "encoder": clip.facts_of(encoder),
+        }
+        return encoder, told | {"weights": weights_hash(encoder.model)}
+
+    return encode
+
+
+def _moco_v3(options: argparse.Namespace, with_text: bool) -> Encode:
+    file = Path(options.checkpoint.removeprefix(MOCO_V3))
+    if with_text:
+        raise ConfigError("--tasks: needs captions, which MoCo v3 does not read")
+    if not file.is_file():
+        raise ConfigError(f"{options.checkpoint}: no such file; expected moco_v3:FILE")
+    from benchmark.models.moco import published as moco
+
+    def encode(device: torch.device) -> tuple[Any, dict[str, Any]]:
+        encoder, arch = moco.moco_v3_encoder(file, device, options.batch_size)
+        told = {"model": f"moco_v3-{arch}", "pretrained": str(file), "encoder": moco.facts_of(encoder)}
+        return encoder, told | {"weights": weights_hash(encoder.backbone)}
+
+    return encode
 
 
 def _write(path: Path, names: Mapping[str, Any], found: Outcome, started: str, device: torch.device) -> Path:
@@ -184,7 +227,7 @@ def _write(path: Path, names: Mapping[str, Any], found: Outcome, started: str, d
     Raises ConfigError if the file is of another model, or of another kind.
     """
     asked = [plain({"name": choice.name, "options": choice.options}) for choice in found.evaluated]
-    old = _read(path, names["weights"])
+    old = _read(path, names)
     known = old.get("evaluate", [])
     content = {
         "schema": SCHEMA_VERSION,
@@ -200,15 +243,18 @@ def _write(path: Path, names: Mapping[str, Any], found: Outcome, started: str, d
     return path
 
 
-def _read(path: Path, weights: str) -> dict[str, Any]:
-    """The evaluation that lies at ``path``, {} if none does."""
+def _read(path: Path, names: Mapping[str, Any]) -> dict[str, Any]:
+    """The evaluation that lies at ``path``, {} if none does. Raises ConfigError for one of another encoder."""
     if not path.exists():
         return {}
     old = read_evaluation(path)
-    if old["weights"] != weights:
+    # the tokenizer is told where there were texts
+    built, now_built = ({**one.get("encoder", {}), "tokenizer": None} for one in (old, names))
+    if old["weights"] != names["weights"] or ("encoder" in old and built != now_built):
+        what = "built otherwise" if old["weights"] == names["weights"] else "with other weights"
         raise ConfigError(
-            f"{path}: holds an evaluation of {old['model']} with other weights; choose another file with --out, or"
-            " move this one away"
+            f"{path}: holds an evaluation of {old['model']} {what}; choose another file with --out, or move this"
+            " one away"
         )
     return old
 
@@ -302,7 +348,11 @@ def _parser() -> argparse.ArgumentParser:
         description="Evaluate a finished run again, or a model that this suite did not train.",
     )
     parser.add_argument(
-        "checkpoint", nargs="?", metavar="CHECKPOINT", help="a run's folder, or open_clip:MODEL:PRETRAINED"
+        "checkpoint",
+        nargs="?",
+        metavar="CHECKPOINT",
+        help="a run's folder, or open_clip:MODEL:TAG, open_clip:MODEL:FILE, open_clip:local-dir:FOLDER,"
+        " open_clip:hf-hub:OWNER/NAME, moco_v3:FILE",
     )
     parser.add_argument(
         "--tasks",
@@ -318,6 +368,7 @@ def _parser() -> argparse.ArgumentParser:
         " their initial weights by the probes of its runs; what was measured before is left out",
     )
     parser.add_argument("--out", help=f"write {EVALUATION_FILE} there; a run's record then stays as it is")
+    parser.add_argument("--as-tag", metavar="TAG", help="the tag of open_clip's whose weights FILE holds")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--batch-size", type=int, default=256, help="images encoded at once (default: 256)")
     parser.add_argument(

@@ -74,9 +74,12 @@ def evaluate(choices: Sequence[Choice], encoder: Encoder, cache: Path | None, re
         try:
             task.check_data()
             has_data = True
-            for part in task.parts(CachedEncoder(encoder, cache, told)):
+            cached = CachedEncoder(encoder, cache, told)
+            for part in task.parts(cached):
                 found.predictions += predictions.of_metrics(part.metrics, part.fingerprint)
-                found.rows += [metric.row() for metric in part.metrics]
+                left_out = part.left_out + sum(cached.left_out.values())
+                more = {"left_out": left_out} if left_out else {}
+                found.rows += [metric.row() | more for metric in part.metrics]
                 if part.skipped:
                     of = {"dataset": plain(part.dataset)}
                     found.skipped.append(_skipped(choice, name, part.skipped, part.data_found) | of)
@@ -85,6 +88,16 @@ def evaluate(choices: Sequence[Choice], encoder: Encoder, cache: Path | None, re
         found.seconds.append(round(time.perf_counter() - started, 3))
     report(1.0, "evaluated")
     return found
+
+
+def tell_what_will_be_skipped(choices: Sequence[Choice]) -> None:
+    """Warn of each task whose data is absent or tells nothing, and why: before the hours of training."""
+    for choice in choices:
+        task = make_task(choice, "evaluate")
+        try:
+            task.check_data()
+        except PoolError as error:
+            logger.warning("%s on %s will be skipped after the training: %s", choice.name, named(task), error)
 
 
 def _skipped(choice: Choice, name: str, reason: str, data_found: bool) -> dict[str, Any]:

@@ -5,13 +5,15 @@ Letters: q queries, m candidates, d feature width, b queries in a block.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NewType
 
 import numpy as np
 from PIL import Image
 
+from benchmark.evaluate.cache import is_unreadable
 from benchmark.models.encoder import Encoder
+from benchmark.pool.samples import PoolError, SampleError
 from benchmark.pool.source import TestSet, TrainSet
 
 TrainFeatures = NewType("TrainFeatures", np.ndarray)
@@ -21,21 +23,50 @@ TestFeatures = NewType("TestFeatures", np.ndarray)
 
 DECIMALS = 6
 """Cosines are rounded to this many decimals: what differs by the rounding of float32 alone is a tie."""
+MOST_UNREADABLE = 0.01
+"""Share of a set's images that may be left out because they cannot be decoded."""
 BLOCK_ELEMENTS = 1 << 22
 """Most similarities held at once."""
 
 
 def image_features(
     encoder: Encoder, images: Sequence[Image.Image], where: str, layer: str = "joint"
-) -> np.ndarray:
-    """float32 [n, d]. Raises ValueError, opening with ``where``, for a feature that is not finite."""
-    return _checked(encoder.encode_images(images, layer=layer), len(images), "image", where)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which images can be decoded, bool [n], and the features of these, float32 [m, d].
+
+    Raises ValueError, opening with ``where``, for a feature that is not finite, and PoolError if more than
+    ``MOST_UNREADABLE`` of the images cannot be decoded.
+    """
+    features = encoder.encode_images(images, layer=layer)
+    is_readable = ~is_unreadable(features)
+    check_readable(images, np.flatnonzero(~is_readable).tolist(), where)
+    if not is_readable.all():
+        features = features[is_readable]
+    return is_readable, _checked(features, int(is_readable.sum()), "image", where)
 
 
-def train_features(encoder: Encoder, split: TrainSet, where: str, layer: str = "joint") -> TrainFeatures:
-    """As ``image_features``, of the split that may be fitted on."""
+def check_readable(images: Sequence[Image.Image], unreadable: Collection[int], where: str) -> None:
+    """Raise PoolError, naming one, if more than ``MOST_UNREADABLE`` of the images cannot be decoded."""
+    if len(unreadable) <= MOST_UNREADABLE * len(images):
+        return
+    told = ""
+    try:
+        images[min(unreadable)]
+    except SampleError as error:
+        told = f", the first {error}"
+    raise PoolError(
+        f"{where}: {len(unreadable)} of {len(images)} images cannot be decoded, more than"
+        f" {MOST_UNREADABLE:.0%}{told}; the log names all"
+    )
+
+
+def train_features(
+    encoder: Encoder, split: TrainSet, where: str, layer: str = "joint"
+) -> tuple[TrainSet, TrainFeatures]:
+    """As ``image_features``, of the split that may be fitted on: what of it can be decoded, and its features."""
     assert isinstance(split, TrainSet), f"{where}: only a train split can be fitted on"
-    return TrainFeatures(image_features(encoder, split.images, where, layer))
+    is_readable, found = image_features(encoder, split.images, where, layer)
+    return split.only(is_readable), TrainFeatures(found)
 
 
 def test_features(
@@ -43,10 +74,11 @@ def test_features(
     split: TestSet,
     where: str,
     layer: str = "joint",  # noqa: PT028  (no test)
-) -> TestFeatures:
+) -> tuple[TestSet, TestFeatures]:
     """As ``image_features``, of the split that is measured on."""
     assert isinstance(split, TestSet), f"{where}: only a test split is measured on"
-    return TestFeatures(image_features(encoder, split.images, where, layer))
+    is_readable, found = image_features(encoder, split.images, where, layer)
+    return split.only(is_readable), TestFeatures(found)
 
 
 test_features.__test__ = False  # type: ignore[attr-defined]  # pytest: no test

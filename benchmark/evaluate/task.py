@@ -33,6 +33,8 @@ class Part:
     """Why that set gave no metrics."""
     data_found: bool = True
     """Whether that set could be opened."""
+    left_out: int = 0
+    """Images that could not be decoded, beside those that an encoder was given."""
 
 
 class Task(ABC):
@@ -86,9 +88,12 @@ class Task(ABC):
         return source
 
     def check_data(self) -> None:
-        """Open all that ``run`` reads, without a model. Raises PoolError if the data is absent."""
+        """Open all that ``run`` reads, without a model.
+
+        Raises PoolError if the data is absent, or is such that the task cannot tell models apart.
+        """
         for name in self.reads:
-            self._open(name)
+            self._open(name).check_measurable()
 
     def items_fingerprint(self) -> str:
         """Of the set whose items are measured, "" if its content is not known. Raises PoolError."""

@@ -90,7 +90,7 @@ def compute(folder: RunFolder, config: FeatureConfig, report: Callable[[float, s
         pool = make_source(config.pool, "pool").training_pool()
         # opened before the pass: a data set that is not there is told now, not after hours
         target = make_source(config.target, "target").labelled("train").images if config.target else None
-    encoder, weights = _encoder(folder, config)
+    encoder, weights, built = _encoder(folder, config)
     arrays = NAMES[: 1 + config.with_text]
     chunks = range(0, pool.num_samples, CHUNK)
     of = {"fingerprint": pool.fingerprint, "encoder": weights}
@@ -118,6 +118,7 @@ def compute(folder: RunFolder, config: FeatureConfig, report: Callable[[float, s
         "schema": 1,
         "config": plain(dataclasses.asdict(config)),
         "weights": weights,
+        **({"encoder": built} if built else {}),
         "code": snapshot.facts(),
         "versions": versions(),
         "device": device_name(dist.pick_device(config.device)),
@@ -185,33 +186,47 @@ def _verify(folder: RunFolder, digests: Mapping[str, str]) -> None:
         write_text(note, json.dumps(stamps) + "\n")
 
 
-def _encoder(folder: RunFolder, config: FeatureConfig) -> tuple[Any, str]:
-    """The frozen encoder on its device, and what its weights are: a hash, or open_clip's tag.
+def _encoder(folder: RunFolder, config: FeatureConfig) -> tuple[Any, str, dict[str, Any]]:
+    """The frozen encoder on its device, what its weights are: a hash, or open_clip's tag; and of a published one
+    how it was built.
 
     Raises RecordError if the weights of a run are not those its record was written for.
     """
     device = dist.pick_device(config.device)
     options = config.encoder.options
     if config.encoder.name == "open_clip":
-        from benchmark.models.clip.published import open_clip_encoder  # loads open_clip
+        from benchmark.models.clip import published as clip  # loads open_clip
 
-        encoder: Any = open_clip_encoder(options["model"], options["pretrained"], device, config.batch_size)
-        file = Path(options["pretrained"])
-        return encoder, f"sha256:{sha256_of(file)}" if file.is_file() else f"open_clip:{options['pretrained']}"
+        what = clip.published(
+            options["model"],
+            options.get("pretrained", ""),
+            str(folder.config),
+            options.get("as_tag", ""),
+            config.with_text,
+        )
+        encoder: Any = clip.open_clip_encoder(what, device, config.batch_size, config.with_text)
+        weights = f"sha256:{sha256_of(what.file)}" if what.file else f"open_clip:{what.pretrained or what.model}"
+        return encoder, weights, clip.facts_of(encoder)
+    if config.encoder.name == "moco_v3":
+        from benchmark.models.moco import published as moco
+
+        file = Path(options["file"])
+        encoder, _ = moco.moco_v3_encoder(file, device, config.batch_size)
+        return encoder, f"sha256:{sha256_of(file)}", moco.facts_of(encoder)
     source = RunFolder(folder.parent / options["run"])
     run = RunConfig.load(source.config)
     objective = make_objective(run.framework, run.model, run.seed)
-    weights = source.final_weights
+    final = source.final_weights
     try:
         record = read_record(source.record)
-        weights_file.load_weights(weights, objective)
+        weights_file.load_weights(final, objective)
     except FileNotFoundError as error:
-        raise PoolError(f"{error.filename or weights}: no such file; has {options['run']} finished?") from error
+        raise PoolError(f"{error.filename or final}: no such file; has {options['run']} finished?") from error
     except SafetensorError as error:
-        raise PoolError(f"{weights}: cannot be loaded ({error})") from error
+        raise PoolError(f"{final}: cannot be loaded ({error})") from error
     check_weights(record, source.record, objective)
     encoder = objective.to(device).encoder(config.batch_size)
-    return encoder, f"sha256:{sha256_of(weights)}"
+    return encoder, f"sha256:{sha256_of(final)}", {}
 
 
 def _embed(

@@ -52,6 +52,8 @@ def work(folder: RunFolder, report: Callable[[float, str], None], started: str) 
             _set_threads(config)
             _evaluate_more(folder, config, more, report, started)
         return
+    if dist.rank() == 0:
+        evaluation.tell_what_will_be_skipped(config.evaluate)
     trainer, training = _train(folder, config, report)
     if dist.rank() != 0:
         return

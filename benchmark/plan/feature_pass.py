@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from benchmark.config.feature_pass import FeatureConfig
@@ -26,21 +27,27 @@ def features_for(sweep: str, wish: Wish, named: Named) -> FeatureConfig | None:
         return None
     grid, where = wish.grid, f"{wish.grid.where}.features"
     options = grid.features
-    with_text = has_text(grid.framework)
+    with_text = _with_text(wish)
     _check_needs(wish, needs, with_text)
     assert options is not None
+    waits_for: tuple[str, ...] = ()
+    seed = 0
     if options.run:
         (run,) = named.encoders
         encoder, label, seed = Choice(name="run", options={"run": run.name}), run.model.name, run.seed
-        waits_for: tuple[str, ...] = (run.name,)
+        waits_for = (run.name,)
+    elif options.moco_v3:
+        if not Path(options.moco_v3).is_file():
+            raise ConfigError(f"{where}.moco_v3: {options.moco_v3}: no such file")
+        encoder, label = Choice(name="moco_v3", options={"file": options.moco_v3}), Path(options.moco_v3).name
     else:
         assert options.open_clip
-        assert options.pretrained
-        from benchmark.models.clip.published import check_open_clip  # loads open_clip, which few sweeps need here
+        from benchmark.models.clip.published import published  # loads open_clip, which few sweeps need here
 
-        check_open_clip(options.open_clip, options.pretrained, f"{where}.open_clip")
-        chosen = {"model": options.open_clip, "pretrained": options.pretrained}
-        encoder, label, seed, waits_for = Choice(name="open_clip", options=chosen), options.open_clip, 0, ()
+        what = published(
+            options.open_clip, options.pretrained or "", f"{where}.open_clip", options.as_tag or "", with_text
+        )
+        encoder, label = Choice(name="open_clip", options=what.options()), what.label
     source = make_source(wish.pool, f"{grid.where}.pool")
     target = None
     if options.target is not None:
@@ -83,11 +90,17 @@ def _identity(wish: Wish, encoder: Choice, target: Choice | None) -> str:
         "encoder": encoder,
         "pool": source,
         "pool_name": wish.pool.name,
-        "text": has_text(wish.grid.framework),
+        "text": _with_text(wish),
     }
     if (precision := wish.grid.features.precision) != "fp32":  # which passes were before there was a choice
         parts["precision"] = precision
     return identity_of(parts if target is None else {**parts, "target": target})
+
+
+def _with_text(wish: Wish) -> bool:
+    """Whether the pass encodes captions too."""
+    options = wish.grid.features
+    return has_text(wish.grid.framework) and not (options and options.moco_v3)
 
 
 def _check_needs(wish: Wish, needs: tuple[str, ...], with_text: bool) -> None:
@@ -99,7 +112,8 @@ def _check_needs(wish: Wish, needs: tuple[str, ...], with_text: bool) -> None:
         )
     if "text_embedding" in needs and not with_text:
         raise ConfigError(
-            f"{wish.grid.where}.pruner.{name}: needs captions, which {wish.grid.framework} does not read"
+            f"{wish.grid.where}.pruner.{name}: needs captions, which"
+            f" {'moco_v3' if has_text(wish.grid.framework) else wish.grid.framework} does not read"
         )
     if TARGET in needs and wish.grid.features.target is None:
         raise ConfigError(f"{where}.target: missing; {name} needs target_embedding: name the target's data set")

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -33,6 +34,21 @@ SAMPLE_FAULTS = {
 
 TAIL = 64
 """Bytes at the end of an image that go into a fingerprint: compressed data, which no two pictures share."""
+
+
+class Some(Sequence[Any]):
+    """The items of some places of a sequence, each taken out when asked for; a slice likewise."""
+
+    def __init__(self, items: Sequence[Any], places: Sequence[int] | np.ndarray) -> None:
+        self.items, self.places = items, places
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, place: Any) -> Any:
+        if isinstance(place, slice):
+            return Some(self.items, self.places[place])
+        return self.items[int(self.places[place])]
 
 
 class PoolError(ValueError):

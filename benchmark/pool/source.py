@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -21,9 +21,10 @@ from benchmark import plugins
 from benchmark.config.run import Choice, resolved
 from benchmark.options import ConfigError, build
 from benchmark.pool.plant import Plant, PlantedPool
-from benchmark.pool.samples import Pool, PoolError, digest_of, fingerprint_of
+from benchmark.pool.samples import Pool, PoolError, Some, digest_of, fingerprint_of
 
 SPLITS = ("train", "test")
+AnySet = TypeVar("AnySet", bound="LabelledSet")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,23 @@ class LabelledSet:
         """A hash of images, labels and names of classes; "" where that of the images is not known."""
         content = fingerprint_of(self.images)
         return content and digest_of([content, self.labels.astype("<i8").tobytes(), *self.class_names])
+
+    def only(self: AnySet, is_kept: np.ndarray) -> AnySet:
+        """The images to keep, bool [n], with their labels."""
+        if is_kept.all():
+            return self
+        images = Some(self.images, np.flatnonzero(is_kept))
+        groups = {kind: of[is_kept] for kind, of in self.groups.items()}
+        return dataclasses.replace(self, images=images, labels=self.labels[is_kept], groups=groups)
+
+    def check_measurable(self) -> None:
+        """Raise PoolError for a split that every model would score 100 % on, or none."""
+        if self.labels.ndim == 1 and len(self.class_names) < 2:
+            raise PoolError(f"{self.name}: one class alone: every model would score 100 %")
+        if not len(self.labels):
+            raise PoolError(f"{self.name}: its {self.split} split holds no images")
+        if self.labels.ndim == 1 and self.split == "train" and len(np.unique(self.labels)) < 2:
+            raise PoolError(f"{self.name}: all training images are of one class: every model would learn the same")
 
 
 @dataclass(frozen=True)
@@ -90,6 +108,12 @@ class PairSet:
         if self.image_group is not None:
             parts += ["image_group", self.image_group.astype("<i8").tobytes()]
         return content and digest_of(parts)
+
+    def check_measurable(self) -> None:
+        """Raise PoolError for pairs that every model would score 100 % on, or none."""
+        of_image, of_text = self.groups
+        if len(np.unique(of_text)) < 2 or len(np.unique(of_image)) < 2:
+            raise PoolError(f"{self.name}: captions of fewer than two images: every model would score 100 %")
 
 
 class Source(ABC):

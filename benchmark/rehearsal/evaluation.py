@@ -82,6 +82,11 @@ class Slicer:
         absent = [place for place in task.data_sets if not _opens(task, place)]
         if any(_standin(self.standins, task, place) is None for place in absent):
             return Sliced(name, note=f"{name}: its data is not there, and nothing stands in for it: not rehearsed")
+        if "dataset" not in absent:
+            try:
+                task.check_data()
+            except PoolError as error:
+                return Sliced(name, note=f"{name}: will be skipped: {error}")
 
         def cut(size: int, seed: int) -> Choice:
             def one(place: str) -> Any:
@@ -116,12 +121,12 @@ def _with_sets(choice: Choice, task: Task, one: Callable[[str], Any]) -> Choice:
 def _units(task: Task, absent: dict[str, str]) -> float:
     """``absent``: the published name of each set that cannot be opened."""
     total = 0.0
-    for place, asked in task.data_sets.items():
-        source = task.source() if place == "dataset" else data_set(as_choice(asked, place), place)
-        reads = task.reads if place == "dataset" else ("test",)
-        for name in reads:
+    for place in task.data_sets:
+        for name in _reads(task, place):
             total += (
-                _published_units(task, absent[place], name) if place in absent else _units_of(task, source, name)
+                _published_units(task, absent[place], name)
+                if place in absent
+                else _units_of(task, _source(task, place), name)
             )
     return total
 
@@ -164,14 +169,21 @@ def _num_classes(task: Task) -> int:
 
 
 def _opens(task: Task, place: str) -> bool:
+    source = _source(task, place)
     try:
-        if place == "dataset":
-            task.check_data()
-        else:
-            data_set(as_choice(task.data_sets[place], place), place).test_set()
+        for name in _reads(task, place):
+            source.pairs() if name == "pairs" else source.labelled(name)
     except PoolError:
         return False
     return True
+
+
+def _source(task: Task, place: str) -> Source:
+    return task.source() if place == "dataset" else data_set(as_choice(task.data_sets[place], place), place)
+
+
+def _reads(task: Task, place: str) -> tuple[str, ...]:
+    return task.reads if place == "dataset" else ("test",)
 
 
 def _standin(standins: StandIns, task: Task, place: str) -> Choice | None:

@@ -46,9 +46,9 @@ class StandIns:
         return self.labelled(choice.name, num_samples)
 
     def labelled(self, name: str, num_samples: int = CLASSES * 20) -> Choice:
-        """Images with labels of a few of ImageNet's classes, under the name of the set they stand for."""
-        root = str(self._images(num_samples))
-        return Choice(name="imagenet", options={"root": root, "name": name, "num_samples": num_samples})
+        """Images with labels of a few of ImageNet's classes; a name of its own, since ``imagenet`` is whole."""
+        told = {"name": f"{name}-stand-in", "num_samples": num_samples}
+        return Choice(name="imagenet", options={"root": str(self._images(num_samples)), **told})
 
     def pairs(self, name: str) -> Choice:
         """Held-out images with five captions each."""

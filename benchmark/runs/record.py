@@ -62,7 +62,8 @@ METRIC = _object(
         "n": {"type": "integer", "minimum": 1},
         "ci95": {"type": "array", "items": _NOT_NEGATIVE, "minItems": 2, "maxItems": 2},
         "protocol": _TEXT,
-    }
+    },
+    {"left_out": {"type": "integer", "minimum": 1}},  # images of the task's sets that could not be decoded
 ) | {
     "if": {"properties": {"metric": {"enum": list(NATS)}}},
     "else": {"properties": {"value": _SHARE, "ci95": {"items": _SHARE}}},
@@ -184,12 +185,14 @@ EVALUATION = _object(
         "metrics": {"type": "array", "items": METRIC},
         "evaluation_skipped": SKIPPED,
     },
-    # of a control alone; framework, model and seed are those of the untrained model
+    # of a published model how it was built: activations, preprocessing, tokenizer (older ones tell nothing); of a
+    # control what it is, framework, model and seed being those of the untrained model
     {
+        "encoder": _ANYTHING,
         "control": _object(
             {"kind": {"enum": list(CONTROL_KINDS)}},
             {"framework": _TEXT, "model": _ANYTHING, "seed": _COUNT},
-        )
+        ),
     },
 )
 _VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

@@ -78,7 +78,7 @@ def test_wise_fts_head_starts_as_the_zero_shot_classifier(evaluate) -> None:  # 
     task = Finetune(dataset="toy", recipe="wise_ft")
     tower = encoder.trainable()
     model = Classifier(tower.module, task._head(encoder, tower, train), normalised=True)
-    hits = predictions(model, test.images, tower.eval_transform) == test.labels
+    hits = predictions(model, test, tower.eval_transform)[1] == test.labels
     assert hits.mean() == evaluate(ZeroShot, SOURCE, encoder)["top1"].value
     assert model.head.weight.norm(dim=1).tolist() == pytest.approx([1 / 0.07] * 10, rel=1e-4)
 

@@ -33,7 +33,8 @@ def test_the_two_splits_are_of_two_types() -> None:
 
 def test_features_to_fit_on_come_from_a_train_split_alone() -> None:
     encoder = TableEncoder(np.eye(5))
-    assert len(train_features(encoder, SOURCE.train_set(), "x")) == 2
+    train, features = train_features(encoder, SOURCE.train_set(), "x")
+    assert (len(train.labels), len(features)) == (2, 2)
     with pytest.raises(AssertionError, match="only a train split can be fitted on"):
         train_features(encoder, SOURCE.test_set(), "x")  # type: ignore[arg-type]
     with pytest.raises(AssertionError, match="only a test split is measured on"):
@@ -69,7 +70,7 @@ def test_mypy_refuses_to_fit_on_a_test_split(tmp_path: typing.Any) -> None:
         "    pass\n"
         "def leak(encoder: 'Encoder', source: 'Source') -> None:\n"
         "    train, test = source.train_set(), source.test_set()\n"
-        "    bank, queries = train_features(encoder, train, 'x'), test_features(encoder, test, 'x')\n"
+        "    (_, bank), (_, queries) = train_features(encoder, train, 'x'), test_features(encoder, test, 'x')\n"
         "    fit(bank, train.labels)\n"
         "    predict(queries, bank, train.labels)\n"
         "    fit(queries, test.labels)  # line 11\n"

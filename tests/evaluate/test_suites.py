@@ -24,7 +24,7 @@ from benchmark.config.run import Choice
 from benchmark.config.sweepfile import read_sweep
 from benchmark.evaluate.command import parse_tasks
 from benchmark.evaluate.judged import f1_macro
-from benchmark.evaluate.run import evaluate
+from benchmark.evaluate.run import Outcome, evaluate
 from benchmark.models.clip.encoder import ClipEncoder
 from benchmark.options import ConfigError
 
@@ -140,25 +140,69 @@ def test_captions_that_clip_benchmark_wrote_are_retrieved_as_it_counts(
         assert found[f"text_to_image_r{k}"] == pytest.approx(expected[f"image_retrieval_recall@{k}"], abs=1e-7)
 
 
-def test_sets_judged_by_groups_have_the_worst_ones_value(encoder: ClipEncoder, tmp_path: Path) -> None:
-    rng = np.random.default_rng(8)
-    labels, groups = rng.integers(0, 7, size=90), rng.integers(1, 4, size=90)
-    home = tmp_path / "wds_dollar_street_test"
+def written(root: Path, name: str, vectors: np.ndarray, damaged: Sequence[int] = (), kind: str = "") -> Any:
+    """A set in one shard with classes drawn at random, as the options of a task name it. Vectors: [n, k]."""
+    labels = np.random.default_rng(8).integers(0, 7, size=len(vectors))
+    home = root / f"wds_{name}_test"
     (home / "test").mkdir(parents=True)
     with webdataset.TarWriter(str(home / "test/0.tar")) as writer:
-        for i, picture in enumerate(pictures(90)):
-            beside = {"cls": int(labels[i]), "npy": np.array([groups[i], 9, 9])}
-            writer.write({"__key__": f"s{i:07d}", "webp": picture, **beside})
+        for i, picture in enumerate(pictures(len(vectors))):
+            content = b"no picture" if i in damaged else picture
+            writer.write({"__key__": f"s{i:07d}", "webp": content, "cls": int(labels[i]), "npy": vectors[i]})
     (home / "test/nshards.txt").write_text("1")
     (home / "classnames.txt").write_text("\n".join(NAMES))
     (home / "zeroshot_classification_templates.txt").write_text("{c}")
-    choice = Choice(
-        name="zero_shot", options={"dataset": {"clip_benchmark": {"name": "dollar_street", "root": str(tmp_path)}}}
-    )
-    found = evaluate([choice], encoder, None, lambda *_: None)
+    if kind:
+        (home / "dataset_type.txt").write_text(kind)
+    return {"clip_benchmark": {"name": name, "root": str(root)}}
+
+
+def incomes(count: int) -> np.ndarray:
+    return np.random.default_rng(4).integers(1, 4, size=count)[:, None] * [1, 0, 0] + [0, 9, 9]
+
+
+def several_classes(count: int) -> np.ndarray:
+    return (np.random.default_rng(7).random((count, 7)) < 0.3).astype(np.int64)
+
+
+def measured(encoder: ClipEncoder, dataset: Any) -> Outcome:
+    choice = Choice(name="zero_shot", options={"dataset": dataset})
+    return evaluate([choice], encoder, None, lambda *_: None)
+
+
+def test_sets_judged_by_groups_have_the_worst_ones_value(encoder: ClipEncoder, tmp_path: Path) -> None:
+    vectors = incomes(90)
+    found = measured(encoder, written(tmp_path, "dollar_street", vectors))
     values = {row["metric"]: row["value"] for row in found.rows}
     (hits,) = [one.items for one in found.predictions if one.metric == "top5"]
-    assert values["top5_worst_income"] == min(hits[groups == g].mean() for g in (1, 2, 3)) < values["top5"]
+    assert values["top5_worst_income"] == min(hits[vectors[:, 0] == g].mean() for g in (1, 2, 3)) < values["top5"]
+
+
+def test_an_image_that_cannot_be_decoded_is_left_out_with_its_group_or_its_classes(
+    encoder: ClipEncoder, tmp_path: Path
+) -> None:
+    vectors = incomes(110)
+    found = measured(encoder, written(tmp_path, "dollar_street", vectors, damaged=[7]))
+    assert {(row["n"], row["left_out"]) for row in found.rows} == {(109, 1)}
+    (hits,) = [one.items for one in found.predictions if one.metric == "top5"]
+    groups = np.delete(vectors[:, 0], 7)
+    values = {row["metric"]: row["value"] for row in found.rows}
+    assert values["top5_worst_income"] == min(hits[groups == g].mean() for g in (1, 2, 3))
+
+    damaged = written(tmp_path, "voc2007_multilabel", several_classes(110), damaged=[7], kind="multilabel")
+    (row,) = measured(encoder, damaged).rows
+    assert (row["metric"], row["n"], row["left_out"]) == ("mean_average_precision", 109, 1)
+
+
+def test_a_part_of_a_set_keeps_what_it_is_judged_by(encoder: ClipEncoder, tmp_path: Path) -> None:
+    sets = {
+        "top5_worst_income": written(tmp_path, "dollar_street", incomes(90)),
+        "mean_average_precision": written(tmp_path, "voc2007_multilabel", several_classes(90), kind="multilabel"),
+    }
+    for metric, dataset in sets.items():
+        found = measured(encoder, {"subset": {"of": dataset, "num_samples": 42}})
+        assert not found.skipped
+        assert {row["metric"]: row["n"] for row in found.rows}[metric] <= 42
 
 
 def test_f1_is_over_the_classes_that_occur() -> None:

@@ -22,6 +22,7 @@ import baselines
 from analysis import report
 from benchmark import sweep
 from benchmark.config.feature_pass import FeatureConfig
+from benchmark.config.run import Choice
 from benchmark.config.sweepfile import read_sweep
 from benchmark.coreset.coreset import load_coreset
 from benchmark.job import feature_pass, process
@@ -158,10 +159,9 @@ def test_half_precision_is_another_pass_and_single_precision_is_that_of_before(
 @pytest.mark.usefixtures("needy")
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_gives_nearly_the_same_features(precision: str, planned: Plan) -> None:
-    full, single, _ = planned(clip_grid(pruner=["full", "needy"], features=OF_FULL, train={"epochs": 1}))
-    _, half, _ = planned(
-        clip_grid(pruner=["full", "needy"], features={**OF_FULL, "precision": precision}, train={"epochs": 1})
-    )
+    grid = {"pruner": ["full", "needy"], "train": {"epochs": 1}}
+    full, single, *_ = planned(clip_grid(features=OF_FULL, **grid))
+    _, half, *_ = planned(clip_grid(features={**OF_FULL, "precision": precision}, **grid))
     process.run(full.folder)
     for run in (single, half):
         assert process.run(run.folder) == "done"
@@ -373,6 +373,8 @@ def test_open_clip_weights_come_from_a_file(write_sweep: Callable[..., Path], tm
     assert run_sweep(path, "--cluster", "inline") == 0
     (facts,) = [json.loads(p.read_text()) for p in path.parent.glob("results/*/*/features.json")]
     assert facts["weights"].startswith("sha256:")
+    assert facts["encoder"]["activations"] == ["GELU"]
+    assert facts["encoder"]["interpolation"] == "bicubic"
 
 
 @pytest.mark.usefixtures("needy")
@@ -388,7 +390,8 @@ def test_weights_that_cannot_be_fetched_say_where_to_put_the_file(
     shown = " ".join(capsys.readouterr().err.split())
     file = "open_clip_model.safetensors"
     assert f"https://huggingface.co/laion/CLIP-ViT-B-32-laion2B-s34B-b79K/resolve/main/{file} elsewhere" in shown
-    assert f"name it: features: {{open_clip: ViT-B-32, pretrained: /path/to/{file}}}" in shown
+    named = f"{{open_clip: ViT-B-32, pretrained: /path/to/{file}, as_tag: laion2b_s34b_b79k}}"
+    assert f"name it with its tag, whose activation and preprocessing it needs: features: {named}" in shown
     assert "2 blocked, 1 failed" in shown
     out = path.parent / "report"
     assert report.main(["--results", str(path.parent / "results"), "--out", str(out)]) == 0
@@ -396,6 +399,36 @@ def test_weights_that_cannot_be_fetched_say_where_to_put_the_file(
     assert "not run: waits for features-ViT-B-32-shapes-64-s0-" in row
     assert ", failed: ConfigError: the weights 'laion2b_s34b_b79k' of ViT-B-32" in row
     assert "--retry" in row
+
+
+@pytest.mark.usefixtures("needy")
+def test_a_published_tag_is_planned_under_the_name_that_has_its_activation(planned: Plan) -> None:
+    given = {"open_clip": "ViT-B-32", "pretrained": "openai"}
+    passing, *_ = planned(clip_grid(pruner="needy", features=given))
+    assert passing.config.name.startswith("features-ViT-B-32-quickgelu-shapes-64-s0-")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("needy")
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.02)])
+def test_a_checkpoint_of_moco_v3_gives_features_of_images(
+    precision: str, tolerance: float, planned: Plan, tmp_path: Path
+) -> None:
+    options = {"image_size": 32, "hidden_dim": 8, "embed_dim": 4}
+    model: Any = make_objective("moco", Choice(name="vit_small", options=options), 0)
+    backbone = model.base.backbone.state_dict()
+    state = {f"module.base_encoder.{key}": value for key, value in backbone.items()}
+    torch.save({"arch": "vit_small", "state_dict": state}, tmp_path / "vit-s.pth.tar")
+    given = {"moco_v3": str(tmp_path / "vit-s.pth.tar"), "precision": precision}
+    passing, *_ = planned(clip_grid(pruner="needy_image", features=given))
+    assert process.run(passing.folder) == "done"
+    found = np.load(passing.folder / "image_embedding.npy").astype(np.float32)
+    pool = make_source(Choice(name="shapes", options={"num_samples": 64}), "pool").training_pool()
+    expected = model.encoder().encode_images([pool.read(i).image for i in range(64)])
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(found, expected, atol=tolerance)
+    assert json.loads((passing.folder / "features.json").read_text())["encoder"]["image_size"] == 32
+    assert not (passing.folder / "text_embedding.npy").exists()
 
 
 @pytest.mark.usefixtures("needy")
@@ -423,6 +456,18 @@ def test_a_file_that_holds_no_weights_is_named(content: bytes, planned: Plan, tm
             "open_clip and pretrained belong together",
         ),
         (clip_grid(pruner="needy", features={}), r"features: missing"),
+        (
+            clip_grid(pruner="needy", features={"open_clip": "ViT-B-16-SigLIP", "pretrained": "webli"}),
+            "the texts of ViT-B-16-SigLIP need the tokenizer timm/ViT-B-16-SigLIP",
+        ),
+        (
+            clip_grid(pruner="needy", features={"moco_v3": __file__}),
+            "needs captions, which moco_v3 does not read",
+        ),
+        (
+            clip_grid(pruner="needy_image", features={"moco_v3": "nowhere.pth"}),
+            r"moco_v3: nowhere\.pth: no such file",
+        ),
         (
             clip_grid(pruner="needy", features={"open_clip": "ViT-B-33", "pretrained": "openai"}),
             "unknown open_clip model 'ViT-B-33'; did you mean",

@@ -36,10 +36,12 @@ class LinearLayer:
     bias: Tensor
     weight_decay: float
 
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """int64 [n]"""
+    def predict(self, features: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+        """int64 [n]; ``among``, int64 [c], restricts to these classes: then it is the place in it."""
         rows = torch.from_numpy(features).to(self.weight.device)
-        return functional.linear(rows, self.weight, self.bias).argmax(dim=1).cpu().numpy()
+        logits = functional.linear(rows, self.weight, self.bias)
+        logits = logits if among is None else logits[:, torch.from_numpy(among).to(logits.device)]
+        return logits.argmax(dim=1).cpu().numpy()
 
 
 def train(

@@ -5,6 +5,7 @@ Letters in shapes: b images in a batch, C classes.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from benchmark import signals
+from benchmark.evaluate.scores import check_readable
 from benchmark.models.encoder import ImageTransform
+from benchmark.pool.samples import PoolError, SampleError
+from benchmark.pool.source import AnySet
 from benchmark.seeds import generator, seed_of
+
+logger = logging.getLogger(__name__)
 
 EVAL_BATCH = 256
 
@@ -55,6 +61,8 @@ class Batch(NamedTuple):
     """float32 [b, 3, H, W]"""
     labels: Tensor
     """int64 [b]"""
+    unreadable: np.ndarray
+    """Rows of images that cannot be decoded, in whose place others of the batch stand."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,10 @@ class Batches:
         return len(self.rows(0))
 
     def run(self, epochs: int) -> Iterator[Batch]:
-        """All epochs; loader workers live through all of them."""
+        """All epochs; loader workers live through all of them.
+
+        Raises PoolError once too many of the images have turned out to be unreadable.
+        """
         wanted = [(e, s, rows) for e in range(epochs) for s, rows in enumerate(self.rows(e))]
         loader: DataLoader[Batch] = DataLoader(
             _Augmented(self),
@@ -94,7 +105,11 @@ class Batches:
             worker_init_fn=_start_worker,
             generator=torch.Generator(),  # else the loader draws from the global generator
         )
-        yield from loader
+        unreadable: set[int] = set()
+        for batch in loader:
+            unreadable.update(batch.unreadable.tolist())
+            check_readable(self.images, unreadable, self.purpose)
+            yield batch
 
 
 class _Augmented(Dataset[Batch]):
@@ -104,12 +119,23 @@ class _Augmented(Dataset[Batch]):
     def __getitem__(self, wanted: tuple[int, int, np.ndarray]) -> Batch:
         epoch, step, rows = wanted
         of = self.batches
-        images = []
+        images, kept = [], []
         with seeded(of.seed, of.purpose):  # puts back what was; each image has a seed of its own
             for i, row in enumerate(rows):
+                image = _decoded(of.images, row)
+                if image is None:
+                    continue
                 _start_at(seed_of(of.seed, f"{of.purpose} augment", epoch, step, i))
-                images.append(of.transform(of.images[row].convert("RGB")))
-        return Batch(epoch, step, torch.stack(images), torch.from_numpy(of.labels[rows]))
+                images.append(of.transform(image))
+                kept.append(row)
+        unreadable = np.setdiff1d(rows, kept)
+        if not kept:
+            raise PoolError(f"{of.purpose}: none of a batch of {len(rows)} images can be decoded")
+        for i in range(len(rows) - len(kept)):  # the others again: a batch keeps its size
+            images.append(images[i % len(kept)])
+            kept.append(kept[i % len(kept)])
+        labels = torch.from_numpy(of.labels[np.array(kept)])
+        return Batch(epoch, step, torch.stack(images), labels, unreadable)
 
 
 def _start_worker(_worker: int) -> None:
@@ -118,20 +144,35 @@ def _start_worker(_worker: int) -> None:
 
 
 def predictions(
-    model: nn.Module, images: Sequence[Image.Image], transform: ImageTransform, among: np.ndarray | None = None
-) -> np.ndarray:
-    """The class of the largest logit of each image, in eval mode: int64 [n].
+    model: nn.Module, test: AnySet, transform: ImageTransform, among: np.ndarray | None = None
+) -> tuple[AnySet, np.ndarray]:
+    """What of the set can be decoded, and the class of the largest logit of each of these images, int64 [m].
 
-    ``among``, int64 [c], restricts the logits to these classes: then it is the place in it.
+    In eval mode. ``among``, int64 [c], restricts the logits to these classes: then it is the place in it. Raises
+    PoolError if too many images cannot be decoded.
     """
     device = next(model.parameters()).device
     model.eval()
-    found = []
+    found = np.full(len(test.images), -1, dtype=np.int64)
     with torch.inference_mode():
-        for start in range(0, len(images), EVAL_BATCH):
-            rows = range(start, min(start + EVAL_BATCH, len(images)))
-            batch = torch.stack([transform(images[row].convert("RGB")) for row in rows])
+        for start in range(0, len(found), EVAL_BATCH):
+            rows = range(start, min(start + EVAL_BATCH, len(found)))
+            decoded = {row: image for row in rows if (image := _decoded(test.images, row)) is not None}
+            if not decoded:
+                continue
+            batch = torch.stack([transform(image) for image in decoded.values()])
             logits = model(batch.to(device))  # [b, C]
             logits = logits if among is None else logits[:, torch.from_numpy(among).to(device)]
-            found.append(logits.argmax(dim=1).cpu().numpy())
-    return np.concatenate(found)
+            found[list(decoded)] = logits.argmax(dim=1).cpu().numpy()
+    is_readable = found >= 0
+    check_readable(test.images, np.flatnonzero(~is_readable).tolist(), test.name)
+    return test.only(is_readable), found[is_readable]
+
+
+def _decoded(images: Sequence[Image.Image], row: int) -> Image.Image | None:
+    """RGB; None, with a warning that names it, for one that cannot be decoded."""
+    try:
+        return images[row].convert("RGB")
+    except SampleError as error:
+        logger.warning("left out of the evaluation: %s", error)
+        return None

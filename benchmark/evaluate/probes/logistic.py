@@ -38,10 +38,25 @@ ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 26}
 """Most logits held at once: what fits a core's cache, or a GPU."""
 
 
-class Classifier(Protocol):
-    """What a solver leaves."""
+class Predictor(Protocol):
+    """What is judged on validation images."""
 
     def predict(self, features: np.ndarray) -> np.ndarray: ...
+
+
+class Classifier(Predictor, Protocol):
+    """What a solver leaves."""
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The classes that occurred, int64 [C]."""
+
+    @property
+    def coef_(self) -> np.ndarray:
+        """[C, d]; of two classes one row may stand for both, the second's."""
+
+    @property
+    def intercept_(self) -> np.ndarray: ...
 
 
 Fit = Callable[[float], Classifier]
@@ -58,9 +73,18 @@ class Probe:
     strength: float
     """The regularisation it was fitted with, lambda."""
 
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """int64 [n]"""
-        return self.classifier.predict((features.astype(np.float64) - self.mean) / self.scale)
+    def predict(self, features: np.ndarray, among: np.ndarray | None = None) -> np.ndarray:
+        """int64 [n]; ``among``, int64 [c], restricts to these classes: then it is the place in it."""
+        scaled = (features.astype(np.float64) - self.mean) / self.scale
+        if among is None:
+            return self.classifier.predict(scaled)
+        known = self.classifier
+        logits = scaled @ known.coef_.T + known.intercept_
+        if len(known.coef_) < len(known.classes_):
+            logits = np.pad(logits, ((0, 0), (1, 0)))  # the first of two classes: its logit is 0
+        whole = np.full((len(scaled), max(int(known.classes_.max()), int(among.max())) + 1), -np.inf)
+        whole[:, known.classes_] = logits
+        return whole[:, among].argmax(axis=1)
 
 
 def fitter(
@@ -95,12 +119,12 @@ class SklearnFit:
 class Linear:
     """Weights [C, d] and biases [C] of the classes that occurred."""
 
-    classes: np.ndarray
+    classes_: np.ndarray
     coef_: np.ndarray
     intercept_: np.ndarray
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        return self.classes[(features @ self.coef_.T + self.intercept_).argmax(axis=1)]
+        return self.classes_[(features @ self.coef_.T + self.intercept_).argmax(axis=1)]
 
 
 class TorchFit:
@@ -178,7 +202,7 @@ def search(accuracy: Callable[[int], float], count: int, step: int) -> int:
         candidates = [best - step, best + step]
 
 
-def best_strength(fit: Callable[[float], Classifier], features: np.ndarray, labels: np.ndarray) -> float:
+def best_strength(fit: Callable[[float], Predictor], features: np.ndarray, labels: np.ndarray) -> float:
     """The strength of ``STRENGTHS`` whose fit has the highest accuracy on these validation images."""
     from sklearn.exceptions import ConvergenceWarning
 

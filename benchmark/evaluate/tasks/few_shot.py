@@ -20,6 +20,8 @@ from benchmark.evaluate.scores import TrainFeatures, test_features, train_featur
 from benchmark.evaluate.task import Task
 from benchmark.models.encoder import Encoder
 from benchmark.options import check_option, require
+from benchmark.pool.samples import PoolError
+from benchmark.pool.source import TrainSet
 from benchmark.runs.record import Metric
 from benchmark.seeds import generator
 
@@ -58,13 +60,12 @@ class FewShot(Task):
         source = self.source()
         train = source.train_set()
         where = f"few_shot on {train.name}"
-        drawn = [
-            [draw(train.labels, k, number, train.class_names) for number in range(self.draws)] for k in self.shots
-        ]
-        features = train_features(encoder, train, where, "penultimate")
+        self._drawn(train)  # before the work
+        train, features = train_features(encoder, train, where, "penultimate")
+        drawn = self._drawn(train)
         probes = [[self._fit(features, train.labels, *rows) for rows in draws] for draws in drawn]
         test = source.test_set()
-        queries = test_features(encoder, test, where, "penultimate")
+        test, queries = test_features(encoder, test, where, "penultimate")
         found = []
         for k, of_draws in zip(self.shots, probes, strict=True):
             value = float(np.mean([probe.predict(queries) == test.labels for probe in of_draws]))
@@ -74,6 +75,16 @@ class FewShot(Task):
             )
         return found
 
+    def check_data(self) -> None:
+        super().check_data()
+        self._drawn(self.source().train_set())
+
+    def _drawn(self, train: TrainSet) -> list[list[tuple[np.ndarray, np.ndarray]]]:
+        """A list a number of shots, of a pair a draw. Raises PoolError for too few images of a class."""
+        return [
+            [draw(train.labels, k, number, train.class_names) for number in range(self.draws)] for k in self.shots
+        ]
+
     def _fit(self, features: TrainFeatures, labels: np.ndarray, shots: np.ndarray, held: np.ndarray) -> Any:
         fit = fitter(features[shots], labels[shots], solver=self.solver, standardise=False)
         return fit(best_strength(fit, features[held], labels[held]))
@@ -82,14 +93,14 @@ class FewShot(Task):
 def draw(labels: np.ndarray, k: int, number: int, class_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Rows of exactly k images of each class to fit on, and of up to 4 others each to validate on: int64 each.
 
-    Raises ValueError for a class of fewer than k images, and if none is left to validate on.
+    Raises PoolError for a class of fewer than k images, and if none is left to validate on.
     """
     raw = generator(number, "few_shot draw").bit_generator.random_raw(len(labels))
     shots, held = [], []
     for label in range(len(class_names)):
         rows = np.flatnonzero(labels == label)
         if len(rows) < k:
-            raise ValueError(
+            raise PoolError(
                 f"few_shot: class '{class_names[label]}' has {len(rows)} training images, fewer than {k} shots"
             )
         rows = rows[np.argsort(raw[rows], kind="stable")]
@@ -97,5 +108,5 @@ def draw(labels: np.ndarray, k: int, number: int, class_names: Sequence[str]) ->
         held.append(rows[k : k + min(k, MOST_VALIDATION)])
     validation = np.concatenate(held)
     if not len(validation):
-        raise ValueError(f"few_shot: with {k} shots no class has an image left to validate on")
+        raise PoolError(f"few_shot: with {k} shots no class has an image left to validate on")
     return np.concatenate(shots), validation

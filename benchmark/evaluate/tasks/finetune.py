@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmark.config.run import as_choice
+from benchmark.evaluate.further import check_test_on, data_sets_of, opened
 from benchmark.evaluate.intervals import mean_per_class, proportion
 from benchmark.evaluate.probes.batches import Batches, predictions, seeded
 from benchmark.evaluate.probes.recipes import RECIPES, Recipe, rate_at
@@ -30,7 +30,7 @@ from benchmark.evaluate.tasks.zero_shot import class_weights
 from benchmark.models.encoder import Encoder, ImageTransform, Tower
 from benchmark.options import LATER_OPTION, check_option, require
 from benchmark.pool.samples import PoolError
-from benchmark.pool.source import LabelledSet, TestSet, TrainSet, data_set
+from benchmark.pool.source import TestSet, TrainSet
 from benchmark.runs.record import Metric
 
 logger = logging.getLogger(__name__)
@@ -94,10 +94,7 @@ class Finetune(Task):
         for name in by_step if RECIPES[self.recipe].by_epoch else by_epoch:
             if getattr(self, name) is not None:
                 raise ValueError(f"{name} does not belong to recipe {self.recipe}")
-
-        asked = [self.dataset, *(self.test_on or ())]
-        for one in self.test_on or ():
-            require(asked.count(one) == 1, "test_on", "sets that differ, and not the data set itself", one)
+        check_test_on(self.dataset, self.test_on)
 
     @classmethod
     def published(cls) -> list[Task]:
@@ -126,8 +123,7 @@ class Finetune(Task):
 
     @property
     def data_sets(self) -> Mapping[str, Any]:
-        further = {f"test_on[{i}]": one for i, one in enumerate(self.test_on or ())}
-        return {**super().data_sets, **further}
+        return {**super().data_sets, **data_sets_of(self.test_on)}
 
     def run(self, encoder: Encoder) -> list[Metric]:
         return [metric for part in self.parts(encoder) for metric in part.metrics]
@@ -135,32 +131,26 @@ class Finetune(Task):
     def parts(self, encoder: Encoder) -> Iterator[Part]:
         source = self.source()
         train = source.train_set()
-        further = []
-        for asked in self.test_on or ():  # opened before the hours of training
-            try:
-                test = data_set(as_choice(asked, "test_on"), "test_on").test_set()
-                further.append((asked, test, places_of(test, train)))
-            except PoolError as error:
-                yield Part(dataset=asked, skipped=str(error), data_found=False)
+        further, others = opened(self.test_on, train)  # before the hours of training
+        yield from others
         tower = encoder.trainable("joint")
         head = self._head(encoder, tower, train)
         model = self.train(tower, head, train)
-        own = source.test_set()
-        yield Part(self._measure(model, tower, own), own.fingerprint)
+        yield self._measure(model, tower, source.test_set())
         for asked, test, places in further:
             try:
-                yield Part(self._measure(model, tower, test, places), test.fingerprint, asked)
-            except PoolError as error:  # an image of it: it opened
+                yield dataclasses.replace(self._measure(model, tower, test, places), dataset=asked)
+            except PoolError as error:  # images of it: it opened
                 yield Part(dataset=asked, skipped=str(error))
 
-    def _measure(
-        self, model: nn.Module, tower: Tower, test: TestSet, among: np.ndarray | None = None
-    ) -> list[Metric]:
-        hits = predictions(model, test.images, tower.eval_transform, among) == test.labels
-        return [
+    def _measure(self, model: nn.Module, tower: Tower, test: TestSet, among: np.ndarray | None = None) -> Part:
+        readable, predicted = predictions(model, test, tower.eval_transform, among)
+        hits = predicted == readable.labels
+        metrics = [
             proportion("finetune", test.name, "top1", hits, self.protocol),
-            mean_per_class("finetune", test.name, hits, test.labels, self.protocol),
+            mean_per_class("finetune", test.name, hits, readable.labels, self.protocol),
         ]
+        return Part(metrics, test.fingerprint, left_out=len(test.labels) - len(hits))
 
     def train(self, tower: Tower, head: nn.Linear, train: TrainSet) -> nn.Module:
         """The tower's module with the head, fine-tuned in place."""
@@ -232,24 +222,6 @@ class Finetune(Task):
             repeats=recipe.repeats,
             num_workers=self.num_workers,
         )
-
-
-def places_of(test: LabelledSet, train: LabelledSet) -> np.ndarray:
-    """Where each class of ``test`` stands among those of ``train``: int64 [classes of ``test``].
-
-    The logits at these places are what a test set of some of the classes is measured by (``project_logits`` of
-    mlfoundations/wise-ft for ImageNet-R and -A, as the sets' own code has it). Raises ValueError for a class that
-    ``train`` has not, or has twice.
-    """
-    by_id = bool(test.class_ids and train.class_ids)
-    own, known = (list(s.class_ids if by_id else s.class_names) for s in (test, train))
-    for name in own:
-        if known.count(name) != 1:
-            raise ValueError(
-                f"finetune: {test.name} has a class '{name}', which {train.name} has {known.count(name)} times:"
-                " test_on takes sets of the classes that are trained on"
-            )
-    return np.array([known.index(name) for name in own], dtype=np.int64)
 
 
 class Classifier(nn.Module):

@@ -52,7 +52,8 @@ class Knn(Task):
         source = self.source()
         train, test = source.train_set(), source.test_set()
         where = f"knn on {test.name}"
-        bank, queries = train_features(encoder, train, where), test_features(encoder, test, where)
+        train, bank = train_features(encoder, train, where)
+        test, queries = test_features(encoder, test, where)
         predicted = predict(queries, bank, train.labels, self.k, self.temperature)
         return [proportion("knn", test.name, "top1", predicted == test.labels, self.protocol)]
 

@@ -7,12 +7,13 @@ joint features of length 1. ``moco``: SGD under augmentation (``main_lincls.py``
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from benchmark.evaluate.further import check_test_on, data_sets_of, opened
 from benchmark.evaluate.intervals import mean_per_class, proportion
 from benchmark.evaluate.probes import adamw, sgd
 from benchmark.evaluate.probes.batches import Batches, predictions
@@ -26,14 +27,16 @@ from benchmark.evaluate.probes.logistic import (
 )
 from benchmark.evaluate.protocol import named
 from benchmark.evaluate.scores import TestFeatures, TrainFeatures, test_features, train_features, unit
-from benchmark.evaluate.task import Task
+from benchmark.evaluate.task import Part, Task
 from benchmark.models.encoder import Encoder
 from benchmark.options import LATER_OPTION, check_option, require
+from benchmark.pool.samples import PoolError
 from benchmark.pool.source import TestSet, TrainSet
 from benchmark.runs.record import Metric
 
-Predict = Callable[[TestSet], np.ndarray]
-"""Images -> classes, int64 [n]."""
+Predict = Callable[[TestSet, np.ndarray | None], tuple[TestSet, np.ndarray]]
+"""A set, and the classes that are its own where it has not all -> what of it can be decoded, and the class of each
+of these images, or its place among those, int64 [m]."""
 
 LOGISTIC = {"standardised": "joint", "clip": "penultimate"}
 """Recipes of logistic regression and the features they take."""
@@ -73,6 +76,9 @@ class LinearProbe(Task):
     """Of initial weights, order and augmentation."""
     num_workers: int = field(default=0, metadata=LATER_OPTION)
     """Processes that decode and augment."""
+    test_on: list[Any] | None = field(default=None, metadata=LATER_OPTION)
+    """Test sets beside the data set's own, of some or all of its classes, that the same probe is measured on as
+    well: names or ``{name: options}``. One that is absent is skipped with the reason."""
 
     def __post_init__(self) -> None:
         check_option("recipe", self.recipe, RECIPES)
@@ -87,6 +93,7 @@ class LinearProbe(Task):
                 raise ValueError(
                     f"{name} belongs to recipe {' and '.join(recipes)}; {self.recipe} does not use it"
                 )
+        check_test_on(self.dataset, self.test_on)
 
     @classmethod
     def published(cls) -> list[Task]:
@@ -115,34 +122,64 @@ class LinearProbe(Task):
     def _epochs(self) -> int:
         return self.epochs or (sgd.EPOCHS if self.recipe == "moco" else adamw.EPOCHS)
 
+    @property
+    def data_sets(self) -> Mapping[str, Any]:
+        return {**super().data_sets, **data_sets_of(self.test_on)}
+
+    def check_data(self) -> None:
+        super().check_data()
+        if self.recipe in LOGISTIC:
+            split_of(self.source().train_set().labels)
+
     def run(self, encoder: Encoder) -> list[Metric]:
+        return [metric for part in self.parts(encoder) for metric in part.metrics]
+
+    def parts(self, encoder: Encoder) -> Iterator[Part]:
         source = self.source()
         train = source.train_set()
+        further, others = opened(self.test_on, train)
+        yield from others
         fit_on = self._moco if self.recipe == "moco" else self._on_features
         predict = fit_on(encoder, train)
-        test = source.test_set()
-        hits = predict(test) == test.labels
-        return [
+        yield self._measure(predict, source.test_set())
+        for asked, test, places in further:
+            try:
+                yield replace(self._measure(predict, test, places), dataset=asked)
+            except PoolError as error:  # images of it: it opened
+                yield Part(dataset=asked, skipped=str(error))
+
+    def _measure(self, predict: Predict, test: TestSet, among: np.ndarray | None = None) -> Part:
+        readable, predicted = predict(test, among)
+        hits = predicted == readable.labels
+        metrics = [
             proportion("linear_probe", test.name, "top1", hits, self.protocol),
-            mean_per_class("linear_probe", test.name, hits, test.labels, self.protocol),
+            mean_per_class("linear_probe", test.name, hits, readable.labels, self.protocol),
         ]
+        of_moco = self.recipe == "moco"  # elsewhere the encoder counts
+        return Part(metrics, test.fingerprint, left_out=len(test.labels) - len(hits) if of_moco else 0)
 
     def _on_features(self, encoder: Encoder, train: TrainSet) -> Predict:
         layer = LOGISTIC.get(self.recipe, "joint")
         where = f"linear_probe on {train.name}"
-        predict = self._fit(train_features(encoder, train, where, layer), train.labels, len(train.class_names))
-        return lambda test: predict(test_features(encoder, test, where, layer))
+        train, features = train_features(encoder, train, where, layer)
+        scores = self._fit(features, train.labels, len(train.class_names))
+
+        def predict(test: TestSet, among: np.ndarray | None) -> tuple[TestSet, np.ndarray]:
+            test, fresh = test_features(encoder, test, where, layer)
+            return test, scores(fresh, among)
+
+        return predict
 
     def _fit(
         self, features: TrainFeatures, labels: np.ndarray, num_classes: int
-    ) -> Callable[[TestFeatures], np.ndarray]:
+    ) -> Callable[[TestFeatures, np.ndarray | None], np.ndarray]:
         if self.recipe in LOGISTIC:
             return fit(features, labels, solver=self.solver, standardise=self.recipe == "standardised").predict
         # DEVIATION(clip_benchmark): its validation share is drawn at random over all images, ours within classes;
         # it computes features and layer under fp16 autocast on a GPU, we in single precision
         is_validation = validation_split(labels, self.validation_share) if self.validation_share else None
         layer = adamw.fit(unit(features), labels, num_classes, is_validation, epochs=self._epochs, seed=self.seed)
-        return lambda fresh: layer.predict(unit(fresh))
+        return lambda fresh, among: layer.predict(unit(fresh), among)
 
     def _moco(self, encoder: Encoder, train: TrainSet) -> Predict:
         # DEVIATION(moco_probe): the head of the last epoch is reported; the published code keeps the best of all
@@ -158,7 +195,7 @@ class LinearProbe(Task):
             num_workers=self.num_workers,
         )
         model = sgd.fit(tower, batches, len(train.class_names), epochs=self._epochs, base_rate=self.base_lr)
-        return lambda test: predictions(model, test.images, tower.eval_transform)
+        return lambda test, among: predictions(model, test, tower.eval_transform, among)
 
 
 def fit(
@@ -166,13 +203,19 @@ def fit(
 ) -> Probe:
     """Choose the strength on a stratified fifth of the given features, then fit on all of them.
 
-    Raises ValueError if no class has two images.
+    Raises PoolError if no class has two images.
     """
     # DEVIATION(linear_probe): ``standardise`` scales features to mean 0 and deviation 1 with the statistics of the
     # images fitted on; CLIP feeds them raw, where 1000 iterations do not converge at weak regularisation
-    is_validation = validation_split(labels, VALIDATION_SHARE)
-    if not is_validation.any():
-        raise ValueError("linear_probe: no class has two training images, so none is left to validate on")
+    is_validation = split_of(labels)
     fitted = fitter(features[~is_validation], labels[~is_validation], solver=solver, standardise=standardise)
     strength = best_strength(fitted, features[is_validation], labels[is_validation])
     return fitter(features, labels, solver=solver, standardise=standardise)(strength)
+
+
+def split_of(labels: np.ndarray) -> np.ndarray:
+    """Which training images choose the strength, bool [n]. Raises PoolError if no class has two images."""
+    is_validation = validation_split(labels, VALIDATION_SHARE)
+    if not is_validation.any():
+        raise PoolError("linear_probe: no class has two training images, so none is left to validate on")
+    return is_validation

@@ -45,9 +45,10 @@ class Retrieval(Task):
     def run(self, encoder: Encoder) -> list[Metric]:
         pairs = self.source().pairs()
         where = f"retrieval on {pairs.name}"
-        images = image_features(encoder, pairs.images, where)
-        texts = text_features(encoder, pairs.captions, where)
-        of_image, of_text = pairs.groups
+        is_readable, images = image_features(encoder, pairs.images, where)
+        asks = is_readable[pairs.image_of_caption]  # a caption goes with its image
+        texts = text_features(encoder, [pairs.captions[i] for i in np.flatnonzero(asks)], where)
+        of_image, of_text = (group[kept] for group, kept in zip(pairs.groups, (is_readable, asks), strict=True))
         asked = np.isin(of_image, of_text)
         directions = {
             "image_to_text": (images[asked], texts, of_image[asked], of_text),

@@ -41,7 +41,8 @@ class ZeroShot(Task):
         test = self.source().labelled("test")
         where = f"zero_shot on {test.name}"
         weights = class_weights(encoder, test.class_names, test.templates, where)
-        images = image_features(encoder, test.images, where)
+        is_readable, images = image_features(encoder, test.images, where)
+        test = test.only(is_readable)
         if test.labels.ndim > 1:
             scores = cosines(images, weights)
             return [mean_average_precision("zero_shot", test.name, scores, test.labels, self.protocol)]

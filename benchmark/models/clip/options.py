@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +20,8 @@ KEYS = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "ini
 def resolve_model(choice: Choice, where: str) -> Choice:
     """Check an open_clip model's name, or a custom configuration under a name of its own.
 
-    Raises ConfigError with the path of the mistake; builds nothing.
+    Raises ConfigError with the path of the mistake, and for a model that cannot be trained here: one that
+    captions too (CoCa), or whose texts are not CLIP's token ids. Builds nothing.
     """
     if not choice.options:
         known = model_names()
@@ -28,6 +30,7 @@ def resolve_model(choice: Choice, where: str) -> Choice:
                 f"{where}: unknown CLIP model '{choice.name}'{did_you_mean(choice.name, known)}"
                 " (an open_clip name, or a name of your own with embed_dim, vision_cfg and text_cfg)"
             )
+        _check_trainable(_config_of(choice.name), f"{where}: {choice.name}")
         return choice
     here = f"{where}.{choice.name}"
     check_keys(choice.options, KEYS, here, what="option")
@@ -38,7 +41,14 @@ def resolve_model(choice: Choice, where: str) -> Choice:
             )
     for key, cls in (("vision_cfg", "CLIPVisionCfg"), ("text_cfg", "CLIPTextCfg")):
         check_keys(choice.options[key], fields_of(cls), f"{here}.{key}", what="option")
+    _check_trainable(choice.options, here)
     return choice
+
+
+def foreign_tokenizer(config: Mapping[str, Any]) -> str:
+    """The name on the hub of the tokenizer that a model's configuration asks for; "" for CLIP's own."""
+    text = config["text_cfg"]
+    return str(text.get("hf_tokenizer_name") or text.get("hf_model_name") or "")
 
 
 def example_bytes(choice: Choice) -> int:
@@ -49,7 +59,25 @@ def example_bytes(choice: Choice) -> int:
     return 3 * int(height) * int(width) + 8 * int(config["text_cfg"].get("context_length", 77))
 
 
-@lru_cache(maxsize=64)
+def _check_trainable(config: Mapping[str, Any], where: str) -> None:
+    if _is_plain(config):
+        return
+    other = foreign_tokenizer(config)
+    works = [name for name in model_names() if _is_plain(_config_of(name))]
+    reason = (
+        f"its texts need the tokenizer {other}" if other else "a CoCa model, whose captioning loss is not trained"
+    )
+    raise ConfigError(
+        f"{where}: {reason}: models with CLIP's own tokenizer can be trained, {len(works)} of open_clip's"
+        f" {len(model_names())}: {', '.join(works)}"
+    )
+
+
+def _is_plain(config: Mapping[str, Any]) -> bool:
+    return not foreign_tokenizer(config) and "multimodal_cfg" not in config
+
+
+@lru_cache(maxsize=256)
 def _config_of(name: str) -> dict[str, Any]:
     """As ``open_clip.get_model_config(name)``."""
     found: dict[str, Any] = json.loads((_package() / "model_configs" / f"{name}.json").read_text(encoding="utf-8"))

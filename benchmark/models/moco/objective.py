@@ -64,7 +64,7 @@ class Moco(Objective):
         self.transform = TwoViews(options)
         self.register_buffer("pixel_scale", torch.tensor(PIXEL_SCALE), persistent=False)
         self.register_buffer("pixel_shift", torch.tensor(PIXEL_SHIFT), persistent=False)
-        backbone, width = _backbone(options)
+        backbone, width = backbone_of(options)
         hidden, d = options.hidden_dim, options.embed_dim
         projector = mlp([width, *[hidden] * (options.projector_layers - 1), d], last_bn=True)
         self.base = nn.Sequential()
@@ -187,7 +187,7 @@ def contrastive_losses(
     return 2 * temperature * torch.stack(losses, dim=1)
 
 
-def _backbone(options: MocoModel) -> tuple[nn.Module, int]:
+def backbone_of(options: MocoModel) -> tuple[nn.Module, int]:
     """The network without its head, and its width."""
     if options.backbone != "vit":
         resnet: Any = timm.create_model(options.backbone, pretrained=False, num_classes=0)

@@ -139,7 +139,7 @@ class Reader:
     def __call__(self, index: int) -> Image.Image:
         path = self.root / self.files[index]
         try:
-            return image_from(retried(str(path), path.read_bytes))
+            return image_from(retried(str(path), path.read_bytes), shrink_huge=True)
         except SampleFault as fault:
             raise SampleError(fault.reason, f"{path}: {fault.reason}: {fault}") from fault
 

@@ -61,6 +61,17 @@ def names_of_wnids(chosen: Sequence[str]) -> list[str]:
     return [by_wnid[wnid] for wnid in chosen]
 
 
+def plain_name(name: str) -> str:
+    """For comparing names of classes: small letters, words parted by one space."""
+    return " ".join(name.replace("_", " ").replace("-", " ").lower().split())
+
+
+def known_names(folders: Sequence[str]) -> dict[str, set[str]]:
+    """What the class of each folder may be called: as the folder, or as ImageNet's class where it is a wnid."""
+    by_wnid = dict(zip(wnids(), IMAGENET_CLASSNAMES, strict=True))
+    return {folder: {plain_name(folder), plain_name(by_wnid.get(folder, folder))} for folder in folders}
+
+
 def _filled(text: str, name: str) -> str:
     return text.replace("{c}", name)
 

@@ -11,6 +11,7 @@ import json
 import logging
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,7 @@ class ImageFolder(Source):
             names = [line.strip() for line in text.read_text(encoding="utf-8").splitlines() if line.strip()]
             if len(names) != len(pool.classes):
                 raise PoolError(f"{text} has {len(names)} names, {pool.folder} has {len(pool.classes)} classes")
+            _check_pairing(text, names, pool.classes)
             return names
         if table.exists():
             return _from_table(table, pool.classes)
@@ -112,6 +114,25 @@ class ImageFolder(Source):
         if not lines or not all("{c}" in line for line in lines):
             raise PoolError(f"{path}: every line must hold {{c}}, where the name of the class goes")
         return published.from_texts(lines)
+
+
+def _check_pairing(path: Path, names: list[str], folders: list[str]) -> None:
+    """Raise PoolError where lines and sorted folders visibly do not go together."""
+    if all(folder.isdecimal() for folder in folders) and sorted(folders, key=int) != folders:
+        first, second = next(pair for pair in pairwise(folders) if int(pair[0]) > int(pair[1]))
+        raise PoolError(
+            f"{path}: folders are sorted as text, '{first}' before '{second}', so no telling whose name a line is:"
+            f" write {path.with_suffix('.json')}, folder -> name, instead"
+        )
+    known = published.known_names(folders)
+    for name, folder in zip(names, folders, strict=True):
+        others = [other for other in folders if published.plain_name(name) in known[other]]
+        if others and folder not in others:
+            raise PoolError(
+                f"{path}: line {folders.index(folder) + 1}, '{name}', stands for the folder '{folder}', but is the"
+                f" name of the folder '{others[0]}': put the lines in the order of the sorted folders, or write"
+                f" {path.with_suffix('.json')}, folder -> name"
+            )
 
 
 def _from_table(path: Path, classes: list[str]) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,10 +25,13 @@ FOLDERS = {"train": "train", "test": "val"}
 class ImageNet(Source):
     """The training images without labels as a pool; both splits with labels for k-NN, probes and zero-shot."""
 
+    published_counts: ClassVar[Mapping[str, int]] = {"train": 1_281_167, "test": 50_000}
+    """Images of each split; what is evaluated under the name ``imagenet`` has them, and the 1,000 classes."""
+
     root: str = field(default="", metadata=NOT_IDENTITY)
     """The folder that holds ``train`` and ``val``; "" is ``$SCAN_BENCH_DATA/imagenet``."""
     name: str = "imagenet"
-    """Label in run names and tables: another one for a subset of the classes, such as ``imagenet100``."""
+    """Label in run names and tables: another one for a part of the classes or images, such as ``imagenet100``."""
     num_samples: int = field(default=1_281_167, metadata=NOT_IDENTITY)
     """Training images that plans count on before the data is read."""
     decode_size: int | None = field(default=None, metadata=LATER_OPTION, compare=False)  # it is the same data
@@ -58,9 +63,21 @@ class ImageNet(Source):
         if split == "test" and train.is_dir() and list_classes(train) != pool.classes:
             raise PoolError(f"{self.name}: the class folders of {train} and {pool.folder} differ")
         names = _class_names(pool)
+        if self.name == "imagenet":
+            self._check_whole(pool, split)
         templates = published.templates(published.IMAGENET)
         labels = pool.labels().astype(np.int64)
         return LabelledSet(self.name, split, pool.images(), labels, names, templates, pool.classes)
+
+    def _check_whole(self, pool: FolderPool, split: str) -> None:
+        found = len(pool.classes), pool.num_samples
+        expected = len(published.wnids()), self.published_counts[split]
+        if found != expected:
+            raise PoolError(
+                f"{self.name}: {pool.folder} holds {found[1]:,} images of {found[0]:,} classes, ImageNet has"
+                f" {expected[1]:,} of {expected[0]:,}: unpack it again, or give a part of it a name of its own:"
+                " {imagenet: {name: imagenet-part}}"
+            )
 
     def _open(self, split: str, decode_size: int | None = None) -> FolderPool:
         root = Path(data_folder(self.root, "imagenet"))

@@ -57,19 +57,27 @@ class Subset(Source):
         return self.source.has_truth
 
     def labelled(self, split: str) -> LabelledSet:
-        """Of each class that is kept as many images, as far as it has them; other classes are no choice either."""
+        """Of each class that is kept as many images, as far as it has them; other classes are no choice either.
+
+        Where an image may have several classes, all classes are kept.
+        """
         whole = self.source.labelled(split)
-        classes = self._classes(whole)
         order = self._order(len(whole.labels))
+        if whole.labels.ndim > 1:
+            return self._part(whole, np.sort(order[: self.num_samples]), {})
+        classes = self._classes(whole)
         ranked = [order[whole.labels[order] == label] for label in classes]
         each = -(-self.num_samples // len(classes))
         rows = np.sort(np.concatenate([members[:each] for members in ranked]))
         labels = np.searchsorted(classes, whole.labels[rows]).astype(np.int64)
         names = [whole.class_names[label] for label in classes]
         ids = [whole.class_ids[label] for label in classes] if whole.class_ids else ()
-        content = self._content(whole.fingerprint)
-        images = LazyImages(rows.tolist(), whole.images.__getitem__, content)
-        told = {"images": images, "labels": labels, "class_names": names, "class_ids": ids}
+        return self._part(whole, rows, {"labels": labels, "class_names": names, "class_ids": ids})
+
+    def _part(self, whole: LabelledSet, rows: np.ndarray, changes: Mapping[str, Any]) -> LabelledSet:
+        images = LazyImages(rows.tolist(), whole.images.__getitem__, self._content(whole.fingerprint))
+        groups = {kind: of[rows] for kind, of in whole.groups.items()}
+        told = {"images": images, "labels": whole.labels[rows], "groups": groups, **changes}
         return dataclasses.replace(whole, **told)
 
     def pairs(self) -> PairSet:

@@ -88,6 +88,7 @@ class WebDataset(Source):
         captions: list[str] = []
         owner: list[int] = []  # the place in ids of each caption's image
         place_of: dict[bytes, int] = {}
+        of_several_lines = 0
         for sample_id in range(pool.num_samples):
             try:
                 text = pool.read(sample_id).caption
@@ -100,10 +101,17 @@ class WebDataset(Source):
             if place == len(ids):
                 ids.append(sample_id)
             several = [text]
+            of_several_lines += sum(bool(line.strip()) for line in text.splitlines()) > 1
             if self.heldout_captions == "lines":
                 several = [line.strip() for line in text.splitlines() if line.strip()]
             captions += several
             owner += [place] * len(several)
+        if self.heldout_captions == "one" and 2 * of_several_lines >= max(1, len(ids)):
+            logger.warning(
+                "%s: %d of %d held-out texts have several lines and are read as one caption each; if a line is a"
+                " caption, say heldout_captions: lines",
+                *(self.name, of_several_lines, len(ids)),
+            )
         images = LazyImages(ids, lambda i: pool.read(i).image, pool.fingerprint)
         return PairSet(f"{self.name}-heldout", images, captions, np.array(owner, dtype=np.int64))
 

@@ -18,6 +18,8 @@ from PIL import Image
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MAX_IMAGE_BYTES = 1 << 30
 """A file that is larger is not read: it would take a worker's memory."""
+HUGE_SIDE, HUGE_KEPT = 4096, 2048
+"""Pixels of the shorter side from which an image to evaluate on is made smaller, and which it keeps at least."""
 MAX_CAPTION_BYTES = 64 << 10
 MAX_JSON_BYTES = 1 << 20
 
@@ -30,12 +32,17 @@ class SampleFault(ValueError):
         self.reason = reason
 
 
-def image_from(data: bytes, decode_size: int | None = None) -> Image.Image:
+def image_from(data: bytes, decode_size: int | None = None, shrink_huge: bool = False) -> Image.Image:
     """Decode to RGB; with ``decode_size`` a JPEG is decoded at 1/2, 1/4 or 1/8 if no side falls below that.
+
+    ``shrink_huge``: an image whose sides are all of ``HUGE_SIDE`` and more, many times what any model takes, costs
+    the memory of a smaller one; all others are as they were.
 
     Raises SampleFault: image_empty, image_too_large, image_undecodable.
     """
     with _opened(data) as image:
+        if shrink_huge and min(image.size) >= HUGE_SIDE:
+            return _smaller(image)
         return _decoded(image, decode_size)
 
 
@@ -115,10 +122,22 @@ def _shrinks(image: Image.Image, decode_size: int | None) -> bool:
 
 
 def _decoded(image: Image.Image, decode_size: int | None) -> Image.Image:
+    _load(image, decode_size)
+    return _rgb(image)
+
+
+def _load(image: Image.Image, decode_size: int | None) -> None:
     if decode_size is not None:
         image.draft(None, (decode_size, decode_size))
     image.load()
-    return _rgb(image)
+
+
+def _smaller(image: Image.Image) -> Image.Image:
+    _load(image, HUGE_KEPT)
+    factor = max(1, min(image.size) // HUGE_KEPT)
+    if image.mode in ("L", "RGB", "RGBA") and "transparency" not in image.info:
+        return _rgb(image.reduce(factor))  # before the copies that RGB takes
+    return _rgb(image).reduce(factor)  # of indices and marked colours no mean can be taken
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
 
@@ -125,9 +125,10 @@ class FolderPool(Pool):
             raise SampleError(fault.reason, f"sample {sample_id} ({path}): {fault.reason}: {fault}") from fault
 
     def images(self, ids: Sequence[int] | None = None) -> LazyImages:
-        """All images, or those of ``ids``, decoded when taken out."""
+        """All images, or those of ``ids``, decoded when taken out; huge ones smaller."""
         chosen = range(self.num_samples) if ids is None else ids
-        return LazyImages(chosen, lambda i: self.read(i).image, f"{self.fingerprint} {self.decode_size}")
+        decode = partial(image_from, shrink_huge=True)
+        return LazyImages(chosen, lambda i: self._decoded(i, decode), f"{self.fingerprint} {self.decode_size}")
 
 
 def _bytes(path: Path) -> bytes:

@@ -97,14 +97,15 @@ class LabelledShards:
         return found
 
     def images(self) -> LazyImages:
-        """All of them, decoded when taken out."""
+        """All of them, decoded when taken out; huge ones smaller."""
         return LazyImages(range(len(self)), self._read, self.fingerprint)
 
     def _read(self, index: int) -> Image.Image:
         shard = int(self._arrays["shard"][index])
         start, length = int(self._arrays["start"][index]), int(self._arrays["length"][index])
         try:
-            return image_from(self._ranges.read(self.names[shard], start, length, self._stamps[shard]))
+            data = self._ranges.read(self.names[shard], start, length, self._stamps[shard])
+            return image_from(data, shrink_huge=True)
         except SampleFault as fault:
             raise SampleError(fault.reason, f"{self.place(index, 'image')}: {fault.reason}: {fault}") from fault
 

@@ -76,6 +76,41 @@ def test_names_and_prompts_come_from_files(root: Path) -> None:
     assert after.fingerprint != before.fingerprint
 
 
+def test_names_that_do_not_go_with_their_folders_are_refused(root: Path) -> None:
+    source, names = ImageFolder(name="pets", root=str(root)), root / "classnames.txt"
+    names.write_text("Dog\nbig-cat\n")
+    with pytest.raises(
+        PoolError, match=r"txt: line 1, 'Dog', stands for the folder 'big_cat', but is the name of"
+    ):
+        source.labelled("test")
+    names.write_text("big cat\nhound\n")
+    assert source.labelled("test").class_names == ["big cat", "hound"]
+    (root / "train").rename(root / "elsewhere")
+    for place, wnid in (("big_cat", "n01440764"), ("dog", "n01514859")):
+        (root / "val" / place).rename(root / "val" / wnid)
+    names.write_text("hen\ntench\n")
+    with pytest.raises(
+        PoolError, match=r"'hen', stands for the folder 'n01440764', but is the name .* 'n01514859'"
+    ):
+        source.labelled("test")
+    names.write_text("tench\nhen\n")
+    assert source.labelled("test").class_names == ["tench", "hen"]
+
+
+@pytest.mark.parametrize(("folders", "is_told"), [(("2", "10"), False), (("02", "10"), True), (("0", "1"), True)])
+def test_names_of_numbered_folders_need_one_order(folders: tuple[str, str], is_told: bool, root: Path) -> None:
+    (root / "train").rename(root / "elsewhere")
+    for old, new in zip(("big_cat", "dog"), folders, strict=True):
+        (root / "val" / old).rename(root / "val" / new)
+    (root / "classnames.txt").write_text("tiger\nhound\n")
+    source = ImageFolder(name="pets", root=str(root))
+    if is_told:
+        assert source.labelled("test").class_names == ["tiger", "hound"]
+    else:
+        with pytest.raises(PoolError, match=r"sorted as text, '10' before '2', .* write .*classnames\.json"):
+            source.labelled("test")
+
+
 def test_what_is_wrong_is_said(root: Path) -> None:
     source = ImageFolder(name="pets", root=str(root))
     (root / "classnames.txt").write_text("tiger\n")

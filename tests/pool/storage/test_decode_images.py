@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 from shard_files import encoded
 
+from benchmark.pool.storage import decode
 from benchmark.pool.storage.decode import SampleFault, image_from, pixels_from
 
 RED = (200, 16, 32)
@@ -128,6 +129,31 @@ def test_flipped_bytes_never_raise_anything_else() -> None:
 def test_the_image_outlives_its_bytes() -> None:
     image = image_from(bytearray(encoded(solid("RGB", RED), "JPEG")))
     assert image.resize((4, 4)).getpixel((0, 0)) == image.getpixel((0, 0))
+
+
+def slope(mode: str, height: int, width: int) -> Image.Image:
+    rows, columns = np.linspace(0, 255, height)[:, None], np.linspace(0, 255, width)[None]
+    return Image.fromarray(((rows + columns) / 2).astype(np.uint8)).convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("JPEG", "RGB"), ("PNG", "RGB"), ("PNG", "RGBA"), ("PNG", "P"), ("BMP", "L")]
+)
+def test_a_huge_image_to_evaluate_on_keeps_what_a_crop_shows_and_a_quarter_of_its_pixels(
+    kind: str, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decode, "HUGE_SIDE", decode.HUGE_SIDE // 8)
+    monkeypatch.setattr(decode, "HUGE_KEPT", decode.HUGE_KEPT // 8)
+    data = encoded(slope(mode, 520, 640), kind)
+    whole, small = image_from(data), image_from(data, shrink_huge=True)
+    assert (whole.size, small.size, small.mode) == ((640, 520), (320, 260), "RGB")
+    crops = [np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC), dtype=int) for image in (whole, small)]
+    assert np.abs(crops[0] - crops[1]).max() <= 3
+
+
+def test_an_image_with_a_side_below_the_limit_is_bit_equal() -> None:
+    data = encoded(slope("RGB", 200, decode.HUGE_SIDE + 100), "JPEG")
+    np.testing.assert_array_equal(np.asarray(image_from(data)), np.asarray(image_from(data, shrink_huge=True)))
 
 
 def odd_files() -> dict[str, bytes]:

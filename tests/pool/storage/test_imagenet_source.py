@@ -13,6 +13,7 @@ from shard_files import encoded, number_of_image, png
 from benchmark.config.run import Choice
 from benchmark.pool.samples import PoolError, SampleError
 from benchmark.pool.source import make_source
+from benchmark.pool.sources import imagenet
 from benchmark.pool.sources.imagenet import ImageNet
 from benchmark.pool.storage import imagefolder
 
@@ -51,13 +52,13 @@ def test_the_pool_is_the_train_folder_in_order(root: Path, monkeypatch: pytest.M
 
 
 def test_splits_carry_labels_class_names_and_prompts(root: Path) -> None:
-    source = ImageNet(root=str(root))
+    source = ImageNet(root=str(root), name="imagenet2")
     train, test = source.labelled("train"), source.labelled("test")
     assert (len(train.images), len(test.images)) == (6, 4)
     assert train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert test.labels.tolist() == [0, 0, 1, 1]
     assert train.class_names == test.class_names == ["tench", "hen"]
-    assert (test.name, test.split, len(test.templates)) == ("imagenet", "test", 80)
+    assert (test.name, test.split, len(test.templates)) == ("imagenet2", "test", 80)
     assert test.templates[0]("hen") == "a bad photo of a hen."
     assert [number_of_image(image) for image in test.images[1:3]] == [9, 6]
     assert isinstance(test.images[0], Image.Image)
@@ -66,7 +67,7 @@ def test_splits_carry_labels_class_names_and_prompts(root: Path) -> None:
 
 
 def test_images_are_read_when_taken_out_and_no_sooner(root: Path) -> None:
-    images = ImageNet(root=str(root)).labelled("test").images
+    images = ImageNet(root=str(root), name="imagenet2").labelled("test").images
     path = root / "val" / TENCH / f"{TENCH}_1.JPEG"
     path.write_bytes(b"no image")
     part = images[1:]
@@ -124,12 +125,24 @@ def test_what_is_wrong_with_the_folders_is_said(root: Path, tmp_path: Path) -> N
         ImageNet(root=str(tmp_path / "flat")).labelled("test")
     (root / "val" / TENCH).rename(root / "val" / "tench")
     with pytest.raises(PoolError, match=r"the class folders of .*train and .*val differ"):
-        ImageNet(root=str(root)).labelled("test")
+        ImageNet(root=str(root), name="imagenet2").labelled("test")
     (root / "train" / TENCH).rename(root / "train" / "tench")
     with pytest.raises(PoolError, match="a folder tench, which is no class of ImageNet-1k"):
-        ImageNet(root=str(root)).labelled("test")
+        ImageNet(root=str(root), name="imagenet2").labelled("test")
 
 
 def test_val_alone_serves_zero_shot(root: Path) -> None:
     (root / "train").rename(root / "elsewhere")
-    assert ImageNet(root=str(root)).labelled("test").class_names == ["tench", "hen"]
+    assert ImageNet(root=str(root), name="imagenet2").labelled("test").class_names == ["tench", "hen"]
+
+
+def test_a_part_of_imagenet_is_not_evaluated_under_its_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = r"val holds 4 images of 2 classes, ImageNet has 50,000 of 1,000: .*\{name: imagenet-part\}"
+    with pytest.raises(PoolError, match=message):
+        ImageNet(root=str(root)).labelled("test")
+    monkeypatch.setattr(imagenet.published, "wnids", lambda: [TENCH, HEN])
+    monkeypatch.setattr(imagenet.published, "names_of_wnids", list)
+    monkeypatch.setattr(ImageNet, "published_counts", {"train": 7, "test": 4})
+    assert ImageNet(root=str(root)).labelled("test").name == "imagenet"
+    with pytest.raises(PoolError, match="train holds 6 images of 2 classes, ImageNet has 7 of 2"):
+        ImageNet(root=str(root)).labelled("train")

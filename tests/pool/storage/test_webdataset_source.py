@@ -84,14 +84,19 @@ def several(tmp_path: Path, captions: str) -> PairSet:
     ).pairs()
 
 
-def test_a_text_of_lines_is_several_captions_as_clip_benchmark_writes_them(tmp_path: Path) -> None:
+def test_a_text_of_lines_is_several_captions_as_clip_benchmark_writes_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     five = [("0.png", png(3)), ("0.txt", b"one\ntwo\n\nthree, still three\nfour\nfive")]
     write_tar(tmp_path / "held" / "0.tar", [*five, ("1.png", png(4)), ("1.txt", b"single")])
     pairs = several(tmp_path, "lines")
     assert [number_of_image(image) for image in pairs.images] == [3, 4]
     assert pairs.captions == ["one", "two", "three, still three", "four", "five", "single"]
     assert pairs.image_of_caption.tolist() == [0, 0, 0, 0, 0, 1]
+    assert not caplog.text
     assert several(tmp_path, "one").captions == ["one\ntwo\n\nthree, still three\nfour\nfive", "single"]
+    assert "1 of 2 held-out texts have several lines" in caplog.text
+    assert "say heldout_captions: lines" in caplog.text
 
 
 def test_copies_of_an_image_are_merged_as_img2dataset_leaves_coco(tmp_path: Path) -> None:

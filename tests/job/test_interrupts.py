@@ -91,6 +91,8 @@ def test_an_interrupt_during_the_evaluation_stops_before_its_next_task(planned: 
         make, calls = evaluation.make_task, iter(range(9))
 
         def interrupting(*arguments: Any) -> Any:
+            if not run.folder.final_weights.exists():  # a look ahead, before the training
+                return make(*arguments)
             assert next(calls) == 0, "another task began"
             interrupt()
             return make(*arguments)

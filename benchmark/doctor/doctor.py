@@ -26,6 +26,7 @@ from benchmark.config.profiles import as_launch
 from benchmark.doctor import probe
 from benchmark.doctor.cluster import Finding, cluster_findings
 from benchmark.launch import slots
+from benchmark.launch.sbatch import advice, job_number, refusal, sbatch
 from benchmark.launch.script import slurm_parameters
 from benchmark.options import ConfigError
 from benchmark.slurm.cluster import ask
@@ -185,10 +186,11 @@ def _on_slurm(folder: Path, launch: LaunchConfig) -> Iterator[_Probe]:
     words = [sys.executable, "-m", "benchmark.doctor.probe", str(folder)]
     script = folder / "probe.sh"
     script.write_text(executor._make_submission_file_text(shlex.join(words), "probe"))
-    code, said = ask("sbatch", "--parsable", str(script))
-    if code != 0:
-        raise ConfigError(f"sbatch refuses: {' '.join(said.split())}")
-    job_id = said.strip().splitlines()[-1].split(";")[0]
+    answer = sbatch(script, folder)
+    job_id = job_number(answer)
+    if not job_id:
+        told = refusal(answer)
+        raise ConfigError(f"sbatch refuses: {told}" + (f": {advice(told)}" if advice(told) else ""))
     try:
         yield _Probe(job_id)
     finally:

@@ -28,7 +28,13 @@ def free_places() -> int | None:
     """Jobs that SLURM's memory still takes (MaxJobCount); None if it does not say."""
     limit = setting(ask("scontrol", "show", "config")[1], "MaxJobCount")
     code, lines = ask("squeue", "-h", "-r", "-a", "-t", "all", "-o", "%i")
-    return int(limit) - 1 - len(lines.splitlines()) if limit and code == 0 else None
+    taken = sum(bool(re.fullmatch(r"\d+(_\d+)?", line)) for line in lines.splitlines())
+    return int(limit) - 1 - taken if limit and code == 0 else None
+
+
+def own_name() -> str | None:
+    """What SLURM's commands call the cluster that they ask by themselves."""
+    return setting(ask("scontrol", "show", "config")[1], "ClusterName")
 
 
 def setting(config: str, name: str) -> str | None:

@@ -115,7 +115,7 @@ def test_what_was_not_asked_for_is_left_to_the_cluster() -> None:
     )
     assert (asked["gpus_per_node"], asked["ntasks_per_node"], asked["cpus_per_task"]) == (4, 4, 8)
     assert asked["mem"] == "64GB"
-    assert asked["additional_parameters"] == {"mail-type": "END"}
+    assert asked["additional_parameters"] == {"mail-type": "END", "requeue": True}
 
 
 @pytest.mark.usefixtures("slurm")

@@ -18,12 +18,14 @@ from benchmark.config.run import RunConfig
 from benchmark.config.sweepfile import read_sweep
 from benchmark.doctor import doctor
 from benchmark.launch.cancel import at_work, cancel, local_sweeps
+from benchmark.launch.fit import unfit
 from benchmark.launch.local import LocalQueue, run_inline
 from benchmark.launch.slots import Slots
 from benchmark.launch.submit import Sent, recover, submit_slurm
 from benchmark.launch.todo import choose, take_over, to_do
 from benchmark.options import ConfigError
 from benchmark.plan.checks import ahead_of
+from benchmark.plan.data import absent_data
 from benchmark.plan.estimate import estimate
 from benchmark.plan.plan import PlannedRun, make_plan, write_plan
 from benchmark.rehearsal.command import Rehearsal
@@ -89,6 +91,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
         todo = to_do(runs, options.retry, chosen)
         if cluster == "local":
             slots.check(todo)
+        _check_desk(todo, cluster, options.anyway, console)
         write_plan(runs, sweep, options.results, _command(options))
         console.print(_title(runs) + f"; {len(todo)} to run ({cluster})", soft_wrap=True)
         if queue.silent:
@@ -106,6 +109,24 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
                 LocalQueue(todo, slots, options.fail_fast, console).work()
     started = set() if cluster == "slurm" else chosen  # what the command was to bring to its end
     return _conclude(plan, started, console) or (EXIT_LEFT if sent.left else 0)
+
+
+def _check_desk(todo: Sequence[PlannedRun], cluster: str, anyway: bool, console: Console) -> None:
+    """Raise ConfigError for what would fail when it begins, or wait for ever; ``anyway`` tells it alone."""
+    refused, left_out = _hindrances(todo, cluster)
+    for line in left_out:
+        console.print(f"not on this machine: {line}", style="yellow", markup=False, soft_wrap=True)
+    if refused and not anyway:
+        told = "\n".join(refused)
+        raise ConfigError(f"{told}\nnothing was started; --anyway starts it all the same, where jobs have it")
+    for line in refused:
+        console.print(f"anyway: {line}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _hindrances(todo: Sequence[PlannedRun], cluster: str) -> tuple[list[str], list[str]]:
+    """What keeps runs from coming to their end here, and what they would leave out."""
+    absent, left_out = absent_data(todo)
+    return [*(unfit(todo) if cluster == "slurm" else []), *absent], left_out
 
 
 def _rehearse(options: argparse.Namespace, runs: Sequence[PlannedRun], console: Console) -> int:
@@ -148,7 +169,10 @@ def _look(options: argparse.Namespace, plan: Sequence[PlannedRun], chosen: set[s
         out.print(status_table(runs, queue, _title(runs)))
     else:
         out.print(plan_table(runs, _title(runs)))
-        _print_estimate(to_do(everything, options.retry, chosen), options.results, out)
+        _print_estimate(todo := to_do(everything, options.retry, chosen), options.results, out)
+        refused, left_out = _hindrances(todo, options.cluster or ("slurm" if shutil.which("sbatch") else "local"))
+        for line in (*refused, *(f"not on this machine: {line}" for line in left_out)):
+            out.print(line, style="yellow", markup=False, soft_wrap=True)
         if ahead := max((ahead_of(run.config) for run in runs if isinstance(run.config, RunConfig)), default=0):
             out.print(f"shared memory: loader workers read up to {ahead / 1e9:.1f} GB ahead on a machine")
     return 0
@@ -258,6 +282,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--profile", help="cluster profile for every grid: a name in clusters/, or a path")
     parser.add_argument(
         "--jobs", type=int, help="runs side by side with --cluster local (default: as GPUs and cores allow)"
+    )
+    parser.add_argument(
+        "--anyway",
+        action="store_true",
+        help="start runs whose data is not on this machine, or that ask for more than SLURM says any node has",
     )
     parser.add_argument("--retry", action="store_true", help="take failed runs again")
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failed run")

@@ -183,7 +183,16 @@ def _on_slurm(folder: Path, launch: LaunchConfig) -> Iterator[_Probe]:
     parameters = slurm_parameters(dataclasses.replace(launch, minutes=PROBE_MINUTES), "scan-bench-doctor")
     parameters["setup"] = [f"export PYTHONPATH={shlex.quote(str(ROOT))}:$PYTHONPATH", *parameters["setup"]]
     executor.update_parameters(**parameters)
-    words = [sys.executable, "-m", "benchmark.doctor.probe", str(folder)]
+    # a rank that has yet to start must not end of the signal that tests the first
+    words = [
+        "sh",
+        "-c",
+        'trap "" USR2; exec "$0" "$@"',
+        sys.executable,
+        "-m",
+        "benchmark.doctor.probe",
+        str(folder),
+    ]
     script = folder / "probe.sh"
     script.write_text(executor._make_submission_file_text(shlex.join(words), "probe"))
     answer = sbatch(script, folder)

@@ -28,7 +28,7 @@ from benchmark.runs.folder import RunFolder
 from benchmark.runs.snapshot import Snapshot
 from benchmark.runs.state import has_record
 from benchmark.runs.submission import Submission, job_of
-from benchmark.slurm.cluster import free_places, largest_array
+from benchmark.slurm.cluster import free_places, largest_array, other_clusters
 from benchmark.slurm.commands import TOO_LONG, Answer, call
 from benchmark.slurm.refusals import is_unclear
 
@@ -58,6 +58,11 @@ def submit_slurm(runs: Sequence[PlannedRun], folder: Path) -> Sent:
     for program in ("sbatch", "srun"):
         if shutil.which(program) is None:
             raise ConfigError(f"{program} is not installed on this machine: use --cluster local")
+    if elsewhere := other_clusters():
+        raise ConfigError(
+            f"{elsewhere}: a sweep asks one cluster about its jobs, the one that squeue asks by itself; unset it,"
+            " or call the command on a login node of that cluster, or with SLURM_CONF naming its slurm.conf"
+        )
     folder = folder.resolve()
     code = snapshot.take(folder / "code")
     largest = largest_array()

@@ -10,7 +10,7 @@ NO_NAME = r"accounting/QOS policy(?: \([^)]*\))?"
 """What SLURM says where it keeps the limit's name to itself: of sizes and times, whichever it is."""
 OPTIONS = {
     r"WallDuration|WallLimit|TimeLimit|[Tt]ime limit": "launch.minutes",
-    r"Minutes": "launch.minutes or launch.gpus: the account has spent what it may use",
+    r"Minutes": "launch.minutes, gpus or account (this one has spent what it may use)",
     r"(node|partition) configuration|PartitionConfig|feature": "launch.gpus, cpus, memory_gb or constraint",
     r"\b[Aa]ccount\b": "launch.account",
     r"\b[Pp]artition\b": "launch.partition",

@@ -97,7 +97,7 @@ def test_a_run_that_waits_for_a_failed_one_leaves_the_queue(
         clip_grid(pool=nowhere, pruner=[scan, {"coreset": {"runs": {"pruner": scan}}}], launch={"minutes": 15})
     )
     words = [str(path), "--results", str(path.parent / "results")]
-    assert sweep.main([*words, "--cluster", "slurm"]) == 0
+    assert sweep.main([*words, "--cluster", "slurm", "--anyway"]) == 0
     end = time.monotonic() + patience(120)
     while sweep.main([*words, "--status"]) == 0:
         shown = " ".join(capsys.readouterr().out.split())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import open_clip
 import torch
+from huggingface_hub import try_to_load_from_cache
 
 from benchmark.models.clip.encoder import ClipEncoder
 from benchmark.options import ConfigError, did_you_mean
@@ -38,6 +39,24 @@ def open_clip_encoder(model: str, pretrained: str, device: torch.device, batch_s
         ) from error
     assert callable(transform)
     return ClipEncoder(built, transform, tokenizer, batch_size)
+
+
+def check_at_hand(model: str, pretrained: str) -> None:
+    """Raise ConfigError unless the weights lie on this machine: a node may have no way to fetch them."""
+    if Path(pretrained).is_file():
+        return
+    known = open_clip.get_pretrained_cfg(model, pretrained)
+    hub, _, name = (known.get("hf_hub") or "").rpartition("/")
+    names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    if hub:
+        is_there = any(isinstance(try_to_load_from_cache(hub, file), str) for file in names)
+    else:
+        is_there = (Path.home() / ".cache" / "clip" / Path(known.get("url") or "").name).is_file()
+    if not is_there:
+        raise ConfigError(
+            f"the weights '{pretrained}' of {model} are not on this machine: the pass fetches them when it begins."
+            f" {_by_hand(model, pretrained)}"
+        )
 
 
 def _by_hand(model: str, pretrained: str) -> str:

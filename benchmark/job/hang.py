@@ -5,7 +5,6 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +46,7 @@ def _watch(folder: RunFolder, minutes: float, done: threading.Event) -> None:
         logger.critical(
             "rank %d: no step has ended for %g minutes (launch.hang_minutes); it is at:", rank, minutes
         )
-        faulthandler.dump_traceback(sys.stderr)
+        faulthandler.dump_traceback(2)
         if rank != 0 and done.wait(OTHERS_SECONDS):
             return
         attempts.close(folder, f"stopped by launch.hang_minutes: no step had ended for {minutes:g} minutes")

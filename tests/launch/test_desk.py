@@ -15,7 +15,9 @@ from benchmark import sweep
 
 WriteSweep = Callable[..., Path]
 Output = pytest.CaptureFixture[str]
-NODE = "NodeName={} CPUTot=8 AvailableFeatures=a100 Gres=gpu:{} RealMemory=32000 Partitions=main,slow Comment=CPUTot=99"
+NODE = (
+    "NodeName={} CPUTot=8 AvailableFeatures=a100 Gres=gpu:{} RealMemory=32000 Partitions=main,slow Reason=CPUTot=9"
+)
 PARTITION = "PartitionName=main Default=YES MaxNodes=UNLIMITED MaxTime=1-00:00:00 MaxMemPerNode=UNLIMITED"
 
 

@@ -60,7 +60,7 @@ def says(fake: Slurm, last_line: str) -> None:
             "launch.gpus, cpus, memory_gb or constraint",
         ),
         (
-            "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
+            "sbatch: error: Batch job submission failed: Invalid account or account/partition combination",
             "launch.account",
         ),
         ("sbatch: error: invalid partition specified: gpu\n", "launch.partition"),

@@ -28,7 +28,6 @@ from benchmark.plan.checks import ahead_of
 from benchmark.plan.data import absent_data
 from benchmark.plan.estimate import estimate
 from benchmark.plan.plan import PlannedRun, make_plan, write_plan
-from benchmark.rehearsal.command import Rehearsal
 from benchmark.runs.lease import HeldError, lease
 from benchmark.runs.snapshot import SnapshotError
 from benchmark.slurm.commands import call, unused_options
@@ -131,6 +130,8 @@ def _hindrances(todo: Sequence[PlannedRun], cluster: str) -> tuple[list[str], li
 
 def _rehearse(options: argparse.Namespace, runs: Sequence[PlannedRun], console: Console) -> int:
     """What comes before the runs; their own folders are not touched."""
+    from benchmark.rehearsal.command import Rehearsal  # loads all that trains
+
     out = Console(width=None if sys.stdout.isatty() else WIDTH)
     rehearsal = Rehearsal(runs, options.results, console if console.is_terminal else out)
     if options.cancel:

@@ -18,7 +18,7 @@ from benchmark import dist, signals
 from benchmark.config.job import load_config
 from benchmark.config.launch import LaunchConfig
 from benchmark.config.run import RunConfig
-from benchmark.evaluate import run as evaluation
+from benchmark.evaluate.pending import pending
 from benchmark.files import remove_leftovers, write_text
 from benchmark.job import hang, peers, rehearsed, requeue
 from benchmark.job.work import work
@@ -150,7 +150,7 @@ def _verdict(folder: RunFolder, held: ExitStack) -> str:
 def _can_go_on(folder: RunFolder) -> bool:
     """Whether an evaluation that was skipped for want of data can be made up for now."""
     config = load_config(folder.config)
-    return isinstance(config, RunConfig) and bool(evaluation.pending(folder, config))
+    return isinstance(config, RunConfig) and bool(pending(folder, config))
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -53,6 +53,23 @@ def test_runs_go_out_as_arrays_and_submission_returns_at_once(
 
 
 @pytest.mark.usefixtures("slurm")
+def test_what_no_node_has_is_said_before_anything_is_queued(
+    write_sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_sweep(clip_grid())
+    words = [str(path), "--results", str(path.parent / "results"), "--cluster", "slurm"]
+    for option, told in (
+        ("gpus=4", "launch.gpus=4: a node of partition main has 2 at most"),
+        ("cpus=3", "launch.cpus=3 for each of 1 ranks: a node of partition main has 2 cores at most"),
+        ("memory_gb=4", "launch.memory_gb=4: a node of partition main has 3.9 GB at most"),
+        ("nodes=4", "launch.nodes=4 of 1 cores: partition main gives 2 at most"),
+    ):
+        assert sweep.main([*words, f"launch.{option}"]) == sweep.EXIT_USAGE
+        assert told in capsys.readouterr().err
+    assert not list(path.parent.glob("results/*/job/submissions/*"))
+
+
+@pytest.mark.usefixtures("slurm")
 def test_two_tasks_on_two_nodes_give_the_losses_of_one_process(write_sweep: Callable[..., Path]) -> None:
     grid = clip_grid(pruner={"scan": {"warmup_threshold": 1.0}}, train={"epochs": 4})
     found = {}

@@ -257,3 +257,21 @@ def test_at_once_becomes_the_array_s_limit() -> None:
     assert LaunchConfig().at_once is None
     with pytest.raises(ValueError, match="at_once must be at least 1"):
         LaunchConfig(at_once=0)
+
+
+@pytest.mark.slow
+def test_submitting_looking_and_cancelling_load_no_torch_once_the_flops_of_its_models_are_known(
+    write_sweep: WriteSweep, fake: Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SCAN_BENCH_CACHE", str(tmp_path / "cache"))
+    fake.write("scancel", "#!/bin/sh\n")
+    path = write_sweep(clip_grid(pruner=["full", "scan"], seed=[0, 1]))
+    words = [str(path), "--results", str(tmp_path / "results")]
+    assert sweep.main([*words, "--dry-run"]) == 0  # which counts them
+    calls = [[*words, *more.split()] for more in ("--cluster slurm", "--status", "--cancel")]
+    code = (
+        f"import sys; from benchmark import sweep; print([sweep.main(w) for w in {calls}], 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=patience(60))
+    assert fake.arrays == [4], done.stderr
+    assert done.stdout.endswith("False\n"), done.stdout

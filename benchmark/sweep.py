@@ -79,7 +79,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
     if options.dry_run or options.status or options.watch or options.cancel:
         return _look(options, plan, chosen, folder)
     cluster = options.cluster or _default_cluster()
-    slots, sent = Slots(options.jobs), Sent()
+    slots, sent = Slots(options.jobs) if cluster == "local" else None, Sent()
     with lease(folder / "sweep.lock", wait_seconds=60):  # two sweeps at once submit one after the other
         if cluster == "slurm":
             for line in recover(folder):
@@ -88,7 +88,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
         queue = look(plan)
         runs = with_states(plan, queue)
         todo = to_do(runs, options.retry, chosen)
-        if cluster == "local":
+        if slots is not None:
             slots.check(todo)
         _check_desk(todo, cluster, options.anyway, console)
         write_plan(runs, sweep, options.results, _command(options))
@@ -102,7 +102,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
             _report(sent := submit_slurm(todo, folder), console)
     if cluster != "slurm" and todo:
         with at_work(folder, console):
-            if cluster == "inline":
+            if slots is None:
                 run_inline(todo, console, options.fail_fast)
             else:
                 LocalQueue(todo, slots, options.fail_fast, console).work()

@@ -265,7 +265,7 @@ def test_submitting_looking_and_cancelling_load_no_torch_once_the_flops_of_its_m
 ) -> None:
     monkeypatch.setenv("SCAN_BENCH_CACHE", str(tmp_path / "cache"))
     fake.write("scancel", "#!/bin/sh\n")
-    path = write_sweep(clip_grid(pruner=["full", "scan"], seed=[0, 1]))
+    path = write_sweep(clip_grid(pruner=["full", "scan"], seed=[0, 1], launch={"gpus": 1}))
     words = [str(path), "--results", str(tmp_path / "results")]
     assert sweep.main([*words, "--dry-run"]) == 0  # which counts them
     calls = [[*words, *more.split()] for more in ("--cluster slurm", "--status", "--cancel")]

@@ -29,7 +29,7 @@ MAY = {
     "status": f"plan runs slurm config {GROUND}",
     "launch": f"status plan job evaluate runs slurm config {GROUND}",
     "rehearsal": f"launch status plan job models evaluate pruner pool runs slurm config {GROUND}",
-    "doctor": f"launch.script launch.slots slurm config runs {GROUND}",
+    "doctor": f"launch.script launch.sbatch launch.slots slurm config runs {GROUND}",
     "catalogue": "plugins pruner pool evaluate",
     "sweep": "catalogue contract doctor rehearsal launch status plan config runs slurm options signals",
 }

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmark.config.memory import OPTIONS, megabytes
 from benchmark.options import require
 
 SAID_ELSEWHERE = {
@@ -20,8 +21,11 @@ SAID_ELSEWHERE = {
     "constraint": "launch.constraint",
     "array": "launch.at_once",
     "job-name": "the sweep's name",
+    "cpus-per-gpu": "launch.cpus",
 }
-"""Options of sbatch that have a name of their own here."""
+"""Options of sbatch that have a name of their own here, or exclude one that has."""
+OTHER_CLUSTERS = ("clusters", "cluster", "M")
+"""Options of sbatch that send a job where squeue would not look for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +50,15 @@ class LaunchConfig:
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
+    hang_minutes: float = 20.0
+    """How long a run in the midst of an epoch may go without the end of a step; then what each rank is at goes to
+    its log and the job back into the queue. 0 waits for ever. The first step of an epoch, choices, checkpoints and
+    evaluations are not counted."""
     setup: list[str] = field(default_factory=list)
     """Shell lines before the job, such as ``module load cuda``."""
     sbatch: dict[str, Any] = field(default_factory=dict)
-    """Any other sbatch option, ``{mail-type: END}``; true stands for an option without a value."""
+    """Any other sbatch option, ``{mail-type: END}``; true stands for an option without a value, false leaves it
+    out. ``{requeue: false}`` declines what every job asks for: to be put back into the queue."""
     srun: dict[str, Any] = field(default_factory=dict)
     """Any option of the srun that starts the ranks, ``{cpu-bind: none}``."""
 
@@ -67,6 +76,44 @@ class LaunchConfig:
         for name in ("sbatch", "srun"):
             for key, value in getattr(self, name).items():
                 _check_slurm_option(name, str(key), value)
+        require(self.hang_minutes >= 0, "hang_minutes", "at least 0", self.hang_minutes)
+        self._check_memory()
+        if self._of_sbatch("requeue") and self._of_sbatch("no-requeue"):
+            raise ValueError("sbatch: requeue and no-requeue exclude one another: say one")
+
+    def _check_memory(self) -> None:
+        """Raise ValueError for what sbatch would refuse, since it is said twice, or cannot read."""
+        said = ["memory_gb"] * (self.memory_gb is not None)
+        said += [f"sbatch.{name}" for name in OPTIONS if self._of_sbatch(name) is not None]
+        if len(said) > 1:
+            raise ValueError(f"{' and '.join(said)} both say how much memory a job gets: say one")
+        if self._of_sbatch("mem-per-gpu") is not None and not self.gpus:
+            raise ValueError("sbatch.mem-per-gpu: asks for nothing without gpus: say memory_gb")
+        for name in OPTIONS:
+            if (value := self._of_sbatch(name)) is not None:
+                try:
+                    megabytes(value)
+                except ValueError as error:
+                    raise ValueError(f"sbatch.{name}: {error}") from None
+
+    def _of_sbatch(self, name: str) -> Any:
+        """What ``sbatch`` says of an option; None if nothing."""
+        return {key.replace("_", "-"): value for key, value in self.sbatch.items()}.get(name)
+
+    @property
+    def sbatch_options(self) -> dict[str, Any]:
+        """``sbatch`` as the script says it. SLURM queues no job again that does not ask for it (JobRequeue=0)."""
+        asks = not self._of_sbatch("no-requeue") and self._of_sbatch("requeue") is not False
+        others = {
+            key: value
+            for key, value in self.sbatch.items()
+            if value is not False and key.replace("_", "-") not in ("requeue", "no-requeue")
+        }
+        return {**others, "requeue" if asks else "no-requeue": True}
+
+    @property
+    def cores_per_node(self) -> int:
+        return self.cpus * self.ranks_per_node
 
     @property
     def ranks_per_node(self) -> int:
@@ -97,6 +144,11 @@ def _check_slurm_option(kind: str, key: str, value: Any) -> None:
         raise ValueError(f"{kind}.{key}: write it without its dashes, '{key.lstrip('-')}'")
     if kind == "sbatch" and key.replace("_", "-") in SAID_ELSEWHERE:
         raise ValueError(f"{kind}.{key}: say {SAID_ELSEWHERE[key.replace('_', '-')]} instead")
+    if kind == "sbatch" and key in OTHER_CLUSTERS:
+        raise ValueError(
+            f"{kind}.{key}: a sweep asks one cluster about its jobs; call it on a login node of that cluster,"
+            " or with SLURM_CONF naming its slurm.conf"
+        )
     if not isinstance(value, str | int | float):
         raise ValueError(f"{kind}.{key}: expected one value, got {value!r}")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", key):

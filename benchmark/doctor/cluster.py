@@ -32,7 +32,7 @@ def cluster_findings() -> list[Finding]:
     found.append(
         Finding("ok", "requeue", "jobs are requeued (JobRequeue=1)")
         if setting(config, "JobRequeue") == "1"
-        else Finding("warn", "requeue", "off unless asked for: set launch.sbatch={requeue: true}")
+        else Finding("ok", "requeue", "jobs are requeued if they ask for it (JobRequeue=0), and ours do")
     )
     found += [_preemption(config), _accounting(), *_partitions()]
     return found

@@ -26,6 +26,7 @@ from benchmark.config.profiles import as_launch
 from benchmark.doctor import probe
 from benchmark.doctor.cluster import Finding, cluster_findings
 from benchmark.launch import slots
+from benchmark.launch.sbatch import advice, job_number, refusal, sbatch
 from benchmark.launch.script import slurm_parameters
 from benchmark.options import ConfigError
 from benchmark.slurm.cluster import ask
@@ -182,13 +183,23 @@ def _on_slurm(folder: Path, launch: LaunchConfig) -> Iterator[_Probe]:
     parameters = slurm_parameters(dataclasses.replace(launch, minutes=PROBE_MINUTES), "scan-bench-doctor")
     parameters["setup"] = [f"export PYTHONPATH={shlex.quote(str(ROOT))}:$PYTHONPATH", *parameters["setup"]]
     executor.update_parameters(**parameters)
-    words = [sys.executable, "-m", "benchmark.doctor.probe", str(folder)]
+    # a rank that has yet to start must not end of the signal that tests the first
+    words = [
+        "sh",
+        "-c",
+        'trap "" USR2; exec "$0" "$@"',
+        sys.executable,
+        "-m",
+        "benchmark.doctor.probe",
+        str(folder),
+    ]
     script = folder / "probe.sh"
     script.write_text(executor._make_submission_file_text(shlex.join(words), "probe"))
-    code, said = ask("sbatch", "--parsable", str(script))
-    if code != 0:
-        raise ConfigError(f"sbatch refuses: {' '.join(said.split())}")
-    job_id = said.strip().splitlines()[-1].split(";")[0]
+    answer = sbatch(script, folder)
+    job_id = job_number(answer)
+    if not job_id:
+        told = refusal(answer)
+        raise ConfigError(f"sbatch refuses: {told}" + (f": {advice(told)}" if advice(told) else ""))
     try:
         yield _Probe(job_id)
     finally:

@@ -16,10 +16,11 @@ from typing import Any
 
 from benchmark import dist, signals
 from benchmark.config.job import load_config
+from benchmark.config.launch import LaunchConfig
 from benchmark.config.run import RunConfig
-from benchmark.evaluate import run as evaluation
+from benchmark.evaluate.pending import pending
 from benchmark.files import remove_leftovers, write_text
-from benchmark.job import peers, rehearsed, requeue
+from benchmark.job import hang, peers, rehearsed, requeue
 from benchmark.job.work import work
 from benchmark.runs.attempts import ATTEMPT_MARK, attempt, attempts_of
 from benchmark.runs.errors import has_new_error, write_error
@@ -47,7 +48,11 @@ def start(path: str) -> str:
         try:
             with dist.process_group(folder / "job"):
                 is_first = dist.rank() == 0
-                with requeue.last_resort(folder, sock if is_first else None, _patience_seconds(folder)):
+                launch = _launch(folder)
+                with (
+                    requeue.last_resort(folder, sock if is_first else None, _patience_seconds(launch)),
+                    hang.watched(folder, launch.hang_minutes),
+                ):
                     return run(folder)
         except signals.Stopped as stopped:
             # the others go without a word: rank 0's code is the job's, and a bad one would end rank 0 too soon
@@ -101,15 +106,19 @@ def _attempt(folder: RunFolder) -> AbstractContextManager[Any]:
         dist.world(),
         len(os.sched_getaffinity(0)),
     )
-    return attempt(folder, config.launch.memory_gb)
+    return attempt(folder, config.launch)
 
 
-def _patience_seconds(folder: RunFolder) -> float:
-    """Half of what SLURM leaves between its signal and the end, but time for a step."""
+def _launch(folder: RunFolder) -> LaunchConfig:
     try:
-        return max(10.0, load_config(folder.config).launch.warning_seconds / 2)
+        return load_config(folder.config).launch
     except ValueError:  # the run itself says what is wrong
-        return 0.0
+        return LaunchConfig()
+
+
+def _patience_seconds(launch: LaunchConfig) -> float:
+    """Half of what SLURM leaves between its signal and the end, but time for a step."""
+    return max(10.0, launch.warning_seconds / 2)
 
 
 def _verdict(folder: RunFolder, held: ExitStack) -> str:
@@ -141,7 +150,7 @@ def _verdict(folder: RunFolder, held: ExitStack) -> str:
 def _can_go_on(folder: RunFolder) -> bool:
     """Whether an evaluation that was skipped for want of data can be made up for now."""
     config = load_config(folder.config)
-    return isinstance(config, RunConfig) and bool(evaluation.pending(folder, config))
+    return isinstance(config, RunConfig) and bool(pending(folder, config))
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -14,6 +14,7 @@ from benchmark.config.job import JobConfig, load_config
 from benchmark.config.run import Choice, RunConfig
 from benchmark.evaluate import run as evaluation
 from benchmark.evaluate.cache import cache_of
+from benchmark.evaluate.pending import pending
 from benchmark.evaluate.run import Outcome
 from benchmark.job import choice_pass, feature_pass
 from benchmark.job.leave import leave_coreset, leave_pruned, record_of
@@ -46,7 +47,7 @@ def work(folder: RunFolder, report: Callable[[float, str], None], started: str) 
         _set_threads(config)
         choice_pass.choose(folder, config, report, started)
         return
-    more = dist.broadcast(evaluation.pending(folder, config) if dist.rank() == 0 else None)
+    more = dist.broadcast(pending(folder, config) if dist.rank() == 0 else None)
     if more is not None:
         if more and dist.rank() == 0:
             _set_threads(config)

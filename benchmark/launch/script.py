@@ -30,7 +30,7 @@ def script_of(
     root = shlex.quote(str(code.folder))
     parameters["setup"] = [f"export PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}}", *parameters["setup"]]
     if dependency:  # a run that waits for one that failed leaves the queue instead of waiting for ever
-        others = parameters.get("additional_parameters", {})
+        others = parameters["additional_parameters"]
         both = [word for word in (others.get("dependency"), dependency) if word]
         ours = {"dependency": ",".join(both), "kill-on-invalid-dep": "yes"}
         parameters["additional_parameters"] = {**others, **ours}
@@ -55,7 +55,7 @@ def slurm_parameters(launch: LaunchConfig, name: str) -> dict[str, Any]:
         "mem": f"{launch.memory_gb}GB" if launch.memory_gb else None,
         "gpus_per_node": launch.gpus or None,
         "setup": [f"export OMP_NUM_THREADS={launch.cpus}", *launch.setup],
-        "additional_parameters": launch.sbatch or None,
+        "additional_parameters": launch.sbatch_options,
         "srun_args": launch.srun_words,
     }
     return {

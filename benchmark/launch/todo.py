@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from benchmark.config.run import RunConfig
-from benchmark.evaluate import run as evaluation
+from benchmark.evaluate.pending import pending
 from benchmark.options import ConfigError
 from benchmark.plan.plan import PlannedRun
 from benchmark.runs import taken_over
@@ -64,4 +64,4 @@ def _lacks_only_data_that_came(run: PlannedRun, opened: dict[str, bool]) -> bool
     """Whether a run that is done can be evaluated on what was missing when it was."""
     if not run.state.is_incomplete or not isinstance(run.config, RunConfig):
         return False
-    return bool(evaluation.pending(run.folder, run.config, opened))
+    return bool(pending(run.folder, run.config, opened))

@@ -14,6 +14,7 @@ from benchmark.config.job import JobConfig, load_config
 from benchmark.config.run import RunConfig
 from benchmark.files import write_texts
 from benchmark.launch.cancel import cancel
+from benchmark.launch.fit import unfit
 from benchmark.launch.slots import Slots
 from benchmark.launch.todo import choose
 from benchmark.options import ConfigError
@@ -57,6 +58,8 @@ class Rehearsal:
         Raises ConfigError while an earlier one is at work, and where this machine or SLURM cannot take a job.
         """
         with lease(self.folder / "rehearsal.lock", wait_seconds=5):
+            if cluster == "slurm" and (problems := unfit(self.chosen)):
+                raise ConfigError("\n".join(problems))
             self._make_room()
             count = f"{len(self.shapes)} of {sum(len(shape.runs) for shape in self.shapes)} runs differ"
             self.console.print(f"rehearsing in {self.folder} ({cluster}): {count}", soft_wrap=True)

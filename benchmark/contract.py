@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from rich.console import Console
 
 from benchmark import plugins
 from benchmark.config.run import Choice
-from benchmark.options import ConfigError, build
+from benchmark.options import ConfigError, build, value_in
 from benchmark.pool.samples import PoolView
 from benchmark.pruner import PlanError, Pruner, StaticPruner, forgets, make_pruner, plan_of
 from benchmark.states import to_arrays, to_tensors
@@ -224,4 +223,4 @@ def _option(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"check: {text}: expected key=value")
-    return key, yaml.safe_load(value)
+    return key, value_in(text, value)

@@ -46,15 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     some or another process works on them; 130 if a signal stopped it.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         if words[:1] == ["doctor"]:
-            return doctor.main(words[1:], Console(width=None if sys.stdout.isatty() else WIDTH))
+            return doctor.main(words[1:], Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False))
         if words[:1] == ["check"]:
             from benchmark import contract
 
-            return contract.main(words[1:], Console(width=None if sys.stdout.isatty() else WIDTH))
+            return contract.main(words[1:], Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False))
         return _sweep(_parser().parse_intermixed_args(words), console)
     except (ConfigError, HeldError, SnapshotError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
@@ -110,7 +110,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
 
 def _rehearse(options: argparse.Namespace, runs: Sequence[PlannedRun], console: Console) -> int:
     """What comes before the runs; their own folders are not touched."""
-    out = Console(width=None if sys.stdout.isatty() else WIDTH)
+    out = Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False)
     rehearsal = Rehearsal(runs, options.results, console if console.is_terminal else out)
     if options.cancel:
         return rehearsal.cancel(out)
@@ -134,7 +134,7 @@ def _report(sent: Sent, console: Console) -> None:
 
 def _look(options: argparse.Namespace, plan: Sequence[PlannedRun], chosen: set[str], folder: Path) -> int:
     """What starts nothing: the plan, the status, and ending what was started."""
-    out = Console(width=None if sys.stdout.isatty() else WIDTH)
+    out = Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False)
     if options.watch:
         shown = [run for run in plan if run.config.name in chosen]
         watch(shown, out, _title, lambda: bool(local_sweeps(folder)))

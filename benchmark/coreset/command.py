@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
-import yaml
 from rich.console import Console
 from rich.progress import track
 
@@ -18,7 +17,7 @@ from benchmark.config.job import load_config
 from benchmark.config.run import as_choice
 from benchmark.coreset.coreset import Coreset, CoresetError, ensemble, load_coreset
 from benchmark.files import write_atomic
-from benchmark.options import ConfigError
+from benchmark.options import ConfigError, value_in
 from benchmark.pool.samples import Pool, PoolError
 from benchmark.pool.source import make_source
 from benchmark.pool.storage.shards import ShardPool
@@ -35,7 +34,7 @@ TABLES: dict[str, Callable[[pd.DataFrame, BinaryIO], None]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 if files, data or arguments are wrong."""
     options = _parser().parse_args(arguments)
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     try:
         return _export(options, console)
     except (ConfigError, CoresetError, PoolError) as error:
@@ -118,7 +117,7 @@ def _image_suffix(data: bytes) -> str:
 
 def _pool(options: argparse.Namespace) -> Pool:
     if options.pool:
-        return make_source(as_choice(yaml.safe_load(options.pool), "--pool"), "--pool").training_pool()
+        return make_source(as_choice(value_in("--pool", options.pool), "--pool"), "--pool").training_pool()
     config = RunFolder(options.coreset[0].parent).config
     if not config.exists():
         raise ConfigError(f"{config}: no such file to read the pool from; name it: --pool 'emoji: {{root: data}}'")

@@ -55,7 +55,8 @@ def slurm_parameters(launch: LaunchConfig, name: str) -> dict[str, Any]:
         "mem": f"{launch.memory_gb}GB" if launch.memory_gb else None,
         "gpus_per_node": launch.gpus or None,
         "setup": [f"export OMP_NUM_THREADS={launch.cpus}", *launch.setup],
-        "additional_parameters": launch.sbatch or None,
+        "additional_parameters": {key: value for key, value in launch.sbatch.items() if value is not False}
+        or None,
         "srun_args": launch.srun_words,
     }
     return {

@@ -31,10 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(given)
         return int(options.run(options))
     except PoolError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        Console(stderr=True, emoji=False).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
     except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; nothing was kept")
+        Console(stderr=True, emoji=False).print("stopped; nothing was kept")
         return 130
 
 
@@ -80,7 +80,7 @@ def _inspect(options: argparse.Namespace) -> int:
     shards = options.shards[0] if len(options.shards) == 1 else options.shards
     pool = ShardPool.open(shards)
     drawn = draw(pool, options.draw, options.seed)
-    print_facts(pool, drawn, Console())
+    print_facts(pool, drawn, Console(emoji=False))
     if options.grid:
         save_grid(drawn, options.grid)
         print(f"picture {options.grid}")

@@ -167,7 +167,7 @@ def test_a_job_that_left_the_queue_without_a_record_is_told_from_one_that_waits(
     out = shown(path, capsys)
     assert f"1 runs, 1 {state}" in out
     assert words in out
-    is_tried_again = "1.0 core hours for 1 runs" in shown(path, capsys, "--dry-run")
+    is_tried_again = "core hours of training for 1 runs" in shown(path, capsys, "--dry-run")
     assert is_tried_again == (state == "stopped")
 
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import io
 import pickle
@@ -18,7 +17,7 @@ from rich.console import Console
 
 from benchmark import plugins
 from benchmark.config.run import Choice
-from benchmark.options import ConfigError, build, value_in
+from benchmark.options import ConfigError, Parser, build, value_in
 from benchmark.pool.samples import PoolView
 from benchmark.pruner import PlanError, Pruner, StaticPruner, forgets, make_pruner, plan_of
 from benchmark.states import to_arrays, to_tensors
@@ -38,7 +37,7 @@ class BrokenError(Exception):
 
 def main(words: Sequence[str], console: Console) -> int:
     """0 if the method keeps to all, else 1. Raises ConfigError for an unknown method or wrong options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmark.sweep check",
         description=f"Ask a pruning method what every method must keep to, on {N} made-up samples.",
     )

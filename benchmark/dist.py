@@ -208,7 +208,7 @@ def process_group(folder: Path) -> Iterator[None]:
         environment = JobEnvironment()
         attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
         folder.mkdir(parents=True, exist_ok=True)
-        meeting_point = f"file://{(folder / f'ranks-{environment.job_id}-{attempt}').resolve()}"
+        meeting_point = f"file://{(folder / f'ranks-{environment.job_id}-{attempt}').absolute()}"
         this, ranks = environment.global_rank, environment.num_tasks
     else:
         meeting_point = "env://"

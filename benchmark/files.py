@@ -37,6 +37,7 @@ ADVICE = {
     errno.EIO: "the disk or file server fails: try again later, or name a folder elsewhere",
     errno.EISDIR: "it is a folder where a file should be: move it away, or name a file",
     errno.ENOTDIR: "a part of the path is a file where a folder should be: move it away, or name another path",
+    errno.EEXIST: "a file is where a folder should be: move it away, or name another path",
     errno.ENOENT: "there is none: name one that exists",
     errno.ENAMETOOLONG: "name a shorter path",
     errno.EMFILE: "too many files are open: raise `ulimit -n`",
@@ -52,6 +53,14 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
     Raises OSError (a full disk, a read-only folder); then ``path`` is as it was and nothing is left behind.
     """
+    try:
+        _write_atomic(path, write)
+    except OSError as error:
+        error.filename = str(path)  # a full disk names no file, and a temporary name tells nobody anything
+        raise
+
+
+def _write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent)
     try:

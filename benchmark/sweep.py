@@ -17,12 +17,13 @@ from benchmark.config import profiles
 from benchmark.config.run import RunConfig
 from benchmark.config.sweepfile import read_sweep
 from benchmark.doctor import doctor
+from benchmark.files import told
 from benchmark.launch.cancel import at_work, cancel, local_sweeps
 from benchmark.launch.local import LocalQueue, run_inline
 from benchmark.launch.slots import Slots
 from benchmark.launch.submit import Sent, recover, submit_slurm
 from benchmark.launch.todo import choose, take_over, to_do
-from benchmark.options import ConfigError
+from benchmark.options import ConfigError, Parser, did_you_mean
 from benchmark.plan.checks import ahead_of
 from benchmark.plan.estimate import estimate
 from benchmark.plan.plan import PlannedRun, make_plan, write_plan
@@ -59,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, HeldError, SnapshotError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
+    except OSError as error:
+        console.print(f"error: {told(error)}", style="red", markup=False, soft_wrap=True)
+        return EXIT_USAGE
     except signals.Stopped:
         console.print("stopped; the same command goes on from here")
         return EXIT_STOPPED
@@ -68,6 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sweep(options: argparse.Namespace, console: Console) -> int:
+    if not options.sweep.exists():
+        near = did_you_mean(
+            str(options.sweep), ["doctor", "check", *map(str, options.sweep.parent.glob("*.yaml"))]
+        )
+        raise ConfigError(f"{options.sweep}: no such file{near}")
     profile = [f"launch.{profiles.KEY}={options.profile}"] if options.profile else []
     sweep = read_sweep(options.sweep, [*options.overrides, *profile])
     plan = make_plan(sweep, options.results)
@@ -208,7 +217,7 @@ def _command(options: argparse.Namespace) -> str:
     return shlex.join([*words, *(["--profile", options.profile] if options.profile else [])])
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """Lists the plug-ins where help is asked for, and only there: all their files are imported."""
 
     def format_help(self) -> str:

@@ -16,8 +16,8 @@ from rich.progress import track
 from benchmark.config.job import load_config
 from benchmark.config.run import as_choice
 from benchmark.coreset.coreset import Coreset, CoresetError, ensemble, load_coreset
-from benchmark.files import write_atomic
-from benchmark.options import ConfigError, value_in
+from benchmark.files import told, write_atomic
+from benchmark.options import ConfigError, Parser, value_in
 from benchmark.pool.samples import Pool, PoolError
 from benchmark.pool.source import make_source
 from benchmark.pool.storage.shards import ShardPool
@@ -39,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _export(options, console)
     except (ConfigError, CoresetError, PoolError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        return EXIT_USAGE
+    except OSError as error:
+        console.print(f"error: {told(error)}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
     except KeyboardInterrupt:
         console.print("stopped; files that are there are whole")
@@ -125,7 +128,7 @@ def _pool(options: argparse.Namespace) -> Pool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmark.coreset", description=__doc__)
+    parser = Parser(prog="python -m benchmark.coreset", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="export")
     export = commands.add_parser("export", help="write a coreset's samples for use elsewhere")
     export.add_argument(

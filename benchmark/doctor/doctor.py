@@ -25,9 +25,10 @@ from benchmark.config.launch import LaunchConfig
 from benchmark.config.profiles import as_launch
 from benchmark.doctor import probe
 from benchmark.doctor.cluster import Finding, cluster_findings
+from benchmark.files import absolute
 from benchmark.launch import slots
-from benchmark.launch.script import slurm_parameters
-from benchmark.options import ConfigError
+from benchmark.launch.script import for_slurm, slurm_parameters
+from benchmark.options import ConfigError, Parser
 from benchmark.slurm.cluster import ask
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -63,7 +64,7 @@ def _examine(cluster: str, launch: LaunchConfig, results: Path, wait: float) -> 
     else:
         yield Finding("ok", "machine", f"{len(os.sched_getaffinity(0))} cores, {len(slots.machine_gpus())} GPUs")
     results.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=results)).resolve()
+    folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=absolute(results)))
     folder.chmod(0o755)
     try:
         starter = _on_slurm(folder, launch) if cluster == "slurm" else _on_this_machine(folder)
@@ -178,7 +179,7 @@ def _cuda(facts: dict[str, Any], launch: LaunchConfig) -> Finding:
 @contextmanager
 def _on_slurm(folder: Path, launch: LaunchConfig) -> Iterator[_Probe]:
     """A job with the options of ``launch``; cancelled in the end. Raises ConfigError if sbatch refuses."""
-    executor = submitit.SlurmExecutor(folder=folder)
+    executor = submitit.SlurmExecutor(folder=for_slurm(folder))
     parameters = slurm_parameters(dataclasses.replace(launch, minutes=PROBE_MINUTES), "scan-bench-doctor")
     parameters["setup"] = [f"export PYTHONPATH={shlex.quote(str(ROOT))}:$PYTHONPATH", *parameters["setup"]]
     executor.update_parameters(**parameters)
@@ -233,7 +234,7 @@ def _printed(folder: Path) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmark.sweep doctor",
         description="Send a probe where runs would go and say what is supported there, a line each.",
     )

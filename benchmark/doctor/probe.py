@@ -76,7 +76,7 @@ def _torch_facts(folder: Path) -> dict[str, Any]:
 
         if facts["gpus"]:
             torch.cuda.set_device(rank % len(facts["gpus"]))
-        meeting = f"file://{(folder / 'ranks').resolve()}"
+        meeting = f"file://{(folder / 'ranks').absolute()}"
         td.init_process_group(backend, meeting, timedelta(seconds=60), rank=rank, world_size=ranks)
         one = torch.ones(1, device="cuda" if facts["gpus"] else "cpu")
         td.all_reduce(one)

@@ -30,10 +30,11 @@ from benchmark.evaluate.cache import cache_of
 from benchmark.evaluate.controls import SIDE, PixelEncoder, controls_of
 from benchmark.evaluate.run import Outcome
 from benchmark.evaluate.task import Task, make_task
+from benchmark.files import told
 from benchmark.models.encoder import Encoder
 from benchmark.models.fingerprints import weights_hash
 from benchmark.models.frameworks import has_text
-from benchmark.options import ConfigError, plain, value_in
+from benchmark.options import ConfigError, Parser, plain, value_in
 from benchmark.pool.source import Source
 from benchmark.runs.folder import EVALUATION_FILE, RunFolder
 from benchmark.runs.lease import HeldError, lease
@@ -69,6 +70,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except ValueError as error:  # a model that has diverged, a set of images that a probe cannot be fitted on
         console.print(f"error: {options.checkpoint}: {error}", style="red", markup=False, soft_wrap=True)
+        return EXIT_USAGE
+    except OSError as error:
+        console.print(f"error: {told(error)}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
     except KeyboardInterrupt:
         console.print("stopped; nothing was written, features that were computed are kept")
@@ -294,7 +298,7 @@ def _tell_suite(suite: suites.Suite, values: Mapping[str, float], console: Conso
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmark.evaluate",
         description="Evaluate a finished run again, or a model that this suite did not train.",
     )

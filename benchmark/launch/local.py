@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from benchmark import signals
 from benchmark.config.run import RunConfig
+from benchmark.files import absolute
 from benchmark.job.local_task import Job
 from benchmark.launch.slots import Slots
 from benchmark.plan.plan import PlannedRun
@@ -134,7 +135,7 @@ class LocalQueue:
         bar = bars.add_task(run.config.name, total=1.0, text="starting")
         environment = _environment(OMP_NUM_THREADS=str(launch.cpus))
         with environment, _errors_to(run.folder.job / "starter.log"), _apart_from_the_terminal():
-            process = executor.submit(Job(str(run.folder.resolve())))
+            process = executor.submit(Job(str(absolute(run.folder))))
             self.active[run.config.name] = (run, process, bar)
 
     def _finish(self, name: str, bars: Progress) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import submitit
 from submitit.core.utils import FailedSubmissionError
 
-from benchmark.files import write_text
+from benchmark.files import absolute, write_text
 from benchmark.launch import settle
 from benchmark.launch.sbatch import AWAY, BUSY, FULL, alone, sbatch
 from benchmark.launch.script import script_of
@@ -59,7 +59,7 @@ def submit_slurm(runs: Sequence[PlannedRun], folder: Path) -> Sent:
     for program in ("sbatch", "srun"):
         if shutil.which(program) is None:
             raise ConfigError(f"{program} is not installed on this machine: use --cluster local")
-    folder = folder.resolve()
+    folder = absolute(folder)
     code = snapshot.take(folder / "code")
     largest = largest_array()
     sent = Sent(left=len(runs))
@@ -92,7 +92,7 @@ def _smaller(part: int, reason: str) -> int:
 
 def recover(folder: Path) -> list[str]:
     """Find out what became of submissions whose launcher did not live to see it, and say so, a line each."""
-    folder = folder.resolve()
+    folder = absolute(folder)
     if not submissions.open_ones(folder):
         return []
     said = []

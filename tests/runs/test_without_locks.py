@@ -36,7 +36,7 @@ def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 class Child:
-    """A process of some machine that takes a lease when told, says whether it has it, and keeps it until its end."""
+    """A process of some machine that takes a lease when told, says whether it has it, and keeps it."""
 
     def __init__(self, path: Path, host: str) -> None:
         start, self.start = os.pipe()

@@ -154,9 +154,9 @@ def _look(options: argparse.Namespace, plan: Sequence[PlannedRun], chosen: set[s
     if options.cancel:
         return 0 if cancel(runs, queue, folder, out) else EXIT_FAILED
     if options.status:
-        out.print(status_table(runs, queue, _title(runs)))
+        out.print(status_table(runs, queue, _title(runs), out, show_all=options.all), crop=False)
     else:
-        out.print(plan_table(runs, _title(runs)))
+        out.print(plan_table(runs, _title(runs), out, options.all), crop=False)
         _print_estimate(to_do(everything, options.retry, chosen), options.results, out)
         if ahead := max((ahead_of(run.config) for run in runs if isinstance(run.config, RunConfig)), default=0):
             out.print(f"shared memory: loader workers read up to {ahead / 1e9:.1f} GB ahead on a machine")
@@ -165,7 +165,7 @@ def _look(options: argparse.Namespace, plan: Sequence[PlannedRun], chosen: set[s
 
 def _print_estimate(todo: Sequence[PlannedRun], results: Path, console: Console) -> None:
     for line in estimate(todo, results):
-        console.print(f"estimate: {line}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"estimate: {line}", markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def _default_cluster() -> str:
@@ -258,6 +258,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--status", action="store_true", help="print where each run stands and start nothing")
     parser.add_argument("--watch", action="store_true", help="--status, refreshed until nothing changes any more")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="with --dry-run and --status on a terminal: a row for every run (else one for all seeds, 40 lines)",
+    )
     parser.add_argument("--cancel", action="store_true", help="end what this sweep has queued or running")
     parser.add_argument(
         "--cluster",

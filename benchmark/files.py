@@ -104,6 +104,12 @@ def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX, wait: bool = False) -> 
     return True
 
 
+def has_locks(folder: Path) -> bool:
+    """Whether the file system of ``folder`` takes a lock; some say yes and do nothing."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return try_lock(file.fileno()) is not None
+
+
 def absolute(path: Path) -> Path:
     """The path from the root, its links as they are: another machine may mount what they lead to elsewhere.
 

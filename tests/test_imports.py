@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 GROUND = "files seeds options dist signals states"
 MAY = {
     **dict.fromkeys(GROUND.split(), ""),
+    "dist": "files",
     "plugins": "options",
     "slurm": "",
     "config": f"plugins {GROUND}",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmark.config.memory import OPTIONS, megabytes
-from benchmark.options import require
+from benchmark.options import read_by, require
 
 SAID_ELSEWHERE = {
     "nodes": "launch.nodes",
@@ -40,7 +40,8 @@ class LaunchConfig:
     cpus: int = 1
     """Cores a rank; on the CPU also its threads."""
     memory_gb: int | None = None
-    minutes: int = 60
+    minutes: int = field(default=60, metadata=read_by(lambda text: minutes_of(text)))
+    """The limit of an attempt. Texts are read as by SLURM: ``24:00:00``, ``2-00``; ``90:00`` is 90 minutes."""
     signal_seconds: int = 90
     """How long before the time limit SLURM tells a run to save and go back into the queue; SLURM may be a minute
     early. It must suffice for a step and a checkpoint, and is at most half the limit."""
@@ -57,8 +58,8 @@ class LaunchConfig:
     setup: list[str] = field(default_factory=list)
     """Shell lines before the job, such as ``module load cuda``."""
     sbatch: dict[str, Any] = field(default_factory=dict)
-    """Any other sbatch option, ``{mail-type: END}``; true stands for an option without a value, false leaves it
-    out. ``{requeue: false}`` declines what every job asks for: to be put back into the queue."""
+    """Any other sbatch option, ``{mail-type: END}``; true stands for an option without a value, false leaves out one
+    that a profile has. ``{requeue: false}`` declines what every job asks for: to be put back into the queue."""
     srun: dict[str, Any] = field(default_factory=dict)
     """Any option of the srun that starts the ranks, ``{cpu-bind: none}``."""
 
@@ -132,10 +133,26 @@ class LaunchConfig:
     def srun_words(self) -> list[str]:
         """``srun`` as it stands on a command line, after what every run needs.
 
-        srun does not take the job's cores by itself (since SLURM 22.05), and lets ranks wait for one that failed.
+        srun does not take the job's cores by itself (since SLURM 22.05), lets ranks wait for one that failed, and
+        under ``sbatch --export=NONE`` would give them an empty environment.
         """
-        words = {"kill-on-bad-exit": 1, "cpus-per-task": self.cpus, **self.srun}
+        words = {"kill-on-bad-exit": 1, "cpus-per-task": self.cpus, "export": "ALL", **self.srun}
         return [f"--{k}" if v is True else f"--{k}={v}" for k, v in words.items() if v is not False]
+
+
+def minutes_of(text: str) -> int:
+    """A time limit as SLURM reads it (``man sbatch``, --time), in minutes, of which a part counts as a whole one.
+
+    ``M``, ``M:S``, ``H:M:S``, ``D-H``, ``D-H:M`` or ``D-H:M:S``. Raises ValueError for other texts.
+    """
+    if not re.fullmatch(r"\d+(:\d+){0,2}|\d+-\d+(:\d+){0,2}", text):
+        raise ValueError(f"expected minutes, H:M:S, D-H or D-H:M:S, as SLURM writes times, got '{text}'")
+    days, dash, rest = text.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if not dash and len(parts) < 3:
+        parts = [0, *parts]
+    hours, minutes, seconds = [*parts, 0, 0][:3]
+    return (int(days or 0) * 24 + hours) * 60 + minutes + -(-seconds // 60)
 
 
 def _check_slurm_option(kind: str, key: str, value: Any) -> None:

@@ -127,7 +127,7 @@ def _verdict(folder: RunFolder, held: ExitStack) -> str:
     What another sweep has done since the run was planned is taken over; work on it holds both leases.
     """
     try:
-        held.enter_context(lease(folder.lease, beats=True))
+        held.enter_context(lease(folder.lease))
         config = load_config(folder.config)
         state = state_at_rest(folder, config)
         if state.name != "unreadable" and not has_record(folder) and (origin := find_origin(folder, config)):
@@ -135,7 +135,7 @@ def _verdict(folder: RunFolder, held: ExitStack) -> str:
             take_over(folder, origin)
             state = state_at_rest(folder, config)
         if folder.trained_in != folder and state.name not in ("done", "unreadable"):
-            held.enter_context(lease(folder.trained_in.lease, beats=True))
+            held.enter_context(lease(folder.trained_in.lease))
     except HeldError as error:
         logger.warning("%s; leaving it alone", error)
         return "held"

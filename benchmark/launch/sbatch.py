@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import subprocess
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from benchmark.files import try_lock
 from benchmark.runs.folder import SUBMISSIONS_FOLDER
 from benchmark.runs.lease import HeldError
 from benchmark.slurm.cluster import own_name
@@ -109,14 +109,8 @@ def alone(folder: Path) -> Iterator[IO[str]]:
     path, give_up = folder / LOCK_FILE, time.monotonic() + ORPHAN_SECONDS
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > give_up:
-                    raise HeldError(
-                        f"an earlier sbatch for {folder} is still under way; try again later"
-                    ) from None
-                time.sleep(0.2)
+        while try_lock(file.fileno()) is False:
+            if time.monotonic() > give_up:
+                raise HeldError(f"an earlier sbatch for {folder} is still under way; try again later")
+            time.sleep(0.2)
         yield file

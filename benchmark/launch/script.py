@@ -36,13 +36,18 @@ def script_of(
         parameters["additional_parameters"] = {**others, **ours}
     count = len(submission.runs)
     at_once = count if launch.at_once is None else max(1, int(launch.at_once * share))
-    executor = submitit.SlurmExecutor(folder=folder / "job")
+    executor = submitit.SlurmExecutor(folder=for_slurm(folder / "job"))
     executor.update_parameters(**parameters, array_parallelism=at_once)
     if count > 1:
         executor.parameters["map_count"] = count
     intent = submissions.path_of(folder, submission)
     command = shlex.join(["sh", "-c", START, sys.executable, str(code.folder), str(intent)])
     return str(executor._make_submission_file_text(command, submission.token))
+
+
+def for_slurm(path: Path) -> Path:
+    """A path for the output of a job, in which SLURM takes ``%j`` and the like for its own words."""
+    return Path(str(path).replace("%", "%%"))
 
 
 def slurm_parameters(launch: LaunchConfig, name: str) -> dict[str, Any]:

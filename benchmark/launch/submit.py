@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from benchmark.files import write_text
+from benchmark.files import absolute, write_text
 from benchmark.launch import settle
 from benchmark.launch.sbatch import AWAY, BUSY, advice, alone, is_full, job_number, other_cluster, refusal, sbatch
 from benchmark.launch.script import script_of
@@ -63,7 +63,7 @@ def submit_slurm(runs: Sequence[PlannedRun], folder: Path) -> Sent:
             f"{elsewhere}: a sweep asks one cluster about its jobs, the one that squeue asks by itself; unset it,"
             " or call the command on a login node of that cluster, or with SLURM_CONF naming its slurm.conf"
         )
-    folder = folder.resolve()
+    folder = absolute(folder)
     code = snapshot.take(folder / "code")
     largest = largest_array()
     sent = Sent(left=len(runs))
@@ -99,7 +99,7 @@ def _smaller(part: int, reason: str) -> int:
 
 def recover(folder: Path) -> list[str]:
     """Find out what became of submissions whose launcher did not live to see it, and say so, a line each."""
-    folder = folder.resolve()
+    folder = absolute(folder)
     if not submissions.open_ones(folder):
         return []
     said = []

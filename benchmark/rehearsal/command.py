@@ -71,7 +71,8 @@ class Rehearsal:
         """Where it stands; with ``watch`` wait for its end and judge."""
         runs, queue = self._on_disk()
         if not watch:
-            out.print(status_table(runs, queue, f"rehearsal: {len(runs)} jobs, {counts_of(runs)}"))
+            title = f"rehearsal: {len(runs)} jobs, {counts_of(runs)}"
+            out.print(status_table(runs, queue, title, out), crop=False)
             return 0
         follow(runs)
         return self._judge(with_states(runs, look(runs)), command)

@@ -209,8 +209,8 @@ def check_at_hand(what: Published) -> None:
         is_there = (Path.home() / ".cache" / "clip" / Path(known.get("url") or "").name).is_file()
     if not is_there:
         raise ConfigError(
-            f"the weights of {' '.join(what.options().values())} are not on this machine: the pass fetches them when"
-            f" it begins. {_by_hand(what)}"
+            f"the weights of {' '.join(what.options().values())} are not on this machine: the pass fetches them"
+            f" when it begins. {_by_hand(what)}"
         )
 
 

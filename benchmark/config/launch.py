@@ -58,8 +58,8 @@ class LaunchConfig:
     setup: list[str] = field(default_factory=list)
     """Shell lines before the job, such as ``module load cuda``."""
     sbatch: dict[str, Any] = field(default_factory=dict)
-    """Any other sbatch option, ``{mail-type: END}``; true stands for an option without a value, false leaves out one
-    that a profile has. ``{requeue: false}`` declines what every job asks for: to be put back into the queue."""
+    """Any other sbatch option, ``{mail-type: END}``; true stands for an option without a value, false leaves out
+    one that a profile has. ``{requeue: false}`` declines what every job asks for: to go back into the queue."""
     srun: dict[str, Any] = field(default_factory=dict)
     """Any option of the srun that starts the ranks, ``{cpu-bind: none}``."""
 

@@ -224,7 +224,7 @@ def test_a_finished_job_whose_record_does_not_show_yet_is_ending_not_stopped(
         assert call(path, "--status") == 0
         assert state in capsys.readouterr().out
         assert call(path, "--cluster", "slurm", "--dry-run") == 0
-        assert ("1.0 core hours" in capsys.readouterr().out) == (state == "1 stopped")
+        assert ("core hours of training" in capsys.readouterr().out) == (state == "1 stopped")
 
 
 def test_a_surrounding_job_s_variables_do_not_reach_sbatch_but_the_cluster_s_address_does(

@@ -89,7 +89,7 @@ def test_false_takes_back_what_a_profile_asks_for(write_sweep: WriteSweep, tmp_p
     (tmp_path / "mine.yaml").write_text("sbatch: {exclusive: true, comment: a}\nsrun: {overlap: true}\n")
     words = ["launch.profile=mine", "launch.sbatch.exclusive=false", "launch.srun.overlap=false"]
     asked = slurm_parameters(read_sweep(write_sweep(clip_grid()), words).grids[0].launch, "x")
-    assert asked["additional_parameters"] == {"comment": "a"}
+    assert asked["additional_parameters"] == {"comment": "a", "requeue": True}
     assert not [word for word in asked["srun_args"] if "overlap" in word]
 
 

@@ -265,7 +265,7 @@ def test_a_record_that_shows_late_is_never_taken_for_a_failure(write_sweep: Writ
     def look() -> str:
         lagging.sync()
         shown = status(path, capsys, "--results", str(lagging.view))
-        seen.append(shown.split("tiny: 1 runs, ")[1].split(" ┏")[0])
+        seen.append(shown.split("tiny: 1 runs, ")[1].split(" run ")[0])
         return seen[-1]
 
     wait_for(lambda: "done" in look(), f"done; seen {seen}")

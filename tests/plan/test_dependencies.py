@@ -163,4 +163,4 @@ def test_status_says_what_a_run_waits_for(write_sweep: WriteSweep, capsys: pytes
     out = capsys.readouterr().out
     assert "2 runs, 1 absent, 1 waiting" in out
     (row,) = [line for line in out.splitlines() if line.startswith("clip-") and " waiting " in line]
-    assert "-full-s0-" in row  # what it waits for
+    assert "-scan-s0-" in row  # what it waits for

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import io
 import pickle
@@ -14,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 from rich.console import Console
 
 from benchmark import plugins
 from benchmark.config.run import Choice
-from benchmark.options import ConfigError, build
+from benchmark.options import ConfigError, Parser, build, value_in
 from benchmark.pool.samples import PoolView
 from benchmark.pruner import PlanError, Pruner, StaticPruner, forgets, make_pruner, plan_of
 from benchmark.states import to_arrays, to_tensors
@@ -39,7 +37,7 @@ class BrokenError(Exception):
 
 def main(words: Sequence[str], console: Console) -> int:
     """0 if the method keeps to all, else 1. Raises ConfigError for an unknown method or wrong options."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmark.sweep check",
         description=f"Ask a pruning method what every method must keep to, on {N} made-up samples.",
     )
@@ -224,4 +222,4 @@ def _option(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"check: {text}: expected key=value")
-    return key, yaml.safe_load(value)
+    return key, value_in(text, value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,6 +15,8 @@ from typing import Any, TypeVar, cast
 import torch
 import torch.distributed as td
 from torch import Tensor
+
+from benchmark.files import has_locks, write_text
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)
@@ -226,20 +230,39 @@ def _local_gpu(this: int) -> int:
     return int(os.environ.get("LOCAL_RANK", this)) % torch.cuda.device_count()
 
 
+def _store_by_port(address: Path, this: int, ranks: int) -> td.Store:
+    """Where torch cannot lock a file: a port of rank 0's that its system chose; the file ``address`` tells it."""
+    if this == 0:
+        store = td.TCPStore(socket.gethostname(), 0, ranks, True, TIMEOUT, wait_for_workers=False)
+        write_text(address, f"{socket.gethostname()} {store.port}")
+        return store
+    end = time.monotonic() + TIMEOUT.total_seconds()
+    while address.name not in os.listdir(address.parent):  # which makes a network file system look again
+        if time.monotonic() > end:
+            raise TimeoutError(f"{address} does not show: rank 0 has not begun, or this is another folder there")
+        time.sleep(0.1)
+    host, port = address.read_text(encoding="utf-8").split()
+    return td.TCPStore(host, int(port), ranks, False, TIMEOUT)
+
+
 @contextmanager
 def process_group(folder: Path) -> Iterator[None]:
     """Join the other ranks of this job: submitit's tasks, or the processes that torchrun started.
 
     submitit's meet through a file in ``folder``, so no port can clash; torchrun brings its own meeting point.
     """
+    store = None
     if "SUBMITIT_EXECUTOR" in os.environ:
         from submitit import JobEnvironment
 
         environment = JobEnvironment()
         attempt = os.environ.get("SLURM_RESTART_COUNT", "0")
         folder.mkdir(parents=True, exist_ok=True)
-        meeting_point = f"file://{(folder / f'ranks-{environment.job_id}-{attempt}').resolve()}"
+        place = (folder / f"ranks-{environment.job_id}-{attempt}").absolute()
         this, ranks = environment.global_rank, environment.num_tasks
+        meeting_point: str | None = f"file://{place}"
+        if ranks > 1 and not has_locks(folder):
+            meeting_point, store = None, _store_by_port(place.with_suffix(".address"), this, ranks)
     else:
         meeting_point = "env://"
         this, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -250,7 +273,7 @@ def process_group(folder: Path) -> Iterator[None]:
     if torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(_local_gpu(this))  # before NCCL first speaks, or all ranks speak through GPU 0
-    td.init_process_group(backend, meeting_point, TIMEOUT, rank=this, world_size=ranks)
+    td.init_process_group(backend, meeting_point, TIMEOUT, rank=this, world_size=ranks, store=store)
     _patient(td.group.WORLD)  # while all are here
     try:
         yield

@@ -1,7 +1,12 @@
-"""Files that are either whole or absent: write to a temporary name, fsync, rename. And seals, to see changes."""
+"""Files that are either whole or absent: write to a temporary name, fsync, rename. And seals, to see changes.
+
+Besides: locks where the file system has them, paths as the user knows them, the system's errors in words.
+"""
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -16,6 +21,29 @@ TEMPORARY_PREFIX = ".tmp-"
 WRITERS = 16
 """Files written side by side: a disk confirms many in the time of one (1,000 small files in 0.4 s, not 9 s)."""
 
+UMASK = os.umask(0)
+os.umask(UMASK)  # there is no other way to read it
+SHARED = 0o644 | (0o666 & ~UMASK)
+"""The mode of files: all may read them, and a group writes them whose members' umask is 002."""
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What flock says on file systems without it: NFS without its lock daemon, Lustre mounted without ``flock``."""
+ADVICE = {
+    errno.ENOSPC: "free some space, or name a folder elsewhere",
+    errno.EDQUOT: "your quota is used up: free some space, or name a folder elsewhere",
+    errno.EROFS: "it can only be read: name a folder elsewhere",
+    errno.EACCES: "ask its owner for the permission (a group that shares results works with umask 002)",
+    errno.EPERM: "ask its owner for the permission (a group that shares results works with umask 002)",
+    errno.ESTALE: "the file server has let go of it: change into the folder anew, then the same command",
+    errno.EIO: "the disk or file server fails: try again later, or name a folder elsewhere",
+    errno.EISDIR: "it is a folder where a file should be: move it away, or name a file",
+    errno.ENOTDIR: "a part of the path is a file where a folder should be: move it away, or name another path",
+    errno.EEXIST: "a file is where a folder should be: move it away, or name another path",
+    errno.ENOENT: "there is none: name one that exists",
+    errno.ENAMETOOLONG: "name a shorter path",
+    errno.EMFILE: "too many files are open: raise `ulimit -n`",
+}
+"""What to do about errors of the system."""
+
 SEAL = "sha256"
 SEAL_LINE = "# sha256: "
 
@@ -25,6 +53,14 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
     Raises OSError (a full disk, a read-only folder); then ``path`` is as it was and nothing is left behind.
     """
+    try:
+        _write_atomic(path, write)
+    except OSError as error:
+        error.filename = str(path)  # a full disk names no file, and a temporary name tells nobody anything
+        raise
+
+
+def _write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix=path.suffix, dir=path.parent)
     try:
@@ -32,7 +68,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes private files; results are to be shared
+        os.chmod(name, SHARED)  # mkstemp makes private files; results are to be shared
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -53,6 +89,43 @@ def write_texts(texts: Mapping[Path, str]) -> None:
     """Write each text to its path, as ``write_text`` does, many at a time."""
     with ThreadPoolExecutor(WRITERS) as writers:
         list(writers.map(write_text, texts.keys(), texts.values()))
+
+
+def try_lock(descriptor: int, kind: int = fcntl.LOCK_EX, wait: bool = False) -> bool | None:
+    """flock: True if it was got, False if another process has it, None where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return None
+    return True
+
+
+def has_locks(folder: Path) -> bool:
+    """Whether the file system of ``folder`` takes a lock; some say yes and do nothing."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return try_lock(file.fileno()) is not None
+
+
+def absolute(path: Path) -> Path:
+    """The path from the root, its links as they are: another machine may mount what they lead to elsewhere.
+
+    The working folder is what the shell calls it, which knows through which links it came.
+    """
+    here = os.environ.get("PWD", "")
+    is_here = os.path.isabs(here) and os.path.exists(here) and os.path.samefile(here, ".")
+    return Path(os.path.normpath(os.path.join(here if is_here else os.getcwd(), path)))
+
+
+def told(error: OSError) -> str:
+    """An error of the system in one line: the path, what is wrong, what to do."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    what = error.strerror or str(error) or type(error).__name__
+    advice = ADVICE.get(error.errno or 0)
+    return f"{where}{what}" + (f"; {advice}" if advice else "")
 
 
 def remove_leftovers(folder: Path, but: str | None = None) -> None:

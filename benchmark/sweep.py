@@ -17,16 +17,18 @@ from benchmark.config import profiles
 from benchmark.config.run import RunConfig
 from benchmark.config.sweepfile import read_sweep
 from benchmark.doctor import doctor
+from benchmark.files import told
 from benchmark.launch.cancel import at_work, cancel, local_sweeps
+from benchmark.launch.fit import unfit
 from benchmark.launch.local import LocalQueue, run_inline
 from benchmark.launch.slots import Slots
 from benchmark.launch.submit import Sent, recover, submit_slurm
 from benchmark.launch.todo import choose, take_over, to_do
-from benchmark.options import ConfigError
+from benchmark.options import ConfigError, Parser, did_you_mean
 from benchmark.plan.checks import ahead_of
+from benchmark.plan.data import absent_data
 from benchmark.plan.estimate import estimate
 from benchmark.plan.plan import PlannedRun, make_plan, write_plan
-from benchmark.rehearsal.command import Rehearsal
 from benchmark.runs.lease import HeldError, lease
 from benchmark.runs.snapshot import SnapshotError
 from benchmark.slurm.commands import call, unused_options
@@ -46,18 +48,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     some or another process works on them; 130 if a signal stopped it.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         if words[:1] == ["doctor"]:
-            return doctor.main(words[1:], Console(width=None if sys.stdout.isatty() else WIDTH))
+            return doctor.main(words[1:], Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False))
         if words[:1] == ["check"]:
             from benchmark import contract
 
-            return contract.main(words[1:], Console(width=None if sys.stdout.isatty() else WIDTH))
+            return contract.main(words[1:], Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False))
         return _sweep(_parser().parse_intermixed_args(words), console)
     except (ConfigError, HeldError, SnapshotError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        return EXIT_USAGE
+    except OSError as error:
+        console.print(f"error: {told(error)}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
     except signals.Stopped:
         console.print("stopped; the same command goes on from here")
@@ -68,6 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _sweep(options: argparse.Namespace, console: Console) -> int:
+    if not options.sweep.exists():
+        near = did_you_mean(
+            str(options.sweep), ["doctor", "check", *map(str, options.sweep.parent.glob("*.yaml"))]
+        )
+        raise ConfigError(f"{options.sweep}: no such file{near}")
     profile = [f"launch.{profiles.KEY}={options.profile}"] if options.profile else []
     sweep = read_sweep(options.sweep, [*options.overrides, *profile])
     plan = make_plan(sweep, options.results)
@@ -78,7 +88,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
     if options.dry_run or options.status or options.watch or options.cancel:
         return _look(options, plan, chosen, folder)
     cluster = options.cluster or _default_cluster()
-    slots, sent = Slots(options.jobs), Sent()
+    slots, sent = Slots(options.jobs) if cluster == "local" else None, Sent()
     with lease(folder / "sweep.lock", wait_seconds=60):  # two sweeps at once submit one after the other
         if cluster == "slurm":
             for line in recover(folder):
@@ -87,8 +97,9 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
         queue = look(plan)
         runs = with_states(plan, queue)
         todo = to_do(runs, options.retry, chosen)
-        if cluster == "local":
+        if slots is not None:
             slots.check(todo)
+        _check_desk(todo, cluster, options.anyway, console)
         write_plan(runs, sweep, options.results, _command(options))
         console.print(_title(runs) + f"; {len(todo)} to run ({cluster})", soft_wrap=True)
         if queue.silent:
@@ -100,7 +111,7 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
             _report(sent := submit_slurm(todo, folder), console)
     if cluster != "slurm" and todo:
         with at_work(folder, console):
-            if cluster == "inline":
+            if slots is None:
                 run_inline(todo, console, options.fail_fast)
             else:
                 LocalQueue(todo, slots, options.fail_fast, console).work()
@@ -108,9 +119,29 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
     return _conclude(plan, started, console) or (EXIT_LEFT if sent.left else 0)
 
 
+def _check_desk(todo: Sequence[PlannedRun], cluster: str, anyway: bool, console: Console) -> None:
+    """Raise ConfigError for what would fail when it begins, or wait for ever; ``anyway`` tells it alone."""
+    refused, left_out = _hindrances(todo, cluster)
+    for line in left_out:
+        console.print(f"not on this machine: {line}", style="yellow", markup=False, soft_wrap=True)
+    if refused and not anyway:
+        told = "\n".join(refused)
+        raise ConfigError(f"{told}\nnothing was started; --anyway starts it all the same, where jobs have it")
+    for line in refused:
+        console.print(f"anyway: {line}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _hindrances(todo: Sequence[PlannedRun], cluster: str) -> tuple[list[str], list[str]]:
+    """What keeps runs from coming to their end here, and what they would leave out."""
+    absent, left_out = absent_data(todo)
+    return [*(unfit(todo) if cluster == "slurm" else []), *absent], left_out
+
+
 def _rehearse(options: argparse.Namespace, runs: Sequence[PlannedRun], console: Console) -> int:
     """What comes before the runs; their own folders are not touched."""
-    out = Console(width=None if sys.stdout.isatty() else WIDTH)
+    from benchmark.rehearsal.command import Rehearsal  # loads all that trains
+
+    out = Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False)
     rehearsal = Rehearsal(runs, options.results, console if console.is_terminal else out)
     if options.cancel:
         return rehearsal.cancel(out)
@@ -134,7 +165,7 @@ def _report(sent: Sent, console: Console) -> None:
 
 def _look(options: argparse.Namespace, plan: Sequence[PlannedRun], chosen: set[str], folder: Path) -> int:
     """What starts nothing: the plan, the status, and ending what was started."""
-    out = Console(width=None if sys.stdout.isatty() else WIDTH)
+    out = Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False)
     if options.watch:
         shown = [run for run in plan if run.config.name in chosen]
         watch(shown, out, _title, lambda: bool(local_sweeps(folder)))
@@ -145,10 +176,13 @@ def _look(options: argparse.Namespace, plan: Sequence[PlannedRun], chosen: set[s
     if options.cancel:
         return 0 if cancel(runs, queue, folder, out) else EXIT_FAILED
     if options.status:
-        out.print(status_table(runs, queue, _title(runs)))
+        out.print(status_table(runs, queue, _title(runs), out, show_all=options.all), crop=False)
     else:
-        out.print(plan_table(runs, _title(runs)))
-        _print_estimate(to_do(everything, options.retry, chosen), options.results, out)
+        out.print(plan_table(runs, _title(runs), out, options.all), crop=False)
+        _print_estimate(todo := to_do(everything, options.retry, chosen), options.results, out)
+        refused, left_out = _hindrances(todo, options.cluster or ("slurm" if shutil.which("sbatch") else "local"))
+        for line in (*refused, *(f"not on this machine: {line}" for line in left_out)):
+            out.print(line, style="yellow", markup=False, soft_wrap=True)
         if ahead := max((ahead_of(run.config) for run in runs if isinstance(run.config, RunConfig)), default=0):
             out.print(f"shared memory: loader workers read up to {ahead / 1e9:.1f} GB ahead on a machine")
     return 0
@@ -156,7 +190,7 @@ def _look(options: argparse.Namespace, plan: Sequence[PlannedRun], chosen: set[s
 
 def _print_estimate(todo: Sequence[PlannedRun], results: Path, console: Console) -> None:
     for line in estimate(todo, results):
-        console.print(f"estimate: {line}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"estimate: {line}", markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 
 def _default_cluster() -> str:
@@ -208,7 +242,7 @@ def _command(options: argparse.Namespace) -> str:
     return shlex.join([*words, *(["--profile", options.profile] if options.profile else [])])
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """Lists the plug-ins where help is asked for, and only there: all their files are imported."""
 
     def format_help(self) -> str:
@@ -249,6 +283,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--status", action="store_true", help="print where each run stands and start nothing")
     parser.add_argument("--watch", action="store_true", help="--status, refreshed until nothing changes any more")
+    parser.add_argument(
+        "--all",
+        action="store_true",
+        help="with --dry-run and --status on a terminal: a row for every run (else one for all seeds, 40 lines)",
+    )
     parser.add_argument("--cancel", action="store_true", help="end what this sweep has queued or running")
     parser.add_argument(
         "--cluster",
@@ -258,6 +297,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--profile", help="cluster profile for every grid: a name in clusters/, or a path")
     parser.add_argument(
         "--jobs", type=int, help="runs side by side with --cluster local (default: as GPUs and cores allow)"
+    )
+    parser.add_argument(
+        "--anyway",
+        action="store_true",
+        help="start runs whose data is not on this machine, or that ask for more than SLURM says any node has",
     )
     parser.add_argument("--retry", action="store_true", help="take failed runs again")
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first failed run")

@@ -19,8 +19,9 @@ def slurm() -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def harsh_slurm() -> Iterator[dict[str, str]]:
-    """One that gives up a silent node after ten seconds, and kills what takes too much memory."""
-    with _live(["SlurmdTimeout=10", "KillWait=10", OVER_MEMORY]) as environment:
+    """One that gives up a silent node after ten seconds, kills what takes too much memory, and queues no job again
+    that does not ask for it."""
+    with _live(["SlurmdTimeout=10", "KillWait=10", "JobRequeue=0", OVER_MEMORY]) as environment:
         yield environment
 
 

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 GROUND = "files seeds options dist signals states"
 MAY = {
     **dict.fromkeys(GROUND.split(), ""),
+    "dist": "files",
     "plugins": "options",
     "slurm": "",
     "config": f"plugins {GROUND}",
@@ -29,9 +30,9 @@ MAY = {
     "status": f"plan runs slurm config {GROUND}",
     "launch": f"status plan job evaluate runs slurm config {GROUND}",
     "rehearsal": f"launch status plan job models evaluate pruner pool runs slurm config {GROUND}",
-    "doctor": f"launch.script launch.slots slurm config runs {GROUND}",
+    "doctor": f"launch.script launch.sbatch launch.slots slurm config runs {GROUND}",
     "catalogue": "plugins pruner pool evaluate",
-    "sweep": "catalogue contract doctor rehearsal launch status plan config runs slurm options signals",
+    "sweep": "catalogue contract doctor rehearsal launch status plan config runs slurm files options signals",
 }
 """What each room of ``benchmark/`` may import of the others, in the order in which data goes through them; of some
 rooms one file alone."""

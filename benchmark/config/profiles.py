@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.config.launch import LaunchConfig
-from benchmark.options import ConfigError, build, did_you_mean, load_yaml, must_be_mapping
+from benchmark.options import (
+    ConfigError,
+    as_written,
+    build,
+    did_you_mean,
+    load_yaml,
+    overridden,
+    value_in,
+)
 
 KEY = "profile"
 """The option of ``launch`` that names a profile."""
@@ -32,7 +40,7 @@ def with_profile(launch: Mapping[str, Any], beside: Path, where: str) -> dict[st
     if name is None:
         return own
     path = _find(name, beside, f"{where}.{KEY}")
-    profile = load_yaml(path)
+    profile = load_yaml(path, as_written)
     build(LaunchConfig, profile, f"{path}")  # its mistakes are reported under its own path
     merged = {**profile, **own}
     for key in MERGED:
@@ -43,15 +51,12 @@ def with_profile(launch: Mapping[str, Any], beside: Path, where: str) -> dict[st
 
 def as_launch(words: Sequence[str], profile: str | None) -> LaunchConfig:
     """``launch.key=value`` words as options, over a profile. Raises ConfigError."""
-    from omegaconf import OmegaConf
-
+    launch: dict[str, Any] = {}
     for word in words:
-        if not word.startswith("launch.") or "=" not in word:
+        key, equals, text = word.partition("=")
+        if not key.startswith("launch.") or not equals:
             raise ConfigError(f"'{word}': expected launch.key=value, for example launch.partition=gpu")
-    tree = OmegaConf.to_container(OmegaConf.from_dotlist(list(words)))
-    assert isinstance(tree, dict)
-    launch = tree.get("launch", {})
-    must_be_mapping(launch, "launch")
+        overridden(launch, key.removeprefix("launch."), value_in(word, text))
     if profile is not None:
         launch[KEY] = profile
     return build(LaunchConfig, with_profile(launch, Path(), "launch"), "launch")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -18,7 +18,18 @@ from benchmark.config.feature_pass import FeatureOptions
 from benchmark.config.launch import LaunchConfig
 from benchmark.config.published import WORD, published_pruner, published_train
 from benchmark.config.run import Choice, TrainConfig, as_choice
-from benchmark.options import ConfigError, build, check_keys, did_you_mean, load_yaml, must_be_mapping
+from benchmark.options import (
+    ConfigError,
+    as_written,
+    build,
+    check_keys,
+    did_you_mean,
+    load_yaml,
+    must_be_mapping,
+    overridden,
+    plain,
+    value_in,
+)
 
 GRID_KEYS = (
     "framework", "model", "pool", "pruner", "seed", "train", "published", "features", "evaluate", "launch"
@@ -27,7 +38,8 @@ GRID_KEYS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """One entry of a sweep file's ``grid``: the product of models, pools, pruners and seeds."""
+    """One entry of a sweep file's ``grid``, with one value of each training option: the product of models, pools,
+    pruners and seeds."""
 
     where: str
     framework: str
@@ -36,6 +48,8 @@ class Grid:
     pruners: tuple[Choice, ...]
     seeds: tuple[int, ...]
     train: TrainConfig
+    varied: tuple[str, ...]
+    """Options of ``train`` of which the entry lists several values; there is a grid for each."""
     published: bool
     """Whether the options of the published arm are set; ``train`` and ``pruners`` have them."""
     features: FeatureOptions | None
@@ -60,63 +74,69 @@ def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     ``train.epochs=2``; ``grid[0].train.epochs=2`` holds for one. Raises ConfigError with the path of the
     mistake: ``sweeps/x.yaml: grid[0].train.epochz: unknown option; did you mean 'epochs'?``
     """
-    content = load_yaml(path, _parse)
+    content = _resolved(load_yaml(path, as_written), path)
     check_keys(content, ("name", "defaults", "grid", "compare"), f"{path}:")
     compare = content.get("compare", True)
     if not isinstance(compare, bool):
         raise ConfigError(f"{path}: compare: true or false, not '{compare}'")
-    grids = content.get("grid")
-    if not isinstance(grids, list) or not grids:
-        raise ConfigError(f"{path}: grid: must be a list with at least one entry")
     defaults = content.get("defaults") or {}
     must_be_mapping(defaults, f"{path}: defaults")
     check_keys(defaults, GRID_KEYS, f"{path}: defaults")
     merged = []
-    for i, grid in enumerate(grids):
+    for i, grid in enumerate(_grids(content, path)):
         must_be_mapping(grid, f"{path}: grid[{i}]")
         merged.append({**defaults, **grid})
         for key in ("train", "launch"):
             for source, where in ((defaults, "defaults"), (grid, f"grid[{i}]")):
                 must_be_mapping(source.get(key) or {}, f"{path}: {where}.{key}")
             merged[i][key] = {**(defaults.get(key) or {}), **(grid.get(key) or {})}
-    name = str(content.get("name") or path.stem)
-    tree = _apply_overrides({"name": name, "grid": merged}, overrides, path)
-    name = str(tree["name"])
+    tree = _with_overrides({"name": content.get("name") or path.stem, "grid": merged}, overrides)
+    name = "" if tree["name"] is None else str(tree["name"])
     if not re.fullmatch(r"[A-Za-z0-9_.-]+", name) or name.startswith("."):
         raise ConfigError(f"{path}: name: '{name}' names a folder: use letters, digits, '_', '-' and '.'")
-    read = tuple(_read_grid(grid, f"{path}: grid[{i}]", path.parent) for i, grid in enumerate(tree["grid"]))
-    return Sweep(name=name, grids=read, compare=compare)
+    read = [
+        one
+        for i, grid in enumerate(_grids(tree, path))
+        for one in _read_grid(grid, f"{path}: grid[{i}]", path.parent)
+    ]
+    return Sweep(name=name, grids=tuple(read), compare=compare)
 
 
-def _parse(text: str) -> Any:
-    node = OmegaConf.create(text)
-    return OmegaConf.to_container(node, resolve=True)
+def _grids(content: dict[str, Any], path: Path) -> list[Any]:
+    grids = content.get("grid")
+    if not isinstance(grids, list) or not grids:
+        raise ConfigError(f"{path}: grid: must be a list with at least one entry")
+    return grids
 
 
-def _apply_overrides(tree: dict[str, Any], overrides: Sequence[str], path: Path) -> dict[str, Any]:
-    node = OmegaConf.create(tree)
+def _resolved(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """With the values that ``${key}`` refers to in its place."""
+    try:
+        found = OmegaConf.to_container(OmegaConf.create(content), resolve=True)
+    except OmegaConfBaseException as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"{path}: {error.full_key}: {reason}: ${{...}} is a key of this file; write the shell's as \\${{...}}"
+        ) from error
+    return {str(key): value for key, value in dict(found).items()}  # type: ignore[arg-type]
+
+
+def _with_overrides(tree: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    tree = plain(tree)  # a copy: what YAML's aliases share is not changed in one place for all
     for override in overrides:
-        key, equals, _ = override.partition("=")
+        key, equals, text = override.partition("=")
         if not equals or not key:
             raise ConfigError(f"'{override}': expected key=value, for example train.epochs=2")
         first = re.split(r"[.\[]", key, maxsplit=1)[0]
-        targets = [key] if first in ("grid", "name") else [f"grid[{i}].{key}" for i in range(len(tree["grid"]))]
         if first not in ("grid", "name", *GRID_KEYS):
             raise ConfigError(f"'{override}': unknown key{did_you_mean(first, (*GRID_KEYS, 'grid', 'name'))}")
-        try:
-            value = OmegaConf.from_dotlist([f"value={override[len(key) + 1 :]}"])["value"]
-            for target in targets:
-                OmegaConf.update(node, target, value, merge=False, force_add=True)
-        except (OmegaConfBaseException, yaml.YAMLError, IndexError, ValueError, TypeError) as error:
-            raise ConfigError(
-                f"'{override}': cannot be applied to {path}: {str(error).splitlines()[0]}"
-            ) from error
-    changed = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(changed, dict)
-    return {str(key): value for key, value in changed.items()}
+        count = len(tree["grid"]) if isinstance(tree["grid"], list) else 0
+        for target in [key] if first in ("grid", "name") else [f"grid[{i}].{key}" for i in range(count)]:
+            overridden(tree, target, value_in(override, text))
+    return tree
 
 
-def _read_grid(grid: Any, where: str, beside: Path) -> Grid:
+def _read_grid(grid: Any, where: str, beside: Path) -> Iterator[Grid]:
     must_be_mapping(grid, where)
     check_keys(grid, GRID_KEYS, where)
     for key in ("framework", "model", "pool", "pruner", "train"):
@@ -136,17 +156,19 @@ def _read_grid(grid: Any, where: str, beside: Path) -> Grid:
     if not isinstance(published, bool):
         raise ConfigError(f"{where}.{WORD}: true or false, not '{published}'")
     if published:
-        must_be_mapping(train, f"{where}.train")
-        train = published_train(framework, train, f"{where}.train")
         pruners = tuple(as_published(framework, pruner, f"{where}.pruner") for pruner in pruners)
-    return Grid(
+    trains, varied = _trains(train, f"{where}.train")
+    if published:
+        trains = [published_train(framework, train, f"{where}.train") for train in trains]
+    one = Grid(
         where=where,
         framework=framework,
         models=_as_choices(grid["model"], f"{where}.model"),
         pools=_as_choices(grid["pool"], f"{where}.pool"),
         pruners=pruners,
         seeds=tuple(seeds),
-        train=build(TrainConfig, train, f"{where}.train"),
+        train=build(TrainConfig, trains[0], f"{where}.train"),
+        varied=varied,
         published=published,
         features=build(FeatureOptions, grid["features"], f"{where}.features") if grid.get("features") else None,
         evaluate=_as_choices(
@@ -154,6 +176,19 @@ def _read_grid(grid: Any, where: str, beside: Path) -> Grid:
         ),
         launch=build(LaunchConfig, profiles.with_profile(launch, beside, f"{where}.launch"), f"{where}.launch"),
     )
+    yield from (dataclasses.replace(one, train=build(TrainConfig, train, f"{where}.train")) for train in trains)
+
+
+def _trains(train: Any, where: str) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Every combination of the values that training options list, and the names of those that list any."""
+    must_be_mapping(train, where)
+    is_list = {f.name for f in dataclasses.fields(TrainConfig) if re.match("list|tuple", str(f.type))}
+    varied = {key: value for key, value in train.items() if isinstance(value, list) and key not in is_list}
+    for key, values in varied.items():
+        if not values:
+            raise ConfigError(f"{where}.{key}: an empty list; give one value or several")
+    combinations = itertools.product(*varied.values())
+    return [{**train, **dict(zip(varied, one, strict=True))} for one in combinations], tuple(varied)
 
 
 def as_published(framework: str, pruner: Choice, where: str) -> Choice:

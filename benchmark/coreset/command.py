@@ -10,15 +10,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
-import yaml
 from rich.console import Console
 from rich.progress import track
 
 from benchmark.config.job import load_config
 from benchmark.config.run import as_choice
 from benchmark.coreset.coreset import Coreset, CoresetError, ensemble, load_coreset
-from benchmark.files import write_atomic
-from benchmark.options import ConfigError
+from benchmark.files import told, write_atomic
+from benchmark.options import ConfigError, Parser, value_in
 from benchmark.pool.samples import Pool, PoolError
 from benchmark.pool.source import make_source
 from benchmark.pool.storage.shards import ShardPool
@@ -35,11 +34,14 @@ TABLES: dict[str, Callable[[pd.DataFrame, BinaryIO], None]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 if files, data or arguments are wrong."""
     options = _parser().parse_args(arguments)
-    console = Console(stderr=True)
+    console = Console(stderr=True, emoji=False)
     try:
         return _export(options, console)
     except (ConfigError, CoresetError, PoolError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        return EXIT_USAGE
+    except OSError as error:
+        console.print(f"error: {told(error)}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
     except KeyboardInterrupt:
         console.print("stopped; files that are there are whole")
@@ -118,7 +120,7 @@ def _image_suffix(data: bytes) -> str:
 
 def _pool(options: argparse.Namespace) -> Pool:
     if options.pool:
-        return make_source(as_choice(yaml.safe_load(options.pool), "--pool"), "--pool").training_pool()
+        return make_source(as_choice(value_in("--pool", options.pool), "--pool"), "--pool").training_pool()
     config = RunFolder(options.coreset[0].parent).config
     if not config.exists():
         raise ConfigError(f"{config}: no such file to read the pool from; name it: --pool 'emoji: {{root: data}}'")
@@ -126,7 +128,7 @@ def _pool(options: argparse.Namespace) -> Pool:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmark.coreset", description=__doc__)
+    parser = Parser(prog="python -m benchmark.coreset", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="export")
     export = commands.add_parser("export", help="write a coreset's samples for use elsewhere")
     export.add_argument(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from benchmark.files import told
 from benchmark.slurm.cluster import DEFAULT_ARRAY_SIZE, ask, setting
 
 
@@ -17,25 +19,43 @@ class Finding:
     text: str
 
 
-def cluster_findings() -> list[Finding]:
+def guarded(what: str, part: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """What a part finds; if it fails, that, and the next part can go on."""
+    try:
+        yield from part()
+    except OSError as error:
+        yield Finding("fail", what, told(error))
+    except Exception as error:
+        yield Finding("fail", what, f"cannot be told: {type(error).__name__}: {error}")
+
+
+def cluster_findings() -> Iterator[Finding]:
     """Version, limits, requeue, preemption, accounting, partitions. One failure if the controller is silent."""
     code, config = ask("scontrol", "show", "config")
     if code != 0:
-        return [Finding("fail", "controller", f"scontrol does not answer ({_last(config)}): is SLURM_CONF right?")]
-    found = [Finding("ok", "SLURM", setting(config, "SLURM_VERSION") or _last(ask("scontrol", "--version")[1]))]
+        yield Finding("fail", "controller", f"scontrol does not answer ({_last(config)}): is SLURM_CONF right?")
+        return
+    yield Finding("ok", "SLURM", setting(config, "SLURM_VERSION") or _last(ask("scontrol", "--version")[1]))
+    yield from guarded("arrays", lambda: [_arrays(config)])
+    yield from guarded("requeue", lambda: [_requeue(config)])
+    yield from guarded("preemption", lambda: [_preemption(config)])
+    yield from guarded("accounting", lambda: [_accounting()])
+    yield from guarded("partitions", _partitions)
+
+
+def _arrays(config: str) -> Finding:
     size = int(setting(config, "MaxArraySize") or DEFAULT_ARRAY_SIZE)
-    found.append(
-        Finding("ok", "arrays", f"at most {size} tasks in one (MaxArraySize); larger sweeps go out in several")
-        if size > 1
-        else Finding("warn", "arrays", "none (MaxArraySize): every run is a job of its own")
-    )
-    found.append(
-        Finding("ok", "requeue", "jobs are requeued (JobRequeue=1)")
-        if setting(config, "JobRequeue") == "1"
-        else Finding("warn", "requeue", "off unless asked for: set launch.sbatch={requeue: true}")
-    )
-    found += [_preemption(config), _accounting(), *_partitions()]
-    return found
+    if size > 1:
+        return Finding(
+            "ok", "arrays", f"at most {size} tasks in one (MaxArraySize); larger sweeps go out in several"
+        )
+    return Finding("warn", "arrays", "none (MaxArraySize): every run is a job of its own")
+
+
+def _requeue(config: str) -> Finding:
+    if setting(config, "JobRequeue") == "1":
+        return Finding("ok", "requeue", "jobs are requeued (JobRequeue=1)")
+    return Finding("ok", "requeue", "jobs are requeued if they ask for it (JobRequeue=0), and ours do")
 
 
 def _preemption(config: str) -> Finding:

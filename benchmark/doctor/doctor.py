@@ -24,16 +24,25 @@ from rich.console import Console
 from benchmark.config.launch import LaunchConfig
 from benchmark.config.profiles import as_launch
 from benchmark.doctor import probe
-from benchmark.doctor.cluster import Finding, cluster_findings
+from benchmark.doctor.cluster import Finding, cluster_findings, guarded
+from benchmark.files import absolute, try_lock
 from benchmark.launch import slots
-from benchmark.launch.script import slurm_parameters
-from benchmark.options import ConfigError
+from benchmark.launch.sbatch import advice, job_number, refusal, sbatch
+from benchmark.launch.script import for_slurm, slurm_parameters
+from benchmark.options import ConfigError, Parser
 from benchmark.slurm.cluster import ask
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "red"}
 PROBE_MINUTES = 5
 """The probe's time limit; it takes seconds once it runs."""
 ANSWER_SECONDS = 120.0
+STAND_IN = "names in lock files, living processes and heartbeats stand in for locks (docs/slurm.md)"
+LOCKS = {
+    False: Finding("ok", "locks", "what is locked here is locked there"),
+    True: Finding("warn", "locks", f"what is locked here is free there: {STAND_IN}"),
+    None: Finding("warn", "locks", f"the file system has none: {STAND_IN}"),
+}
+"""By whether the probe got a lock that this process holds."""
 LOW_BYTES = 20 * 1024**3
 ROOT = Path(__file__).parents[2]
 
@@ -52,23 +61,41 @@ def main(words: Sequence[str], console: Console) -> int:
 
 
 def _examine(cluster: str, launch: LaunchConfig, results: Path, wait: float) -> Iterator[Finding]:
-    if cluster == "slurm":
-        if shutil.which("sbatch") is None:
-            yield Finding("fail", "SLURM", "sbatch is not installed on this machine: use --cluster local")
-            return
-        found = cluster_findings()
-        yield from found
-        if found[0].level == "fail":
-            return
+    """What is found, part after part: one that fails is told and leaves the others to be tried."""
+    has_failed = False
+    for finding in _surroundings(cluster):
+        has_failed = has_failed or finding.level == "fail"
+        yield finding
+    if has_failed and cluster == "slurm":
+        cluster = "local"
+        yield Finding("warn", "probe", "tries this machine, since SLURM's does not work")
+    yield from guarded("results", lambda: _results(cluster, launch, absolute(results), wait))
+
+
+def _surroundings(cluster: str) -> Iterator[Finding]:
+    if cluster != "slurm":
+        yield from guarded("machine", _machine)
+    elif shutil.which("sbatch") is None:
+        yield Finding("fail", "SLURM", "sbatch is not installed on this machine: use --cluster local")
     else:
-        yield Finding("ok", "machine", f"{len(os.sched_getaffinity(0))} cores, {len(slots.machine_gpus())} GPUs")
+        yield from cluster_findings()
+
+
+def _machine() -> Iterator[Finding]:
+    yield Finding("ok", "machine", f"{len(os.sched_getaffinity(0))} cores, {len(slots.machine_gpus())} GPUs")
+
+
+def _results(cluster: str, launch: LaunchConfig, results: Path, wait: float) -> Iterator[Finding]:
+    """The folder of results, and a probe that meets this process there."""
     results.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=results)).resolve()
+    folder = Path(tempfile.mkdtemp(prefix=".doctor-", dir=results))
     folder.chmod(0o755)
     try:
-        starter = _on_slurm(folder, launch) if cluster == "slurm" else _on_this_machine(folder)
-        with starter as job:
-            yield from _converse(job, folder, launch, wait)
+        with (folder / probe.LOCK).open("w") as lock:
+            try_lock(lock.fileno())
+            starter = _on_slurm(folder, launch) if cluster == "slurm" else _on_this_machine(folder)
+            with starter as job:
+                yield from _converse(job, folder, launch, wait)
     except ConfigError as error:
         yield Finding("fail", "submission", str(error))
     finally:
@@ -129,6 +156,7 @@ def _converse(job: _Probe, folder: Path, launch: LaunchConfig, wait: float) -> I
         yield Finding("warn", "signals", text)
     else:
         yield Finding("ok", "signals", "USR2 arrives at the ranks")
+    yield LOCKS[alive["lock"]]
     facts = _file(folder / probe.FACTS, job, ANSWER_SECONDS)
     if facts is None:
         yield Finding("fail", "torch", f"no answer in {ANSWER_SECONDS:.0f} s. {_printed(folder)}")
@@ -178,17 +206,27 @@ def _cuda(facts: dict[str, Any], launch: LaunchConfig) -> Finding:
 @contextmanager
 def _on_slurm(folder: Path, launch: LaunchConfig) -> Iterator[_Probe]:
     """A job with the options of ``launch``; cancelled in the end. Raises ConfigError if sbatch refuses."""
-    executor = submitit.SlurmExecutor(folder=folder)
+    executor = submitit.SlurmExecutor(folder=for_slurm(folder))
     parameters = slurm_parameters(dataclasses.replace(launch, minutes=PROBE_MINUTES), "scan-bench-doctor")
     parameters["setup"] = [f"export PYTHONPATH={shlex.quote(str(ROOT))}:$PYTHONPATH", *parameters["setup"]]
     executor.update_parameters(**parameters)
-    words = [sys.executable, "-m", "benchmark.doctor.probe", str(folder)]
+    # a rank that has yet to start must not end of the signal that tests the first
+    words = [
+        "sh",
+        "-c",
+        'trap "" USR2; exec "$0" "$@"',
+        sys.executable,
+        "-m",
+        "benchmark.doctor.probe",
+        str(folder),
+    ]
     script = folder / "probe.sh"
     script.write_text(executor._make_submission_file_text(shlex.join(words), "probe"))
-    code, said = ask("sbatch", "--parsable", str(script))
-    if code != 0:
-        raise ConfigError(f"sbatch refuses: {' '.join(said.split())}")
-    job_id = said.strip().splitlines()[-1].split(";")[0]
+    answer = sbatch(script, folder)
+    job_id = job_number(answer)
+    if not job_id:
+        told = refusal(answer)
+        raise ConfigError(f"sbatch refuses: {told}" + (f": {advice(told)}" if advice(told) else ""))
     try:
         yield _Probe(job_id)
     finally:
@@ -233,7 +271,7 @@ def _printed(folder: Path) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmark.sweep doctor",
         description="Send a probe where runs would go and say what is supported there, a line each.",
     )

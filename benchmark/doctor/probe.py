@@ -16,7 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-ALIVE, PING, PONG, SIGNAL, FACTS = "alive.json", "ping", "pong", "signal", "facts.json"
+from benchmark.files import try_lock
+
+ALIVE, PING, PONG, SIGNAL, FACTS, LOCK = "alive.json", "ping", "pong", "signal", "facts.json", "held.lock"
 PING_SECONDS, SIGNAL_SECONDS = 60.0, 20.0
 
 
@@ -36,11 +38,17 @@ def main(folder: Path) -> int:
 def _answer(folder: Path) -> None:
     heard: list[int] = []
     signal.signal(signal.SIGUSR2, lambda number, _frame: heard.append(number))
-    _write(folder / ALIVE, {"host": socket.gethostname(), "pid": os.getpid()})
+    _write(folder / ALIVE, {"host": socket.gethostname(), "pid": os.getpid(), "lock": _lock(folder)})
     if _wait(lambda: PING in os.listdir(folder), PING_SECONDS):
         _write(folder / PONG, {})
     if _wait(lambda: bool(heard), SIGNAL_SECONDS):
         _write(folder / SIGNAL, {"signals": heard})
+
+
+def _lock(folder: Path) -> bool | None:
+    """Whether this process gets the lock that the doctor holds, as it should not; None where there are none."""
+    with (folder / LOCK).open("a") as file:
+        return try_lock(file.fileno())
 
 
 def _node_facts(folder: Path) -> dict[str, Any]:
@@ -76,7 +84,7 @@ def _torch_facts(folder: Path) -> dict[str, Any]:
 
         if facts["gpus"]:
             torch.cuda.set_device(rank % len(facts["gpus"]))
-        meeting = f"file://{(folder / 'ranks').resolve()}"
+        meeting = f"file://{(folder / 'ranks').absolute()}"
         td.init_process_group(backend, meeting, timedelta(seconds=60), rank=rank, world_size=ranks)
         one = torch.ones(1, device="cuda" if facts["gpus"] else "cpu")
         td.all_reduce(one)

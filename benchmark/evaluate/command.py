@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -34,10 +33,11 @@ from benchmark.evaluate.controls import SIDE, PixelEncoder, controls_of
 from benchmark.evaluate.means import Means
 from benchmark.evaluate.run import Outcome
 from benchmark.evaluate.task import Task, make_task
+from benchmark.files import told
 from benchmark.models.encoder import Encoder
 from benchmark.models.fingerprints import weights_hash
 from benchmark.models.frameworks import has_text
-from benchmark.options import ConfigError, plain
+from benchmark.options import ConfigError, Parser, plain, value_in
 from benchmark.pool.source import Source
 from benchmark.runs.folder import EVALUATION_FILE, RunFolder
 from benchmark.runs.lease import HeldError, lease
@@ -55,7 +55,8 @@ Results = Iterable[tuple[Outcome, Path]]
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, 1 if a task was skipped, 2 for a mistake in the input."""
-    console, out = Console(stderr=True), Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = Console(stderr=True, emoji=False)
+    out = Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     options = _parser().parse_args(words)
     if options.list:
@@ -76,6 +77,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except ValueError as error:  # a model that has diverged, a set of images that a probe cannot be fitted on
         console.print(f"error: {options.checkpoint}: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
+    except OSError as error:
+        console.print(f"error: {told(error)}", style="red", markup=False, soft_wrap=True)
+        return EXIT_USAGE
     except KeyboardInterrupt:
         console.print("stopped; what a run's record has got and features that were computed are kept")
         return 130
@@ -95,10 +99,7 @@ def parse_tasks(texts: Sequence[str]) -> list[Choice]:
         where = f"--tasks {text}"
         if not colon or not rest.strip():
             raise ConfigError(f"{where}: expected TASK:DATASET or 'TASK:{{option: value}}'; --list shows both")
-        try:
-            node = yaml.safe_load(rest)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{where}: cannot be read as YAML: {str(error).splitlines()[0]}") from error
+        node = value_in(where, rest)
         key = "name" if name == suites.WORD else "dataset"
         options = node if isinstance(node, Mapping) else {key: rest.strip()}
         for one in suites.expanded([{name: dict(options)}], where):
@@ -350,7 +351,7 @@ def _tell_suite(suite: suites.Suite, values: Mapping[str, float], console: Conso
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m benchmark.evaluate",
         description="Evaluate a finished run again, or a model that this suite did not train.",
     )

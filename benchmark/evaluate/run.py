@@ -6,7 +6,6 @@ weights, without training.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import dist
-from benchmark.config.run import Choice, RunConfig, as_choice
+from benchmark.config.run import Choice, RunConfig
 from benchmark.evaluate.cache import CachedEncoder
 from benchmark.evaluate.means import Means, stop_together
 from benchmark.evaluate.task import Task, make_task
@@ -26,13 +25,11 @@ from benchmark.models.frameworks import make_objective
 from benchmark.models.objective import Objective
 from benchmark.options import ConfigError, plain
 from benchmark.pool.samples import PoolError
-from benchmark.pool.source import data_set
 from benchmark.runs import predictions
-from benchmark.runs.evaluations import left_out, skipped_entries, skipped_tasks
+from benchmark.runs.evaluations import skipped_entries
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.predictions import Predictions, PredictionsError
 from benchmark.runs.record import RecordError, read_record, write_record
-from benchmark.runs.state import has_weights
 
 logger = logging.getLogger(__name__)
 
@@ -143,44 +140,6 @@ def _skipped(choice: Choice, name: str, reason: str, data_found: bool) -> dict[s
 def named(task: Task) -> str:
     """The data set's name as it was asked for."""
     return task.dataset if isinstance(task.dataset, str) else next(iter(task.dataset))
-
-
-def pending(folder: RunFolder, config: RunConfig, opened: dict[str, bool] | None = None) -> list[Choice] | None:
-    """The evaluations to add to a run's record from its final weights, without training.
-
-    Those the record does not know of, and those it skipped, or of which it skipped a data set, whose data can be
-    opened now. One that failed though its data could be opened is not tried by itself again. None where there is
-    no record, or no final weights.
-    ``opened`` remembers between runs which data could be. Raises RecordError for a record that cannot be read.
-    """
-    try:
-        record = read_record(folder.record)
-    except FileNotFoundError:
-        return None
-    if not has_weights(folder):
-        return None
-    opened = {} if opened is None else opened
-    found = left_out(record, config)
-    for task, entry in skipped_tasks(record, config):
-        is_told = entry.get("data_found", False) or task in found
-        if not is_told and _is_data_there(task, entry.get("dataset"), opened):
-            found.append(task)
-    return found
-
-
-def _is_data_there(choice: Choice, dataset: Any, opened: dict[str, bool]) -> bool:
-    """Of a task, or of the one further data set of it that was skipped."""
-    name = json.dumps(plain([asdict(choice), dataset]), sort_keys=True)
-    if name not in opened:
-        try:
-            if dataset is None:
-                make_task(choice, "evaluate").check_data()
-            else:
-                data_set(as_choice(dataset, "evaluate"), "evaluate").test_set()
-            opened[name] = True
-        except PoolError:
-            opened[name] = False
-    return opened[name]
 
 
 def load_model(folder: RunFolder, config: RunConfig) -> Objective:

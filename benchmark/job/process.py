@@ -16,9 +16,10 @@ from typing import Any
 
 from benchmark import dist, signals
 from benchmark.config.job import load_config
-from benchmark.evaluate import run as evaluation
+from benchmark.config.launch import LaunchConfig
+from benchmark.evaluate.pending import pending
 from benchmark.files import remove_leftovers, write_text
-from benchmark.job import peers, rehearsed, requeue
+from benchmark.job import hang, peers, rehearsed, requeue
 from benchmark.job.work import work
 from benchmark.runs.attempts import ATTEMPT_MARK, attempt, attempts_of
 from benchmark.runs.errors import has_new_error, write_error
@@ -46,7 +47,11 @@ def start(path: str) -> str:
         try:
             with dist.process_group(folder / "job"):
                 is_first = dist.rank() == 0
-                with requeue.last_resort(folder, sock if is_first else None, _patience_seconds(folder)):
+                launch = _launch(folder)
+                with (
+                    requeue.last_resort(folder, sock if is_first else None, _patience_seconds(launch)),
+                    hang.watched(folder, launch.hang_minutes),
+                ):
                     return run(folder)
         except signals.Stopped as stopped:
             # the others go without a word: rank 0's code is the job's, and a bad one would end rank 0 too soon
@@ -102,15 +107,19 @@ def _attempt(folder: RunFolder) -> AbstractContextManager[Any]:
         dist.world(),
         len(os.sched_getaffinity(0)),
     )
-    return attempt(folder, config.launch.memory_gb)
+    return attempt(folder, config.launch)
 
 
-def _patience_seconds(folder: RunFolder) -> float:
-    """Half of what SLURM leaves between its signal and the end, but time for a step."""
+def _launch(folder: RunFolder) -> LaunchConfig:
     try:
-        return max(10.0, load_config(folder.config).launch.warning_seconds / 2)
+        return load_config(folder.config).launch
     except ValueError:  # the run itself says what is wrong
-        return 0.0
+        return LaunchConfig()
+
+
+def _patience_seconds(launch: LaunchConfig) -> float:
+    """Half of what SLURM leaves between its signal and the end, but time for a step."""
+    return max(10.0, launch.warning_seconds / 2)
 
 
 def _verdict(folder: RunFolder, held: ExitStack) -> str:
@@ -119,7 +128,7 @@ def _verdict(folder: RunFolder, held: ExitStack) -> str:
     What another sweep has done since the run was planned is taken over; work on it holds both leases.
     """
     try:
-        held.enter_context(lease(folder.lease, beats=True))
+        held.enter_context(lease(folder.lease))
         config = load_config(folder.config)
         state = state_at_rest(folder, config)
         if state.name != "unreadable" and not has_record(folder) and (origin := find_origin(folder, config)):
@@ -129,7 +138,7 @@ def _verdict(folder: RunFolder, held: ExitStack) -> str:
         found = measured(folder, config)
         home = found[0].trained_in if found else folder.trained_in
         if home != folder and state.name not in ("done", "unreadable"):
-            held.enter_context(lease(home.lease, beats=True))
+            held.enter_context(lease(home.lease))
     except HeldError as error:
         logger.warning("%s; leaving it alone", error)
         return "held"
@@ -144,7 +153,7 @@ def _verdict(folder: RunFolder, held: ExitStack) -> str:
 def _can_go_on(folder: RunFolder) -> bool:
     """Whether an evaluation that was skipped for want of data can be made up for now."""
     found = measured(folder, load_config(folder.config))
-    return found is not None and bool(evaluation.pending(*found))
+    return found is not None and bool(pending(*found))
 
 
 def main(words: Sequence[str] | None = None) -> int:

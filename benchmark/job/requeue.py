@@ -52,6 +52,9 @@ def leave(folder: RunFolder, how: int) -> int:
         write_error(folder, error)
         raise error
     problem = jobs.requeue(job)
+    if problem:  # --status tells
+        why = attempts.attempts_of(folder)[-1].why
+        attempts.close(folder, f"{why}; {attempts.NOT_QUEUED}: {problem}")
     logger.info("job %s %s", job, f"could not be queued again: {problem}" if problem else "is queued again")
     return STOPPED
 

@@ -18,6 +18,7 @@ from benchmark.config.run import Choice, RunConfig
 from benchmark.evaluate import run as evaluation
 from benchmark.evaluate.cache import cache_of
 from benchmark.evaluate.means import Means
+from benchmark.evaluate.pending import pending
 from benchmark.job import choice_pass, feature_pass
 from benchmark.job.leave import leave
 from benchmark.models.frameworks import example_bytes, make_objective
@@ -52,12 +53,12 @@ def work(folder: RunFolder, report: Callable[[float, str], None], started: str) 
         return
     if isinstance(config, EvaluationConfig):
         run = RunFolder(folder.parent / config.run.name)
-        more = dist.broadcast(evaluation.pending(run, config.run) if dist.rank() == 0 else None)
+        more = dist.broadcast(pending(run, config.run) if dist.rank() == 0 else None)
         if more is None:
             raise ConfigError(f"{run}: no record and final weights to evaluate; it has to be trained first")
         _evaluate(run, replace(config.run, launch=config.launch), more, report, started, folder)
         return
-    more = dist.broadcast(evaluation.pending(folder, config) if dist.rank() == 0 else None)
+    more = dist.broadcast(pending(folder, config) if dist.rank() == 0 else None)
     if has_to_train := more is None:
         if dist.rank() == 0:
             evaluation.tell_what_will_be_skipped(config.evaluate)

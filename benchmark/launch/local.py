@@ -9,17 +9,19 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import submitit
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from benchmark import signals
 from benchmark.config.evaluation import EvaluationConfig
 from benchmark.config.run import RunConfig
+from benchmark.files import absolute
 from benchmark.job.local_task import Job
+from benchmark.launch.shown import Shown
 from benchmark.launch.slots import Slots
 from benchmark.plan.plan import PlannedRun
 from benchmark.runs.attempts import attempts_of, steps_of
@@ -41,24 +43,21 @@ def run_inline(runs: Sequence[PlannedRun], console: Console, fail_fast: bool) ->
     from benchmark.job import process  # loads all that trains
 
     states = []
-    with _bars(console) as bars:
-        total = bars.add_task("all runs", total=len(runs), text="")
+    with Shown(console, [run.config.name for run in runs]) as shown:
         for run in runs:
-            bar = bars.add_task(run.config.name, total=1.0, text="starting")
+            shown.start(name := run.config.name)
             if hindrance := hindrance_of(run):
-                bars.update(bar, text=hindrance)
-                bars.advance(total)
+                shown.end(name, hindrance)
                 continue
             try:
-                process.run(run.folder, lambda share, text, bar=bar: bars.update(bar, completed=share, text=text))  # type: ignore[misc]
+                process.run(run.folder, partial(shown.update, name))
             except signals.Stopped:
                 console.print(_saved(run), markup=False, soft_wrap=True)
                 raise
             except Exception:
                 logger.debug("%s failed", run.config.name, exc_info=True)  # its folder holds the traceback
             states.append(state_of(run.folder, run.config))
-            bars.update(bar, text=states[-1].name)
-            bars.advance(total)
+            shown.end(name, states[-1].name)
             if fail_fast and states[-1].name == "failed":
                 break
             signals.stop_if_asked()  # after the run had looked for the last time
@@ -73,7 +72,7 @@ class LocalQueue:
     slots: Slots
     fail_fast: bool
     console: Console
-    active: dict[str, tuple[PlannedRun, Any, TaskID]] = field(default_factory=dict)
+    active: dict[str, tuple[PlannedRun, Any]] = field(default_factory=dict)
     states: list[State] = field(default_factory=list)
     is_ending: bool = False
 
@@ -84,8 +83,7 @@ class LocalQueue:
         processes at once.
         """
         waiting = list(self.runs)
-        with _bars(self.console) as bars:
-            total = bars.add_task("all runs", total=len(waiting), text="")
+        with Shown(self.console, [run.config.name for run in waiting]) as shown:
             try:
                 while waiting or self.active:
                     for run in [run for run in waiting if not hindrance_of(run)]:
@@ -93,20 +91,19 @@ class LocalQueue:
                         if gpus is None:  # in order: no small run overtakes a large one for ever
                             break
                         waiting.remove(run)
-                        self._start(run, gpus, bars)
+                        self._start(run, gpus, shown)
                     if not self.active and all(hindrance_of(run) for run in waiting):
                         break  # what is left waits for runs that ended without a record
                     time.sleep(POLL_SECONDS)
-                    for name in [name for name, (_, process, _) in self.active.items() if process.done()]:
-                        self._finish(name, bars)
-                        bars.advance(total)
-                    self._show(bars)
+                    for name in [name for name, (_, process) in self.active.items() if process.done()]:
+                        self._finish(name, shown)
+                    self._show(shown)
                     has_failed = self.fail_fast and any(state.name == "failed" for state in self.states)
                     if (signals.asked() or has_failed) and not self.is_ending:
                         waiting.clear()
                         self._end()
             except BaseException:
-                for _, process, _ in self.active.values():
+                for _, process in self.active.values():
                     _kill(int(process.job_id))
                 raise
         signals.stop_if_asked()
@@ -115,14 +112,14 @@ class LocalQueue:
     def _end(self) -> None:
         """Ask what runs to save and end. What has not begun, or is over, has nothing to save, and may not hear."""
         self.is_ending = True
-        for run, process, _ in self.active.values():
+        for run, process in self.active.values():
             controller = int(process.job_id)
             if is_held(run.folder.lease):  # by its first rank, and then all of its ranks listen
                 os.kill(controller, signal.SIGTERM)  # which hands it on to the ranks
             else:
                 _kill(controller)
 
-    def _start(self, run: PlannedRun, gpus: Sequence[str], bars: Progress) -> None:
+    def _start(self, run: PlannedRun, gpus: Sequence[str], shown: Shown) -> None:
         launch = run.config.launch
         executor = submitit.LocalExecutor(folder=run.folder.job)
         executor.update_parameters(
@@ -132,14 +129,14 @@ class LocalQueue:
             stderr_to_stdout=True,
         )
         executor.parameters["visible_gpus"] = tuple(gpus)  # submitit checks for numbers; CUDA also takes UUIDs
-        bar = bars.add_task(run.config.name, total=1.0, text="starting")
+        shown.start(run.config.name)
         environment = _environment(OMP_NUM_THREADS=str(launch.cpus))
         with environment, _errors_to(run.folder.job / "starter.log"), _apart_from_the_terminal():
-            process = executor.submit(Job(str(run.folder.resolve())))
-            self.active[run.config.name] = (run, process, bar)
+            process = executor.submit(Job(str(absolute(run.folder))))
+            self.active[run.config.name] = (run, process)
 
-    def _finish(self, name: str, bars: Progress) -> None:
-        run, process, bar = self.active.pop(name)
+    def _finish(self, name: str, shown: Shown) -> None:
+        run, process = self.active.pop(name)
         self.slots.free(name)
         state = state_of(run.folder, run.config)
         attempts = attempts_of(run.folder)
@@ -149,19 +146,18 @@ class LocalQueue:
         elif state.name in ("absent", "partial"):
             state = State("failed", f"the process ended without a record; see {process.paths.stdout}")
         self.states.append(state)
-        bars.update(bar, completed=1.0, text=state.name)
+        shown.end(name, state.name)
 
-    def _show(self, bars: Progress) -> None:
-        for run, _, bar in self.active.values():
+    def _show(self, shown: Shown) -> None:
+        for name, (run, _) in self.active.items():
             if not isinstance(run.config, RunConfig):
                 continue
-            line = last_line(run.folder.log)
-            if line and line.get("kind") == "step":
-                bars.update(
-                    bar, completed=line["progress"], text=f"epoch {line['epoch'] + 1}, loss {line['loss']:.3f}"
-                )
-            elif line and line.get("epoch", -1) + 1 == run.config.train.epochs:
-                bars.update(bar, completed=1.0, text="evaluating")
+            line = last_line(run.folder.log) or {}
+            if line.get("kind") == "step":
+                shown.update(name, line["progress"], f"epoch {line['epoch'] + 1}, loss {line['loss']:.3f}")
+            elif line.get("epoch", -1) + 1 == run.config.train.epochs:
+                shown.update(name, 1.0, "evaluating")
+        shown.tick()
 
 
 def hindrance_of(run: PlannedRun) -> str:
@@ -191,11 +187,6 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     for child in children:
         _kill(int(child))
-
-
-def _bars(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[text]}"))
-    return Progress(*columns, TimeElapsedColumn(), console=console)
 
 
 @contextmanager

@@ -30,19 +30,24 @@ def script_of(
     root = shlex.quote(str(code.folder))
     parameters["setup"] = [f"export PYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}}", *parameters["setup"]]
     if dependency:  # a run that waits for one that failed leaves the queue instead of waiting for ever
-        others = parameters.get("additional_parameters", {})
+        others = parameters["additional_parameters"]
         both = [word for word in (others.get("dependency"), dependency) if word]
         ours = {"dependency": ",".join(both), "kill-on-invalid-dep": "yes"}
         parameters["additional_parameters"] = {**others, **ours}
     count = len(submission.runs)
     at_once = count if launch.at_once is None else max(1, int(launch.at_once * share))
-    executor = submitit.SlurmExecutor(folder=folder / "job")
+    executor = submitit.SlurmExecutor(folder=for_slurm(folder / "job"))
     executor.update_parameters(**parameters, array_parallelism=at_once)
     if count > 1:
         executor.parameters["map_count"] = count
     intent = submissions.path_of(folder, submission)
     command = shlex.join(["sh", "-c", START, sys.executable, str(code.folder), str(intent)])
     return str(executor._make_submission_file_text(command, submission.token))
+
+
+def for_slurm(path: Path) -> Path:
+    """A path for the output of a job, in which SLURM takes ``%j`` and the like for its own words."""
+    return Path(str(path).replace("%", "%%"))
 
 
 def slurm_parameters(launch: LaunchConfig, name: str) -> dict[str, Any]:
@@ -55,7 +60,7 @@ def slurm_parameters(launch: LaunchConfig, name: str) -> dict[str, Any]:
         "mem": f"{launch.memory_gb}GB" if launch.memory_gb else None,
         "gpus_per_node": launch.gpus or None,
         "setup": [f"export OMP_NUM_THREADS={launch.cpus}", *launch.setup],
-        "additional_parameters": launch.sbatch or None,
+        "additional_parameters": launch.sbatch_options,
         "srun_args": launch.srun_words,
     }
     return {

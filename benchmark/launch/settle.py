@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmark.runs import submission as submissions
 from benchmark.runs.submission import Submission, finish, is_fresh, withdraw
-from benchmark.slurm.jobs import ask_squeue
+from benchmark.slurm.jobs import ask_squeue, jobs_in
 
 
 def settle(folder: Path, submission: Submission, seconds: float) -> tuple[str, str]:
@@ -19,8 +19,9 @@ def settle(folder: Path, submission: Submission, seconds: float) -> tuple[str, s
     while True:
         fresh = is_fresh(folder, submission, seconds)
         lines, silent = ask_squeue("-n", submission.job_name)
-        if silent or lines:
-            return (lines[0].split("|")[0].split("_")[0] if lines else ""), silent
+        found = list(jobs_in(lines))
+        if silent or found:
+            return (found[0].split("_")[0] if found else ""), silent
         if not fresh:
             return "", ""
         time.sleep(1.0)

@@ -14,13 +14,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
-import submitit
-from submitit.core.utils import FailedSubmissionError
-
-from benchmark.files import write_text
+from benchmark.files import absolute, write_text
 from benchmark.launch import settle
-from benchmark.launch.sbatch import AWAY, BUSY, FULL, alone, sbatch
+from benchmark.launch.sbatch import AWAY, BUSY, advice, alone, is_full, job_number, other_cluster, refusal, sbatch
 from benchmark.launch.script import script_of
 from benchmark.options import ConfigError
 from benchmark.plan.plan import PlannedRun
@@ -29,9 +27,10 @@ from benchmark.runs import submission as submissions
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.snapshot import Snapshot
 from benchmark.runs.state import has_record
-from benchmark.runs.submission import job_of
-from benchmark.slurm.cluster import free_places, largest_array
-from benchmark.slurm.commands import TOO_LONG, Answer
+from benchmark.runs.submission import Submission, job_of
+from benchmark.slurm.cluster import free_places, largest_array, other_clusters
+from benchmark.slurm.commands import TOO_LONG, Answer, call
+from benchmark.slurm.refusals import is_unclear
 
 BUSY_SECONDS = 2.0
 """After the end of an sbatch that waited, how long its job may still turn up: each of its calls had got a no."""
@@ -59,7 +58,12 @@ def submit_slurm(runs: Sequence[PlannedRun], folder: Path) -> Sent:
     for program in ("sbatch", "srun"):
         if shutil.which(program) is None:
             raise ConfigError(f"{program} is not installed on this machine: use --cluster local")
-    folder = folder.resolve()
+    if elsewhere := other_clusters():
+        raise ConfigError(
+            f"{elsewhere}: a sweep asks one cluster about its jobs, the one that squeue asks by itself; unset it,"
+            " or call the command on a login node of that cluster, or with SLURM_CONF naming its slurm.conf"
+        )
+    folder = absolute(folder)
     code = snapshot.take(folder / "code")
     largest = largest_array()
     sent = Sent(left=len(runs))
@@ -73,9 +77,12 @@ def submit_slurm(runs: Sequence[PlannedRun], folder: Path) -> Sent:
                 sent.left -= part
                 del rest[:part]
                 continue
-            if not re.search(f"{FULL}|{AWAY}", reason):
+            # one that names no limit counts jobs if others of the same kind went out, or fewer do
+            is_later = is_full(reason) or (is_unclear(reason) and (part > 1 or len(rest) < len(group)))
+            if not is_later and not re.search(AWAY, reason):
                 done = f"; {len(sent.ids)} runs were submitted before, {sent.left} were not" if sent.ids else ""
-                raise ConfigError(f"sbatch refuses: {reason}{done}")
+                told = advice(reason)
+                raise ConfigError(f"sbatch refuses: {reason}{f': {told}' if told else ''}{done}")
             part = _smaller(part, reason)
             if part < 1:
                 return Sent(sent.ids, sent.left, reason)
@@ -84,7 +91,7 @@ def submit_slurm(runs: Sequence[PlannedRun], folder: Path) -> Sent:
 
 def _smaller(part: int, reason: str) -> int:
     """The next size to try; 0 if nothing goes any more."""
-    if not re.search(FULL, reason):
+    if re.search(AWAY, reason):
         return 0
     room = free_places() if re.search(BUSY, reason) else None
     return room if room is not None and room < part else part // 2
@@ -92,7 +99,7 @@ def _smaller(part: int, reason: str) -> int:
 
 def recover(folder: Path) -> list[str]:
     """Find out what became of submissions whose launcher did not live to see it, and say so, a line each."""
-    folder = folder.resolve()
+    folder = absolute(folder)
     if not submissions.open_ones(folder):
         return []
     said = []
@@ -141,22 +148,33 @@ def _send(
         write_text(script, script_of(config.launch, submission, folder, code, dependency, share))
         answer = sbatch(script, folder)
         if answer.code == 0:
-            try:
-                job_id = submitit.SlurmExecutor._get_job_id_from_submission_command(answer.out)
+            if cluster := other_cluster(answer):
+                _take_back(folder, submission, job_number(answer), cluster)
+            if job_id := job_number(answer):
                 return submissions.finish(folder, submission, job_id), ""
-            except FailedSubmissionError as error:  # a wrapper of sbatch that says it in its own words
-                answer = Answer(0, "", str(error).splitlines()[0])
+            # a wrapper of sbatch that says it in its own words: the queue knows the job by its name
+            answer = Answer(0, "", f"sbatch says no job's number, and squeue shows no {submission.job_name}")
         elif answer.code != TOO_LONG and not re.search(AWAY, answer.error):
             submissions.withdraw(folder, submission)
-            return [], " ".join(answer.error.split())
+            return [], refusal(answer)
         is_busy = re.search(BUSY, answer.error) is not None
         wait = BUSY_SECONDS if is_busy else submissions.SETTLE_SECONDS
         ids, silent = settle.recover(folder, submission, wait)
         if ids:
             return ids, ""
         if is_busy:
-            return [], " ".join(answer.error.split())
+            return [], refusal(answer)
         if silent or pause is None or answer.code in (0, TOO_LONG):
             return [], f"Unable to contact SLURM: {silent or answer.reason}"
         time.sleep(pause)
     raise AssertionError("the last pause returns")
+
+
+def _take_back(folder: Path, submission: Submission, job_id: str, cluster: str) -> NoReturn:
+    """A job on a cluster that squeue does not ask here would be lost and sent again. Raises ConfigError."""
+    submissions.withdraw(folder, submission)  # so that its job, should it start, leaves the runs alone
+    call(["scancel", "-M", cluster, job_id])
+    raise ConfigError(
+        f"sbatch sent job {job_id} to cluster {cluster}, which squeue does not ask here: it was taken back; call"
+        " the command on a login node of that cluster, or with SLURM_CONF naming its slurm.conf"
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from benchmark.config.evaluation import EvaluationConfig
-from benchmark.evaluate import run as evaluation
+from benchmark.evaluate.pending import pending
 from benchmark.options import ConfigError
 from benchmark.plan.plan import PlannedRun
 from benchmark.runs import taken_over
@@ -68,4 +68,4 @@ def _lacks_only_data_that_came(run: PlannedRun, opened: dict[str, bool]) -> bool
     found = measured(run.folder, run.config)
     if not run.state.is_incomplete or found is None:
         return False
-    return bool(evaluation.pending(*found, opened))
+    return bool(pending(*found, opened))

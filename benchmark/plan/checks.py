@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmark.config.memory import memory_of
 from benchmark.config.run import RunConfig, as_choice
 from benchmark.config.sweepfile import Grid
 from benchmark.evaluate.task import make_task
@@ -78,15 +79,16 @@ def ahead_of(config: RunConfig) -> int:
 
 def check_memory(config: RunConfig, where: str) -> None:
     """The batches read ahead take at most half of a machine's memory: all that Linux gives ``/dev/shm``."""
-    needed = ahead_of(config)
-    memory = config.launch.memory_gb or ASSUMED_MEMORY_GB
+    needed, asks = ahead_of(config), memory_of(config.launch)
+    memory = asks.gb or ASSUMED_MEMORY_GB
     if needed > memory * 10**9 / 2:
-        told = "" if config.launch.memory_gb else ", which is assumed where launch.memory_gb is not said"
+        told = "" if asks.gb else ", which is assumed where launch.memory_gb is not said"
         raise ConfigError(
             f"{where}.train: {config.name}: loader workers read up to {needed / 1e9:.1f} GB ahead on a machine"
             f" ({config.launch.ranks_per_node} ranks x {config.train.num_workers} num_workers x"
-            f" {config.train.prefetch} prefetch), more than half of its {memory} GB{told}: lower"
-            " train.num_workers, prefetch or batch_size, or raise launch.memory_gb"
+            f" {config.train.prefetch} prefetch), more than half of its {memory:g} GB{told}: lower"
+            " train.num_workers, prefetch or batch_size, or raise"
+            f" {asks.option}"
         )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -132,7 +133,8 @@ def _checked(selector: Any, where: str) -> tuple[Mapping[str, Any], str]:
 
 
 def _wanted(selector: Mapping[str, Any], wish: Wish, where: str) -> list[dict[str, Any]]:
-    """The resolved description of every run that a selector asks for; those of a wish's own arm alone."""
+    """The resolved description of every run that a selector asks for; those of a wish's own arm alone, and of its
+    own values of what its grid varies."""
 
     def given(key: str, own: Any) -> list[Any]:
         return _as_list(selector.get(key, [own]))
@@ -152,6 +154,7 @@ def _wanted(selector: Mapping[str, Any], wish: Wish, where: str) -> list[dict[st
             "pool": choice_of(pool.name, make_source(pool, f"{where}.pool")),
             "seed": seed,
             "is_published": is_published(wish.grid.framework, vars(wish.grid.train)),
+            **{f"train.{name}": getattr(wish.grid.train, name) for name in wish.grid.varied},
         }
         for pruner, model, pool, seed in itertools.product(
             choices("pruner", wish.pruner),
@@ -167,7 +170,7 @@ def _spelled_out(model: Choice, wish: Wish) -> Choice:
 
 
 def _is(config: RunConfig, wanted: Mapping[str, Any]) -> bool:
-    return all(getattr(config, key) == value for key, value in wanted.items())
+    return all(operator.attrgetter(key)(config) == value for key, value in wanted.items())
 
 
 def _words(selector: Mapping[str, Any], where: str) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmark.files import told
+from benchmark.options import Parser
 from benchmark.pool.inspect import count_problem, draw, print_facts, save_grid
 from benchmark.pool.samples import PoolError
 from benchmark.pool.storage.build import index_shards
@@ -31,15 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(given)
         return int(options.run(options))
     except PoolError as error:
-        Console(stderr=True).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        Console(stderr=True, emoji=False).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        return EXIT_USAGE
+    except OSError as error:
+        Console(stderr=True, emoji=False).print(f"error: {told(error)}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
     except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; nothing was kept")
+        Console(stderr=True, emoji=False).print("stopped; nothing was kept")
         return 130
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmark.pool", description=__doc__)
+    parser = Parser(prog="python -m benchmark.pool", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="index|inspect|prepare")
     shards_help = "tar shards: files, addresses, folders, globs, {000..331}, several joined by '::'"
 
@@ -80,7 +85,7 @@ def _inspect(options: argparse.Namespace) -> int:
     shards = options.shards[0] if len(options.shards) == 1 else options.shards
     pool = ShardPool.open(shards)
     drawn = draw(pool, options.draw, options.seed)
-    print_facts(pool, drawn, Console())
+    print_facts(pool, drawn, Console(emoji=False))
     if options.grid:
         save_grid(drawn, options.grid)
         print(f"picture {options.grid}")

@@ -132,6 +132,10 @@ class Source(ABC):
     def training_pool(self) -> Pool:
         """Open the pool. Raises PoolError if the data is absent, saying how to get it."""
 
+    def check_pool(self) -> None:
+        """Raise PoolError as ``training_pool`` does if the data is absent; what takes long is left out."""
+        self.training_pool()
+
     @property
     def has_truth(self) -> bool:
         """Whether the pool will have planted samples (``Pool.truth``), known without reading it."""
@@ -178,6 +182,9 @@ class PlantedSource(Source):
 
     def training_pool(self) -> Pool:
         return PlantedPool(self.source.training_pool(), self.plant)
+
+    def check_pool(self) -> None:
+        self.source.check_pool()
 
     @property
     def has_truth(self) -> bool:

@@ -15,6 +15,7 @@ from benchmark.config.job import JobConfig, load_config
 from benchmark.config.run import RunConfig
 from benchmark.files import write_texts
 from benchmark.launch.cancel import cancel
+from benchmark.launch.fit import unfit
 from benchmark.launch.slots import Slots
 from benchmark.launch.todo import choose
 from benchmark.options import ConfigError
@@ -59,6 +60,8 @@ class Rehearsal:
         Raises ConfigError while an earlier one is at work, and where this machine or SLURM cannot take a job.
         """
         with lease(self.folder / "rehearsal.lock", wait_seconds=5):
+            if cluster == "slurm" and (problems := unfit(self.chosen)):
+                raise ConfigError("\n".join(problems))
             self._make_room()
             count = f"{len(self.shapes)} of {sum(len(shape.runs) for shape in self.shapes)} runs differ"
             self.console.print(f"rehearsing in {self.folder} ({cluster}): {count}", soft_wrap=True)
@@ -70,7 +73,8 @@ class Rehearsal:
         """Where it stands; with ``watch`` wait for its end and judge."""
         runs, queue = self._on_disk()
         if not watch:
-            out.print(status_table(runs, queue, f"rehearsal: {len(runs)} jobs, {counts_of(runs)}"))
+            title = f"rehearsal: {len(runs)} jobs, {counts_of(runs)}"
+            out.print(status_table(runs, queue, title, out), crop=False)
             return 0
         follow(runs)
         return self._judge(with_states(runs, look(runs)), command)
@@ -130,9 +134,8 @@ class Rehearsal:
         write_rehearsal(self.folder, {"command": command, "finished": now(), "shapes": shapes})
         show(self.shapes, self.console)
         bad = [shape for shape in self.shapes if any(found.level == FAIL for found in shape.findings)]
-        said, style = "all kinds of jobs would get through", "green"
-        if bad:
-            said, style = f"{len(bad)} of {len(self.shapes)} kinds of jobs would not get through", "red"
+        some = f"{len(bad)} of {len(self.shapes)} kinds of jobs would not get through"
+        said, style = (some, "red") if bad else ("all kinds of jobs would get through", "green")
         self.console.print(said, style=style, highlight=False)
         return EXIT_FAILED if bad else 0
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from benchmark.config.choice_pass import ChoiceConfig
 from benchmark.config.job import JobConfig
 from benchmark.config.launch import LaunchConfig
+from benchmark.config.memory import memory_of
 from benchmark.config.run import RunConfig
 from benchmark.plan import roofline
 from benchmark.plan.schedule import schedule_of
@@ -77,11 +78,11 @@ def findings(
     config: JobConfig, pool: Pool, measured: Measured, sliced: list[Sliced], hours: Projection
 ) -> Iterator[Finding]:
     """What does not fit, what was not rehearsed."""
-    launch, usage = config.launch, measured.usage
+    launch, usage, asks = config.launch, measured.usage, memory_of(config.launch)
     if pool.missing:
         yield Finding(FAIL, f"data: {pool.missing}; made-up samples of its layout stood in for it")
-    if launch.memory_gb is not None and usage.memory_bytes > launch.memory_gb * 10**9:
-        text = f"memory: {_gb(usage.memory_bytes)} GB of launch.memory_gb={launch.memory_gb} on a node: raise it"
+    if asks.gb is not None and usage.memory_bytes > asks.gb * 10**9:
+        text = f"memory: {_gb(usage.memory_bytes)} GB of {asks.said} on a node: raise it"
         yield Finding(FAIL, text)
     if launch.gpus and not usage.gpu_total_bytes:
         yield Finding(FAIL, f"GPUs: asked for {launch.gpus} a node, worked without: train.device, or doctor")

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from benchmark.config.launch import LaunchConfig
+from benchmark.config.memory import memory_of
 from benchmark.files import write_text
 from benchmark.runs.folder import RunFolder
 from benchmark.signals import Stopped
@@ -21,6 +23,8 @@ from benchmark.slurm import this_job
 ATTEMPT_MARK = "scan-bench: attempt"
 """Stands in a job's log where an attempt begins: the same file takes all of them."""
 WITHOUT_A_WORD = "without a word"
+NOT_QUEUED = "SLURM does not queue it again"
+"""Stands in the reason of an attempt whose job wanted to go on, and may not."""
 MOST_IDLE = 3
 """A job whose last attempts, as many as this, did not come further is not queued again."""
 
@@ -38,8 +42,8 @@ class Attempt:
     pid: int
     cpus: int
     """Cores that the first rank may use."""
-    memory_gb: int | None
-    """What the job had asked for."""
+    memory_gb: float | None
+    """What the job had asked for, a node; None where the cluster decided."""
     started: str
     steps_start: int
     """Optimiser steps behind the newest checkpoint, and one for whatever the evaluation has saved; or chunks of a
@@ -47,6 +51,10 @@ class Attempt:
     ended: str | None = None
     steps_end: int | None = None
     why: str | None = None
+    cores: int = 0
+    gpus: int = 0
+    """What the job had asked for, a node: where the cluster decides about memory, it goes by these. 0 in older
+    lines."""
 
     @property
     def was_stopped(self) -> bool:
@@ -70,7 +78,7 @@ def attempts_of(folder: RunFolder) -> list[Attempt]:
 
 
 @contextmanager
-def attempt(folder: RunFolder, memory_gb: int | None) -> Iterator[Attempt]:
+def attempt(folder: RunFolder, launch: LaunchConfig) -> Iterator[Attempt]:
     """Note an attempt when it starts and, as far as it is given the time, when and why it ends."""
     before = [a if a.why else _closed(a, folder, WITHOUT_A_WORD) for a in attempts_of(folder)]
     this = Attempt(
@@ -80,7 +88,9 @@ def attempt(folder: RunFolder, memory_gb: int | None) -> Iterator[Attempt]:
         node=this_job.node(),
         pid=os.getpid(),
         cpus=len(os.sched_getaffinity(0)),
-        memory_gb=memory_gb,
+        memory_gb=memory_of(launch).gb,
+        cores=launch.cores_per_node,
+        gpus=launch.gpus,
         started=_now(),
         steps_start=steps_of(folder),
     )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,9 @@ DIGITS = 12
 CODE = (".py", ".yaml", ".html", ".js")
 """What is taken of files that nobody has committed: notes and keys that lie beside them stay where they are."""
 LEFT_BY_PYTHON = ("__pycache__", ".mypy_cache", ".ruff_cache")
+
+
+logger = logging.getLogger(__name__)
 
 
 class SnapshotError(RuntimeError):
@@ -149,10 +154,22 @@ def _origin(root: Path) -> dict[str, Any]:
 
 
 def _git(root: Path, *arguments: str) -> str | None:
-    """What git says; None if it has nothing to say here."""
+    """What git says; None if it has nothing to say here, which is told where it does not trust the checkout."""
     command: Sequence[str] = ("git", *arguments)
     try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60)
+        english = {**os.environ, "LC_ALL": "C"}
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, env=english)
     except (OSError, subprocess.TimeoutExpired):
         return None
+    if "dubious ownership" in done.stderr:
+        _tell(
+            f"{root} belongs to another user, so git does not read it: all its code is copied, and records name no"
+            f" commit. To change that: git config --global --add safe.directory {root}"
+        )
     return done.stdout.strip() if done.returncode == 0 else None
+
+
+@lru_cache
+def _tell(words: str) -> None:
+    """A warning, once."""
+    logger.warning(words)

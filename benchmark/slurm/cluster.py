@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 
-from benchmark.slurm.commands import call
+from benchmark.slurm.commands import call, is_within_job
 
 DEFAULT_ARRAY_SIZE = 1001
 """SLURM's own, where it does not say."""
@@ -28,7 +29,22 @@ def free_places() -> int | None:
     """Jobs that SLURM's memory still takes (MaxJobCount); None if it does not say."""
     limit = setting(ask("scontrol", "show", "config")[1], "MaxJobCount")
     code, lines = ask("squeue", "-h", "-r", "-a", "-t", "all", "-o", "%i")
-    return int(limit) - 1 - len(lines.splitlines()) if limit and code == 0 else None
+    taken = sum(bool(re.fullmatch(r"\d+(_\d+)?", line)) for line in lines.splitlines())
+    return int(limit) - 1 - taken if limit and code == 0 else None
+
+
+def own_name() -> str | None:
+    """What SLURM's commands call the cluster that they ask by themselves."""
+    return setting(ask("scontrol", "show", "config")[1], "ClusterName")
+
+
+def other_clusters() -> str:
+    """What the environment says of clusters, where that is not the one that is asked anyway: ``NAME=value``."""
+    for name in () if is_within_job() else ("SLURM_CLUSTERS", "SBATCH_CLUSTERS"):
+        value = os.environ.get(name)
+        if value and value != own_name():
+            return f"{name}={value}"
+    return ""
 
 
 def setting(config: str, name: str) -> str | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from benchmark.slurm.commands import call
+from benchmark.slurm.refusals import never_passes, option_for
 
 TO_DO = {
     "DependencyNeverSatisfied": "what it waits for failed: --cancel, then the same command with --retry",
@@ -20,6 +20,11 @@ TO_DO = {
     "requeued held": "held after a failed start: scontrol release {id}",
     "PartitionTimeLimit": "asks for more time than its partition gives: lower launch.minutes",
     "PartitionNodeLimit": "asks for more nodes than its partition has: lower launch.nodes",
+    "PartitionConfig": "no node of its partition gives this: lower launch.gpus, cpus or memory_gb",
+    "PartitionDown": "its partition takes jobs and starts none: another launch.partition, or ask why",
+    "PartitionInactive": "its partition takes no jobs: another launch.partition",
+    "ReservationDeleted": "its reservation is gone: --cancel, then another launch.sbatch.reservation",
+    "JobHoldMaxRequeue": "held after too many starts: scontrol release {id}",
     "BadConstraints": "no node offers launch.constraint",
     "InvalidAccount": "launch.account may not be used here",
     "InvalidQOS": "launch.qos may not be used here",
@@ -76,12 +81,18 @@ class QueuedJob:
         for words, hint in TO_DO.items():
             if words.lower() in self.reason.lower():
                 return f"{self.reason}: {hint.format(id=self.job_id)}"
+        if never_passes(self.reason):
+            option = option_for(self.reason) or "what it asks for"
+            return f"{self.reason}: would never start: --cancel, then change {option}"
         return "" if self.reason in ("None", "(null)") else self.reason
 
 
 def jobs_in(lines: Sequence[str]) -> dict[str, QueuedJob]:
+    """By id; what is no line of ``LINE`` is a word of somebody else's, such as a site's banner."""
     jobs = {}
     for line in lines:
+        if not re.match(r"\d+(_\d+)?\|", line):
+            continue
         job_id, state, owner, reason, end = [*line.split("|"), "", "", "", ""][:5]
         jobs[job_id] = QueuedJob(job_id, state, int(owner or -1), reason.strip(), end)
     return jobs
@@ -101,13 +112,10 @@ def facts(job: str) -> dict[str, str] | None:
 
     None if SLURM does not answer. It forgets a job minutes after its end (``MinJobAge``).
     """
-    try:
-        done = _call("scontrol", "show", "job", "-o", job)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    if done.returncode != 0:
-        return {} if "Invalid job id" in done.stderr + done.stdout else None
-    lines = done.stdout.strip().splitlines()
+    answer = call(["scontrol", "show", "job", "-o", job], SECONDS)
+    if answer.code != 0:
+        return {} if "Invalid job id" in answer.error + answer.out else None
+    lines = [line for line in answer.out.splitlines() if line.startswith("JobId=")]
     return dict(re.findall(r"(\S+?)=(\S*)", lines[-1])) if lines else {}
 
 
@@ -126,22 +134,14 @@ def requeue(job: str) -> str:
     """Queue this job again from its start; SLURM then ends its processes. Returns why not, or ""."""
     said = ""
     for attempt in range(TRIES):
-        try:
-            done = _call("scontrol", "requeue", job)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            said = str(error)
-        else:
-            if done.returncode == 0:
-                return ""
-            said = (done.stderr or done.stdout).strip()
+        answer = call(["scontrol", "requeue", job], SECONDS)
+        if answer.code == 0:
+            return ""
+        said = answer.reason
         logger.warning("scontrol requeue %s: %s", job, said)
         if attempt + 1 < TRIES:
             time.sleep(PAUSE_SECONDS)
     return said
-
-
-def _call(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, capture_output=True, text=True, timeout=SECONDS)
 
 
 LINE = "%i|%T|%U|%r|%e"

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.config.job import load_config
+from benchmark.config.launch import LaunchConfig
+from benchmark.config.memory import memory_of
 from benchmark.options import ConfigError
 from benchmark.plan.plan import PlannedRun
-from benchmark.runs.attempts import WITHOUT_A_WORD, Attempt, attempts_of
+from benchmark.runs.attempts import NOT_QUEUED, WITHOUT_A_WORD, Attempt, attempts_of
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.lease import holder_of, is_locked
 from benchmark.runs.state import State, state_at_rest
@@ -133,8 +135,9 @@ def _ended(run: PlannedRun, job_id: str) -> State:
         ending = slurms_word(job_id) or ending
     if ending == NO_MEMORY:
         return _short_of_memory(run, last if last is not None and last.job == job_id else None, log)
-    if not ending and last is not None and last.job == job_id and last.why not in (None, WITHOUT_A_WORD):
-        ending = str(last.why)
+    told = str(last.why) if last is not None and last.job == job_id and last.why else WITHOUT_A_WORD
+    if NOT_QUEUED in told or (not ending and told != WITHOUT_A_WORD):
+        ending = told
     if log is None:
         return State("stopped", f"job {job_id} left the queue before it began ({ending or 'cancelled?'})")
     return State("stopped", f"{ending or f'job {job_id} ended without a word'}; see {log}")
@@ -150,21 +153,33 @@ def _short_of_memory(run: PlannedRun, last: Attempt | None, log: Path | None) ->
 
     A job that was killed before its attempt began had what the run's folder says: that is written to be submitted.
     """
-    asks = run.config.launch.memory_gb
-    had = _memory_on_disk(run.folder) if last is None else last.memory_gb
-    had_text = "" if had is None else f" with launch.memory_gb={had}"
-    if asks is not None and asks > (had or 0):
-        return State("stopped", f"{NO_MEMORY}{had_text}; it now asks for {asks}")
+    launch, asks = run.config.launch, memory_of(run.config.launch)
+    had = _asked_on_disk(run.folder) if last is None else (last.memory_gb, last.cores, last.gpus)
+    if _has_grown(had, launch):
+        return State("stopped", f"{NO_MEMORY}{_with(had)}; it now asks for {asks.said or 'more cores or GPUs'}")
     return State(
-        "failed", f"{NO_MEMORY}{had_text}: raise launch.memory_gb, it is not taken again before; see {log}"
+        "failed", f"{NO_MEMORY}{_with(had)}: raise {asks.option}, it is not taken again before; see {log}"
     )
 
 
-def _memory_on_disk(folder: RunFolder) -> int | None:
+def _has_grown(had: tuple[float | None, int, int], launch: LaunchConfig) -> bool:
+    """Whether a job would get more memory on a node; where the cluster decides, it is by cores or GPUs."""
+    gb, asks = had[0], memory_of(launch).gb
+    if asks is not None:
+        return asks > (gb or 0)
+    return gb is None and bool(had[1]) and (launch.cores_per_node > had[1] or launch.gpus > had[2])
+
+
+def _with(had: tuple[float | None, int, int]) -> str:
+    return f" with {had[0]:g} GB a node" if had[0] is not None else ""
+
+
+def _asked_on_disk(folder: RunFolder) -> tuple[float | None, int, int]:
     try:
-        return load_config(folder.config).launch.memory_gb
+        launch = load_config(folder.config).launch
     except ConfigError:
-        return None
+        return None, 0, 0
+    return memory_of(launch).gb, launch.cores_per_node, launch.gpus
 
 
 def _hindrance(others: Sequence[PlannedRun]) -> State | None:

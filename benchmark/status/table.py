@@ -1,4 +1,4 @@
-"""The status table: one row a run, from its folder and the queue; watched, it refreshes in place."""
+"""The plan and the status of runs, from their folders and the queue; watched, the status refreshes in place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from benchmark.config.evaluation import EvaluationConfig
@@ -17,6 +16,7 @@ from benchmark.config.run import RunConfig
 from benchmark.plan.plan import PlannedRun
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.log import last_lines
+from benchmark.status.layout import LONG, Row, grouped, laid_out, name_of, names_of
 from benchmark.status.queue import Queue, look
 from benchmark.status.standing import is_settled, log_of, with_states
 
@@ -36,8 +36,7 @@ ORDER = (
     "absent",
 )
 """States in the order of a long table, done runs last; a short one keeps the plan's order."""
-LONG = 40
-HEADINGS = ("run", "state", "epoch", "loss", "samples/s", "left", "attempt", "")
+HEADINGS = ("state", "epoch", "loss", "samples/s", "left", "attempt", "")
 
 
 @dataclass(frozen=True)
@@ -77,25 +76,29 @@ def pace_of(run: PlannedRun) -> Pace | None:
     return Pace(new["epoch"] + 1, new["loss"], rate, None if is_evaluating else left, is_evaluating, quiet)
 
 
-def status_table(runs: Sequence[PlannedRun], queue: Queue, title: str, rows: int | None = None) -> Group:
-    """All runs; of more than ``rows`` those that matter now, with a count of the others."""
+def status_table(
+    runs: Sequence[PlannedRun],
+    queue: Queue,
+    title: str,
+    console: Console,
+    *,
+    show_all: bool = False,
+    lines: int | None = None,
+) -> Group:
+    """All runs; on a terminal those that matter now, in as many ``lines``, and a count of the others."""
     shown = list(runs)
     if len(shown) > LONG:
         shown.sort(key=lambda run: ORDER.index(run.state.name) if run.state.name in ORDER else len(ORDER))
-    hidden = shown[rows:] if rows is not None else []
-    table = Table(title=Text(title), title_justify="left")
-    for heading in HEADINGS:
-        table.add_column(heading, overflow="fold", justify="right" if heading in HEADINGS[2:7] else "left")
-    for run in shown[: len(shown) - len(hidden)]:
-        table.add_row(*_row(run, queue))
-    notes = []
-    if hidden:
-        notes.append(Text(f"and {len(hidden)} more: {counts_of(hidden)}"))
-    if queue.silent:
-        notes.append(
-            Text(f"SLURM does not answer ({queue.silent}); what is shown is what the runs wrote", "yellow")
-        )
-    return Group(table, *notes)
+    rows = [_row(group, queue) for group in grouped(shown, console, show_all)]
+    laid = laid_out(title, HEADINGS, rows, console, counts_of, lines or _most(console, show_all))
+    if not queue.silent:
+        return laid
+    silent = f"SLURM does not answer ({queue.silent}); what is shown is what the runs wrote"
+    return Group(laid, Text(silent, "yellow"))
+
+
+def _most(console: Console, show_all: bool) -> int | None:
+    return LONG if console.is_terminal and not show_all else None
 
 
 def watch(
@@ -114,7 +117,8 @@ def watch(
         while True:
             queue = look(runs)
             runs = with_states(runs, queue)
-            table = status_table(runs, queue, title(runs), height if console.is_terminal else None)
+            lines = height if console.is_terminal else None
+            table = status_table(runs, queue, title(runs), console, lines=lines)
             now = json.dumps([[run.config.name, run.state.name, run.state.detail] for run in runs]) + queue.silent
             if console.is_terminal or now != before:
                 live.update(table, refresh=True)
@@ -141,7 +145,18 @@ class _Printed:
         self.console.print(table)
 
 
-def _row(run: PlannedRun, queue: Queue) -> list[Text]:
+def _row(group: Sequence[PlannedRun], queue: Queue) -> Row:
+    """A run's row, or that of several: how many are in which state, and the facts of the one with most to do."""
+    cells = [_cells(run, queue) for run in group]
+    name = name_of([run.config.name for run in group])
+    if len(group) == 1:
+        return Row(group, name, cells[0])
+    at_work = [own for run, own in zip(group, cells, strict=True) if run.state.name == "running"]
+    slowest = min(at_work, key=lambda own: int(own[1].plain.partition("/")[0] or 0), default=[Text("")] * 5)
+    return Row(group, name, [Text(counts_of(group), _style(group)), *slowest[1:5], Text(""), Text("")])
+
+
+def _cells(run: PlannedRun, queue: Queue) -> list[Text]:
     state, note = run.state.name, "" if run.state.is_incomplete else run.state.detail
     pace = pace_of(run) if state in ("running", "partial", "stopped", "failed", "queued", "unknown") else None
     cells = ["", "", "", ""]
@@ -163,8 +178,13 @@ def _row(run: PlannedRun, queue: Queue) -> list[Text]:
     if state in ("running", "queued") and run.config.name in queue.jobs:
         note = f"job {job_id}" + (f": {note.strip()}" if note else "")
     count = _attempts(run.folder)
-    texts = [run.config.name, run.state.words, *cells, str(count) if count else "", note.strip()]
-    return [Text(text, STYLES.get(state, "") if i == 1 else "") for i, text in enumerate(texts)]
+    texts = [*cells, str(count) if count else "", note.strip()]
+    return [Text(run.state.words, _style([run])), *map(Text, texts)]
+
+
+def _style(group: Sequence[PlannedRun]) -> str:
+    """That of the state, where all have the same."""
+    return STYLES.get(group[0].state.name, "") if len({run.state.name for run in group}) == 1 else ""
 
 
 def duration(seconds: float) -> str:
@@ -204,26 +224,20 @@ def counts_of(runs: Sequence[PlannedRun]) -> str:
     return ", ".join(f"{names.count(name)} {name}{told.get(name, '')}" for name in sorted(set(names)))
 
 
-def plan_table(runs: Sequence[PlannedRun], title: str) -> Table:
-    """The plan as people read it."""
-    table = Table(title=title, title_justify="left")
-    for heading in ("run", "state", "waits for", "samples", "resources"):
-        table.add_column(heading, overflow="fold", justify="right" if heading == "samples" else "left")
-    for run in runs:
-        detail = "" if run.state.is_incomplete else run.state.detail
-        state = run.state.words + (f": {detail}" if detail else "")
-        samples = "known with the data" if run.samples is None else f"{run.samples:,}"
-        samples = "-" if isinstance(run.config, EvaluationConfig) else samples
-        style = STYLES.get(run.state.name, "")
-        waits = ", ".join(run.config.waits_for) or "-"
-        table.add_row(
-            run.config.name,
-            f"[{style}]{_escape(state)}[/]" if style else _escape(state),
-            waits,
-            samples,
-            _resources(run),
-        )
-    return table
+def plan_table(runs: Sequence[PlannedRun], title: str, console: Console, show_all: bool = False) -> Group:
+    """The plan as people read it; on a terminal its beginning."""
+    rows = []
+    for group in grouped(runs, console, show_all):
+        one = group[0]
+        detail = "" if one.state.is_incomplete or one.state.name == "waiting" else one.state.detail
+        state = one.state.words + (f": {detail}" if detail else "") if len(group) == 1 else counts_of(group)
+        samples = "known with the data" if one.samples is None else f"{one.samples:,}"
+        samples = "-" if isinstance(one.config, EvaluationConfig) else samples
+        waits = names_of(name for run in group for name in run.config.waits_for)
+        cells = [Text(state, _style(group)), *map(Text, (samples, _resources(one), waits))]
+        rows.append(Row(group, name_of([run.config.name for run in group]), cells))
+    headings = ("state", "samples", "resources", "waits for")
+    return laid_out(title, headings, rows, console, counts_of, _most(console, show_all))
 
 
 def _resources(run: PlannedRun) -> str:
@@ -232,7 +246,3 @@ def _resources(run: PlannedRun) -> str:
     nodes = f"{launch.nodes} x " if launch.nodes > 1 else ""
     limit = f"{launch.minutes / 60:.0f} h" if launch.minutes >= 120 else f"{launch.minutes} min"
     return f"{nodes}{per_node}, {limit}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")

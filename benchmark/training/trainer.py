@@ -29,7 +29,7 @@ from benchmark.runs.record import finite
 from benchmark.seeds import seed_of
 from benchmark.tracking.epoch_files import check_files, save_marks
 from benchmark.tracking.trackers import Trackers
-from benchmark.training import batchnorm, checkpoint, super_batch
+from benchmark.training import batchnorm, checkpoint, pulse, super_batch
 from benchmark.training.device import kernels, sent
 from benchmark.training.loader import Batch, Loader
 from benchmark.training.optim import clip_gradient, learning_rate, load_state, make_optimizer, set_learning_rate
@@ -130,6 +130,7 @@ class Trainer:
                 self._stop.close()
                 self.checkpoints.wait()
             finally:
+                pulse.rest()
                 self.checkpoints.close()
                 self.log.close()
                 self.loader.close()
@@ -166,6 +167,7 @@ class Trainer:
         for batch in batches:
             self.checkpoints.check()
             self._step(model, batch, plan, steps)
+            pulse.beat()
             if plan.super_batch != 1 and plan.observe:  # the next choice may rest on what this step observed
                 self._hand_over(plan, steps)
             if now.total_steps % self.config.log_every == 0:
@@ -174,6 +176,7 @@ class Trainer:
                     self._save()
             if how := self._stop.highest(signals.asked()):
                 self._leave(plan, steps, how)
+        pulse.rest()
         self._hand_over(plan, steps)
         self._end_epoch(plan, steps)
 
@@ -311,6 +314,7 @@ class Trainer:
         self.report(share, f"epoch {now.epoch + 1}/{self.config.epochs}, loss {loss:.3f}")
 
     def _save(self) -> None:
+        pulse.rest()
         self._tick()
         self._saved_at, self._saved_steps = time.perf_counter(), self.now.total_steps
         self.faults.share()  # rank 0 writes for all
@@ -331,6 +335,7 @@ class Trainer:
 
     def _leave(self, plan: EpochPlan, steps: int, how: int) -> NoReturn:
         """Save once and stop; no rank goes before the checkpoint is whole."""
+        pulse.rest()
         self._hand_over(plan, steps)
         if self._saved_steps != self.now.total_steps:
             self._save()

@@ -13,6 +13,7 @@ from tiny import clip_grid
 
 from benchmark import sweep
 from benchmark.config.launch import LaunchConfig
+from benchmark.config.memory import memory_of
 from benchmark.config.sweepfile import read_sweep
 from benchmark.launch.script import slurm_parameters
 from benchmark.options import build
@@ -84,6 +85,25 @@ def test_a_shell_s_variables_in_set_up_lines_are_left_to_the_shell(
             {"srun": {"mpi": "a\rb"}},
             "mine.yaml: srun.mpi: expected one line of printable text, got 'a\\rb'",
         ),
+        (
+            "mine",
+            {"memory_gb": 4, "sbatch": {"mem-per-cpu": "2G"}},
+            "mine.yaml: memory_gb and sbatch.mem-per-cpu both say how much memory a job gets: say one",
+        ),
+        (
+            "mine",
+            {"sbatch": {"mem": "1G", "mem_per_gpu": "2G"}},
+            "mine.yaml: sbatch.mem and sbatch.mem-per-gpu both",
+        ),
+        (
+            "mine",
+            {"sbatch": {"mem-per-gpu": "2G"}},
+            "mine.yaml: sbatch.mem-per-gpu: asks for nothing without gpus",
+        ),
+        ("mine", {"sbatch": {"mem-per-cpu": "much"}}, "mine.yaml: sbatch.mem-per-cpu: expected a size such as"),
+        ("mine", {"sbatch": {"cpus-per-gpu": 4}}, "mine.yaml: sbatch.cpus-per-gpu: say launch.cpus instead"),
+        ("mine", {"sbatch": {"requeue": True, "no-requeue": True}}, "mine.yaml: sbatch: requeue and no-requeue"),
+        ("mine", {"sbatch": {"clusters": "gpu"}}, "mine.yaml: sbatch.clusters: a sweep asks one cluster about"),
         ("mine", {"profile": "example"}, "mine.yaml.profile: unknown option"),
     ],
 )
@@ -122,3 +142,19 @@ def test_srun_options_reach_submitit() -> None:
     launch = LaunchConfig(srun={"cpu-bind": "none", "exclusive": True, "overlap": False})
     assert {"--cpu-bind=none", "--exclusive"} <= set(slurm_parameters(launch, "x")["srun_args"])
     assert "--overlap" not in slurm_parameters(launch, "x")["srun_args"]
+
+
+@pytest.mark.parametrize(
+    ("launch", "gb"),
+    [
+        (LaunchConfig(), None),
+        (LaunchConfig(memory_gb=8), 8),
+        (LaunchConfig(cpus=2, ranks=3, sbatch={"mem-per-cpu": "512M"}), 3),
+        (LaunchConfig(gpus=4, sbatch={"mem_per_gpu": "16g"}), 64),
+        (LaunchConfig(sbatch={"mem": 2048}), 2),
+        (LaunchConfig(sbatch={"mem": "1.5TB"}), 1536),
+        (LaunchConfig(sbatch={"mem": 0}), float("inf")),
+    ],
+)
+def test_memory_is_counted_a_node_whichever_option_says_it(launch: LaunchConfig, gb: float | None) -> None:
+    assert memory_of(launch).gb == gb

@@ -17,6 +17,7 @@ from tiny import clip_grid, moco_grid
 
 from benchmark.evaluate import command
 from benchmark.evaluate import run as evaluation
+from benchmark.evaluate.pending import pending
 from benchmark.evaluate.task import Task
 from benchmark.job import process, work
 from benchmark.plan.plan import PlannedRun
@@ -283,7 +284,7 @@ def test_an_older_record_that_names_its_skipped_tasks_without_options_loses_none
     old = [{key: entry[key] for key in ("task", "reason")} for entry in record["evaluation_skipped"]]
     path.write_text(json.dumps({**record, "evaluation_skipped": old}))
     assert state_of(run.folder, run.config).detail == "incomplete: 2 tasks skipped"
-    assert evaluation.pending(run.folder, run.config) == []
+    assert pending(run.folder, run.config) == []
     assert command.main([str(run.folder), "--tasks", "knn:{dataset: {shapes: {image_size: 16}}}"]) == 0
     after = read_record(path)["evaluation_skipped"]
     assert [entry["reason"] for entry in after] == reasons

@@ -53,6 +53,23 @@ def test_runs_go_out_as_arrays_and_submission_returns_at_once(
 
 
 @pytest.mark.usefixtures("slurm")
+def test_what_no_node_has_is_said_before_anything_is_queued(
+    write_sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_sweep(clip_grid())
+    words = [str(path), "--results", str(path.parent / "results"), "--cluster", "slurm"]
+    for option, told in (
+        ("gpus=4", "launch.gpus=4: a node of partition main has 2 at most"),
+        ("cpus=3", "launch.cpus=3 for each of 1 ranks: a node of partition main has 2 cores at most"),
+        ("memory_gb=4", "launch.memory_gb=4: a node of partition main has 3.9 GB at most"),
+        ("nodes=4", "launch.nodes=4 of 1 cores: partition main gives 2 at most"),
+    ):
+        assert sweep.main([*words, f"launch.{option}"]) == sweep.EXIT_USAGE
+        assert told in capsys.readouterr().err
+    assert not list(path.parent.glob("results/*/job/submissions/*"))
+
+
+@pytest.mark.usefixtures("slurm")
 def test_two_tasks_on_two_nodes_give_the_losses_of_one_process(write_sweep: Callable[..., Path]) -> None:
     grid = clip_grid(pruner={"scan": {"warmup_threshold": 1.0}}, train={"epochs": 4})
     found = {}
@@ -111,7 +128,7 @@ def test_a_run_that_waits_for_a_failed_one_leaves_the_queue(
         clip_grid(pool=nowhere, pruner=[scan, {"coreset": {"runs": {"pruner": scan}}}], launch={"minutes": 15})
     )
     words = [str(path), "--results", str(path.parent / "results")]
-    assert sweep.main([*words, "--cluster", "slurm"]) == 0
+    assert sweep.main([*words, "--cluster", "slurm", "--anyway"]) == 0
     end = time.monotonic() + patience(120)
     while sweep.main([*words, "--status"]) == 0:
         shown = " ".join(capsys.readouterr().out.split())
@@ -129,7 +146,7 @@ def test_what_was_not_asked_for_is_left_to_the_cluster() -> None:
     )
     assert (asked["gpus_per_node"], asked["ntasks_per_node"], asked["cpus_per_task"]) == (4, 4, 8)
     assert asked["mem"] == "64GB"
-    assert asked["additional_parameters"] == {"mail-type": "END"}
+    assert asked["additional_parameters"] == {"mail-type": "END", "requeue": True}
 
 
 @pytest.mark.usefixtures("slurm")

@@ -246,7 +246,7 @@ def test_a_failing_run_leaves_the_others_of_its_array_alone_and_each_gets_the_gp
     launch = {"minutes": 15, "gpus": 2, "ranks": 1, "setup": ['echo "devices $CUDA_VISIBLE_DEVICES"']}
     grid = {"launch": launch, "train": SHORT}
     path = write_sweep(clip_grid(**grid, pool={"emoji": {"root": "/nowhere"}}), clip_grid(**grid, seed=[0, 1]))
-    assert call(path, "--cluster", "slurm") == 0
+    assert call(path, "--cluster", "slurm", "--anyway") == 0
     assert len({job_id.split("_")[0] for job_id in jobs(path)}) == 1
     assert "gpu:2" in says("scontrol", "show", "job", jobs(path)[0])
     wait_for(lambda: "1 failed" in (shown := status(path, capsys)) and "2 done" in shown, "two of three")
@@ -265,7 +265,7 @@ def test_a_record_that_shows_late_is_never_taken_for_a_failure(write_sweep: Writ
     def look() -> str:
         lagging.sync()
         shown = status(path, capsys, "--results", str(lagging.view))
-        seen.append(shown.split("tiny: 1 runs, ")[1].split(" ┏")[0])
+        seen.append(shown.split("tiny: 1 runs, ")[1].split(" run ")[0])
         return seen[-1]
 
     wait_for(lambda: "done" in look(), f"done; seen {seen}")

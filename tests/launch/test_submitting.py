@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from patience import patience
+from slurm_standin import SBATCH, Slurm
 from tiny import clip_grid
 
 from benchmark import sweep
 from benchmark.config.launch import LaunchConfig
 from benchmark.job import array_task
 from benchmark.launch import script
-from benchmark.launch import submit as slurm
 from benchmark.plan.plan import PlannedRun
 from benchmark.runs import snapshot, submission
 from benchmark.runs.record import read_record
@@ -27,74 +27,6 @@ from benchmark.slurm.commands import clean_environment
 WriteSweep = Callable[..., Path]
 Planned = Callable[..., list[PlannedRun]]
 Output = pytest.CaptureFixture[str]
-QOS = (
-    "sbatch: error: QOSMaxSubmitJobPerUserLimit\nsbatch: error: Batch job submission failed: Job violates"
-    " accounting/QOS policy (job submit limit, user's size and/or time limits)"
-)
-
-SBATCH = """
-import json, pathlib, re, sys
-here = pathlib.Path(sys.argv[0]).parent
-script = pathlib.Path(sys.argv[1]).read_text()
-found = re.search(r"--array=0-(\\d+)", script)
-size = int(found.group(1)) + 1 if found else 1
-taken = [json.loads(line) for line in (here / "taken").read_text().splitlines()]
-if sum(t["size"] for t in taken) + size > int((here / "room").read_text()):
-    sys.exit((here / "words").read_text())
-job = str(100 + len(taken))
-name = re.search(r"--job-name=(\\S+)", script).group(1)
-(here / "taken").open("a").write(json.dumps({"job": job, "size": size, "name": name}) + "\\n")
-print("Submitted batch job " + job)
-"""
-SQUEUE = """
-import json, pathlib, sys
-here = pathlib.Path(sys.argv[0]).parent
-for line in (here / "taken").read_text().splitlines():
-    t = json.loads(line)
-    if "-n" in sys.argv and sys.argv[sys.argv.index("-n") + 1] != t["name"]:
-        continue
-    for i in range(t["size"]):
-        print((t["job"] if t["size"] == 1 else f"{t['job']}_{i}") + "|PENDING|0|Priority|N/A")
-"""
-SCONTROL = "print('MaxArraySize = 400\\nMaxJobCount = 10000')"
-
-
-class Slurm:
-    """SLURM's commands, as scripts first in PATH."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir()
-        for name, text in (
-            ("sbatch", SBATCH),
-            ("squeue", SQUEUE),
-            ("scontrol", SCONTROL),
-            ("srun", ""),
-            ("sinfo", ""),
-        ):
-            self.write(name, f"#!{sys.executable}\n{text}")
-        (folder / "taken").write_text("")
-        self.room(10**6)
-
-    def write(self, name: str, text: str) -> None:
-        (self.folder / name).write_text(text)
-        (self.folder / name).chmod(0o755)
-
-    def room(self, jobs: int, words: str = QOS) -> None:
-        (self.folder / "room").write_text(str(jobs))
-        (self.folder / "words").write_text(words)
-
-    @property
-    def arrays(self) -> list[int]:
-        return [json.loads(line)["size"] for line in (self.folder / "taken").read_text().splitlines()]
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setattr(submission, "SETTLE_SECONDS", 0.0)
-    monkeypatch.setattr(slurm, "PAUSES", (0.0, 0.0))
-    return Slurm(tmp_path / "bin")
 
 
 def call(path: Path, *words: str) -> int:
@@ -224,7 +156,7 @@ def test_a_finished_job_whose_record_does_not_show_yet_is_ending_not_stopped(
         assert call(path, "--status") == 0
         assert state in capsys.readouterr().out
         assert call(path, "--cluster", "slurm", "--dry-run") == 0
-        assert ("1.0 core hours" in capsys.readouterr().out) == (state == "1 stopped")
+        assert ("estimate:" in capsys.readouterr().out) == (state == "1 stopped")
 
 
 def test_a_surrounding_job_s_variables_do_not_reach_sbatch_but_the_cluster_s_address_does(
@@ -325,3 +257,21 @@ def test_at_once_becomes_the_array_s_limit() -> None:
     assert LaunchConfig().at_once is None
     with pytest.raises(ValueError, match="at_once must be at least 1"):
         LaunchConfig(at_once=0)
+
+
+@pytest.mark.slow
+def test_submitting_looking_and_cancelling_load_no_torch_once_the_flops_of_its_models_are_known(
+    write_sweep: WriteSweep, fake: Slurm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SCAN_BENCH_CACHE", str(tmp_path / "cache"))
+    fake.write("scancel", "#!/bin/sh\n")
+    path = write_sweep(clip_grid(pruner=["full", "scan"], seed=[0, 1], launch={"gpus": 1}))
+    words = [str(path), "--results", str(tmp_path / "results")]
+    assert sweep.main([*words, "--dry-run"]) == 0  # which counts them
+    calls = [[*words, *more.split()] for more in ("--cluster slurm", "--status", "--cancel")]
+    code = (
+        f"import sys; from benchmark import sweep; print([sweep.main(w) for w in {calls}], 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=patience(60))
+    assert fake.arrays == [4], done.stderr
+    assert done.stdout.endswith("False\n"), done.stdout

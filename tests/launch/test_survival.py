@@ -278,6 +278,26 @@ def test_a_rank_that_dies_ends_the_others_at_once(write_sweep: WriteSweep, capsy
     assert "1 failed" in shown or "1 stopped" in shown
 
 
+def test_a_rank_that_hangs_sends_the_job_back_with_every_rank_s_stack_and_the_run_goes_on(
+    write_sweep: WriteSweep,
+) -> None:
+    path = write_sweep(clip_grid())
+    launch = {"minutes": 30, "nodes": 2, "hang_minutes": 0.2, "setup": hook(path, "rank 1 hangs")}
+    path = write_sweep(clip_grid(train={**MINUTES_LONG, "checkpoint_minutes": 0.1}, launch=launch))
+    run, job_id = submit(path)
+    works(run)
+    goes_back(run, job_id, 60)
+    (ended,) = attempts_of(run.folder)
+    assert str(ended.why).startswith("stopped by launch.hang_minutes")
+    logs = [log.read_text() for log in sorted(run.folder.parent.glob(f"job/{job_id}_*_log.out"))]
+    assert [text.count("no step has ended for 0.2 minutes") for text in logs] == [1, 1]
+    assert ["sitecustomize.py" in text.rpartition("no step has ended")[2] for text in logs] == [False, True]
+    second = works(run, 2)
+    assert 0 < (ended.steps_end or 0) == second.steps_start
+    says("scancel", job_id)
+    gone(run, job_id)
+
+
 def test_a_run_that_takes_too_much_memory_says_so_and_is_not_tried_again_unchanged(
     write_sweep: WriteSweep, capsys: Output
 ) -> None:

@@ -162,4 +162,5 @@ def test_status_says_what_a_run_waits_for(write_sweep: WriteSweep, capsys: pytes
     assert run_sweep(path, "--dry-run") == 0
     out = capsys.readouterr().out
     assert "2 runs, 1 absent, 1 waiting" in out
-    assert "waiting: for" in out
+    (row,) = [line for line in out.splitlines() if line.startswith("clip-") and " waiting " in line]
+    assert "-scan-s0-" in row  # what it waits for

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def test_one_line_a_kind_of_job_stands_for_all_of_its_seeds(
     rows = {line.split("  ")[1].strip(): line.split() for line in said.splitlines() if line.startswith("  tiny")}
     assert list(rows) == ["tiny full", "tiny scan", "tiny semdedup(keep_fraction=0.7)"]
     assert {cells[2] for cells in rows.values()} == {"2"}
-    assert {cells[6] for cells in rows.values()} <= {"1/1", "2/1", "3/1", "4/1"}  # of loader workers
+    assert all(re.fullmatch(r"[1-9]\d*/1", cells[6]) for cells in rows.values()), "of loader workers"
     assert "in all about" in said
     assert "core hours for 10 runs" in said
     assert "all kinds of jobs would get through" in said

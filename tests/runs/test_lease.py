@@ -51,7 +51,7 @@ def slurm_says(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], None]:
 
 def is_taken(path: Path) -> bool:
     try:
-        with lease.lease(path, wait_seconds=0.0, beats=True):
+        with lease.lease(path, wait_seconds=0.0):
             return False
     except HeldError:
         return True
@@ -140,7 +140,7 @@ def test_a_lease_is_touched_while_it_is_held_and_names_nobody_after(
 ) -> None:
     monkeypatch.setattr(lease, "BEAT_SECONDS", 0.02)
     path = tmp_path / "run.lock"
-    with lease.lease(path, beats=True):
+    with lease.lease(path):
         os.utime(path, (0, 0))
         end = time.monotonic() + patience(10)
         while path.stat().st_mtime == 0:
@@ -159,7 +159,7 @@ def test_a_process_whose_lease_was_taken_ends_at_once(tmp_path: Path, monkeypatc
     child = os.fork()
     if child == 0:
         try:
-            with lease.lease(path, beats=True):
+            with lease.lease(path):
                 path.write_text(json.dumps({"host": "elsewhere", "pid": 8}))
                 time.sleep(30)
         finally:

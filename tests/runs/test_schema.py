@@ -40,9 +40,9 @@ def test_a_changed_record_passes_the_quick_check_only_if_it_fits_the_schema(data
         if change == "remove":
             del node[key]
         elif change == "add" and isinstance(node, dict):
-            node[data.draw(st.text(max_size=3))] = data.draw(VALUES)
+            node[data.draw(st.text(max_size=3))] = copy.deepcopy(data.draw(VALUES))
         else:
-            node[key] = data.draw(VALUES)
+            node[key] = copy.deepcopy(data.draw(VALUES))
     fits = jsonschema.Draft202012Validator(SCHEMA).is_valid(record)
     if quick_check(SCHEMA)(record):
         assert fits

@@ -83,3 +83,13 @@ def test_outside_a_checkout_a_snapshot_holds_the_packages_as_they_are(project: P
     taken = snapshot.take(tmp_path / "code", inside)
     assert (taken.folder / "benchmark" / "job.py").exists()
     assert json.loads((taken.folder / "snapshot.json").read_text()) == {"git_sha": None, "dirty": None}
+
+
+def test_a_checkout_of_another_user_is_told_with_what_to_do(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    taken = snapshot.take(tmp_path / "code", project)
+    assert json.loads((taken.folder / "snapshot.json").read_text())["git_sha"] is None
+    assert f"git config --global --add safe.directory {project}" in caplog.text
+    assert caplog.text.count("another user") == 1

@@ -10,6 +10,7 @@ from typing import Any
 
 import open_clip
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 
 from benchmark.config.feature_pass import WHOLE_MODELS
@@ -191,6 +192,26 @@ def _warn_of_tags(what: Published) -> None:
 
 def _tags(model: str) -> list[str]:
     return list(open_clip.list_pretrained_tags_by_model(model))
+
+
+def check_at_hand(what: Published) -> None:
+    """Raise ConfigError unless the weights lie on this machine: a node may have no way to fetch them."""
+    if what.file or what.model.startswith("local-dir:"):
+        return
+    known: dict[str, Any] = {"hf_hub": f"{what.model.partition(':')[2]}/"}
+    if not what.model.startswith("hf-hub:"):
+        known = open_clip.get_pretrained_cfg(what.model, what.pretrained)
+    hub, _, name = (known.get("hf_hub") or "").rpartition("/")
+    names = [name] if name else ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]
+    if hub:
+        is_there = any(isinstance(try_to_load_from_cache(hub, file), str) for file in names)
+    else:
+        is_there = (Path.home() / ".cache" / "clip" / Path(known.get("url") or "").name).is_file()
+    if not is_there:
+        raise ConfigError(
+            f"the weights of {' '.join(what.options().values())} are not on this machine: the pass fetches them"
+            f" when it begins. {_by_hand(what)}"
+        )
 
 
 def _by_hand(what: Published) -> str:

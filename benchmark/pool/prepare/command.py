@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from benchmark.options import Parser
 from benchmark.pool.prepare import cifar, clipart, emoji, fashion_mnist
 from benchmark.pool.prepare.dataset import prepare_data_set
 from benchmark.pool.samples import PoolError
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def prepare(arguments: Sequence[str]) -> int:
     """Prepare one data set and say what was made. Raises PoolError that says what to do instead."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.pool prepare", description=__doc__)
+    parser = Parser(prog="python -m benchmark.pool prepare", description=__doc__)
     add_arguments(parser)
     options = parser.parse_args(arguments)
     out = options.out or data_folder("", options.name)

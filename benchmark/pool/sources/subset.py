@@ -52,6 +52,9 @@ class Subset(Source):
         pool = self.source.training_pool()
         return pool if pool.num_samples <= self.num_samples else PartOfPool(pool, self.num_samples)
 
+    def check_pool(self) -> None:
+        self.source.check_pool()
+
     @property
     def has_truth(self) -> bool:
         return self.source.has_truth

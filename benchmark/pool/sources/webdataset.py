@@ -7,6 +7,7 @@ import logging
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from benchmark.options import LATER_OPTION, NOT_IDENTITY, check_option, require
 from benchmark.pool.samples import PoolError, SampleError
 from benchmark.pool.source import PairSet, Source, data_folder, draft_label
 from benchmark.pool.storage.imagefolder import LazyImages
-from benchmark.pool.storage.names import expand
+from benchmark.pool.storage.names import expand, is_remote
 from benchmark.pool.storage.shardcache import ShardCache, default_folder
 from benchmark.pool.storage.shards import ShardPool
 
@@ -76,6 +77,14 @@ class WebDataset(Source):
             )
         return pool
 
+    def check_pool(self) -> None:
+        """Looks for each local shard and opens none: an index of millions of pairs is made where there is time."""
+        pattern = self._pattern()
+        names = [pattern] if pattern.endswith(".npz") else expand(pattern)
+        absent = [name for name in names if not is_remote(name) and not Path(name).exists()]
+        if absent or not names:
+            self._tell(PoolError(f"{absent[0]} is not there" if absent else f"no shards match {pattern}"), pattern)
+
     def pairs(self) -> PairSet:
         """All pairs of ``heldout_shards``; those whose image is damaged are left out."""
         if not self.heldout_shards:
@@ -122,7 +131,10 @@ class WebDataset(Source):
         try:
             return ShardPool.open(pattern, decode_size, cache)
         except PoolError as error:
-            raise PoolError(
-                f"{self.name}: {error} (looked for {pattern}; docs/data.md says how to get the data, then check it"
-                f" with: python -m benchmark.pool inspect '{pattern}')"
-            ) from error
+            self._tell(error, pattern)
+
+    def _tell(self, error: PoolError, pattern: str) -> NoReturn:
+        raise PoolError(
+            f"{self.name}: {error} (looked for {pattern}; docs/data.md says how to get the data, then check it"
+            f" with: python -m benchmark.pool inspect '{pattern}')"
+        ) from error

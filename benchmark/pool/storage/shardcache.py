@@ -7,7 +7,6 @@ Nobody waits for another: what is there, what is being made and what it takes ar
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
 import os
@@ -19,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.files import try_lock
 from benchmark.pool.samples import PoolError
 
 logger = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class ShardCache:
             if not self._has_made_room(total, copies, taken, needed_at, needed_at(want.key)):
                 return False
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # says that its writer lives
+            try_lock(descriptor)  # says that its writer lives
         try:
             os.posix_fallocate(descriptor, 0, total)  # a full disk shows now, and others see what is taken
             _fill(descriptor, want)
@@ -164,7 +164,7 @@ class ShardCache:
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self.folder / ".lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try_lock(descriptor, wait=True)
             yield
         finally:
             os.close(descriptor)
@@ -248,9 +248,6 @@ def _is_left_over(path: Path) -> bool:
     """Whether nobody writes to it any more."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return try_lock(descriptor) is True  # without locks nobody can tell
     finally:
         os.close(descriptor)
-    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,13 @@ def _exit_3() -> None:
     os._exit(3)
 
 
+def _hang() -> None:
+    while not any(Path(os.environ["TEST_SWEEP"]).glob("*/checkpoint/step-*.sha256")):
+        time.sleep(0.02)
+    time.sleep(1)  # in a later step: the first after a checkpoint may take its time
+    os.kill(os.getpid(), signal.SIGURG)
+
+
 def _take_memory() -> None:
     _at_step(5, Path(os.environ["TEST_SWEEP"]))
     taken = []
@@ -29,5 +37,9 @@ def _take_memory() -> None:
 if "SLURM_PROCID" in os.environ:  # a rank, not what starts it
     if os.environ.get("TEST_HOOK") == "rank 1 exits" and os.environ["SLURM_PROCID"] == "1":
         threading.Thread(target=_exit_3, daemon=True).start()
+    first_time = os.environ.get("SLURM_RESTART_COUNT", "0") == "0"
+    if os.environ.get("TEST_HOOK") == "rank 1 hangs" and os.environ["SLURM_PROCID"] == "1" and first_time:
+        signal.signal(signal.SIGURG, lambda *_: time.sleep(600))  # in the main thread
+        threading.Thread(target=_hang, daemon=True).start()
     if os.environ.get("TEST_HOOK") == "takes memory":
         threading.Thread(target=_take_memory, daemon=True).start()

@@ -52,9 +52,8 @@ class LaunchConfig:
     qos: str | None = None
     constraint: str | None = None
     hang_minutes: float = 20.0
-    """How long a run in the midst of an epoch may go without the end of a step; then what each rank is at goes to
-    its log and the job back into the queue. 0 waits for ever. The first step of an epoch, choices, checkpoints and
-    evaluations are not counted."""
+    """How long a step of training may take; then what each rank is at goes to its log and the job back into the
+    queue. 0 waits for ever. A process's first step, choices, checkpoints and evaluations are not counted."""
     setup: list[str] = field(default_factory=list)
     """Shell lines before the job, such as ``module load cuda``."""
     sbatch: dict[str, Any] = field(default_factory=dict)

@@ -1,7 +1,7 @@
-"""When this process last ended a step of training: for whoever has to tell a rank that hangs from one that works.
+"""Since when this process is at a step of training: for whoever has to tell a rank that hangs from one that works.
 
-It rests outside an epoch's steps, from a checkpoint to the end of the next step, and in the first step of an
-epoch: a choice, an index, a compiler or a slow disk may honestly take hours.
+It rests between the steps of two epochs, while a checkpoint is taken, and until the first step of the process has
+ended: a choice, an index, a compiler or a slow disk may honestly take hours.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 
 _beats: list[float] = []
-"""The clock at the end of the last step; empty at rest."""
+"""The clock at the end of the last step, or when the one that runs began after a rest; empty at rest."""
 
 
 def beat() -> None:
-    """A step has ended, and another follows."""
+    """A step follows."""
     _beats[:] = [time.monotonic()]
 
 
@@ -23,6 +23,6 @@ def rest() -> None:
 
 
 def seconds() -> float:
-    """Since the end of the last step; 0 at rest."""
+    """For which the step at work has run; 0 at rest."""
     last = list(_beats)  # another thread may empty it
     return time.monotonic() - last[0] if last else 0.0

@@ -109,6 +109,8 @@ class Trainer:
         self._pending: list[tuple[Tensor, Tensor]] = []  # ids and losses of steps not yet handed over
         self._stop = dist.Vote()
         self._clock = self._saved_at = time.perf_counter()
+        self._has_stepped = False
+        """In this process: what the first step compiles, tunes and opens is behind it."""
 
     def fit(self) -> dict[str, Any]:
         """Train to the end, from the newest whole checkpoint if there is one; return the record's ``training``.
@@ -164,9 +166,12 @@ class Trainer:
             self._look_at_reference()
         now.pruning_seconds += time.perf_counter() - started
         steps, batches = self.loader.epoch(now.epoch, plan.keep, now.step, plan.super_batch)
+        if self._has_stepped:
+            pulse.beat()
         for batch in batches:
             self.checkpoints.check()
             self._step(model, batch, plan, steps)
+            self._has_stepped = True
             pulse.beat()
             if plan.super_batch != 1 and plan.observe:  # the next choice may rest on what this step observed
                 self._hand_over(plan, steps)
@@ -174,6 +179,7 @@ class Trainer:
                 self._hand_over(plan, steps)
                 if dist.any_rank(time.perf_counter() - self._saved_at >= 60 * self.config.checkpoint_minutes):
                     self._save()
+                    pulse.beat()
             if how := self._stop.highest(signals.asked()):
                 self._leave(plan, steps, how)
         pulse.rest()

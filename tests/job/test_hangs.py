@@ -47,15 +47,17 @@ def never_ends() -> None:
     os._exit(0)
 
 
-@pytest.mark.parametrize("hung", [0, 1])
+@pytest.mark.parametrize(
+    ("hung", "step", "saved"), [(0, 6, 4), (1, 6, 4), (1, 8, 8)], ids=["rank 0", "rank 1", "first of an epoch"]
+)
 def test_a_rank_that_hangs_puts_the_job_back_and_leaves_every_rank_s_stack_in_its_log(
-    hung: int, planned: Plan, asked: Path, capfd: pytest.CaptureFixture[str]
+    hung: int, step: int, saved: int, planned: Plan, asked: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (run,) = planned(clip_grid(train={**LONG, "log_every": 4, "checkpoint_minutes": 0.0}))
 
     def work(rank: int) -> str:
         if rank == hung:
-            at_step(6, never_ends)
+            at_step(step, never_ends)
         # as a whole process may hang, whose watch then says nothing: the other rank has to act
         with nullcontext() if (rank, hung) == (0, 0) else hang.watched(run.folder, MINUTES):
             return process.run(run.folder)
@@ -65,7 +67,7 @@ def test_a_rank_that_hangs_puts_the_job_back_and_leaves_every_rank_s_stack_in_it
     (attempt,) = attempts_of(run.folder)
     assert attempt.why == "stopped by launch.hang_minutes: no step had ended for 0.05 minutes"
     assert attempt.was_stopped
-    assert attempt.steps_end == 4  # what was saved before is there to go on from
+    assert attempt.steps_end == saved  # what was saved before is there to go on from
     said = capfd.readouterr().err
     assert said.count("in _run_epoch") == 1 + hung  # of each rank that has a watch
     assert ("in never_ends" in said) == (hung == 1)

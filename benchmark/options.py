@@ -6,6 +6,7 @@ import argparse
 import copy
 import dataclasses
 import difflib
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -82,6 +83,23 @@ def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
         raise ConfigError(f"{where}: {error}") from error
     assert isinstance(built, cls)
     return built
+
+
+def combinations(
+    cls: type[object], options: Mapping[str, Any], where: str
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Every combination of the values that options of a dataclass list, and the names of those that list any.
+
+    Where an option may be a list, a list is its value. Raises ConfigError for an empty list.
+    """
+    assert dataclasses.is_dataclass(cls)
+    takes_one = [f.name for f in dataclasses.fields(cls) if not re.search("list|tuple|Sequence|Any", str(f.type))]
+    varied = {key: value for key, value in options.items() if isinstance(value, list) and key in takes_one}
+    for key, values in varied.items():
+        if not values:
+            raise ConfigError(f"{where}.{key}: an empty list; give one value or several")
+    found = itertools.product(*varied.values())
+    return [{**options, **dict(zip(varied, one, strict=True))} for one in found], tuple(varied)
 
 
 def _read(f: dataclasses.Field[Any], value: Any) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from benchmark.options import (
     as_written,
     build,
     check_keys,
+    combinations,
     did_you_mean,
     load_yaml,
     must_be_mapping,
@@ -157,7 +157,8 @@ def _read_grid(grid: Any, where: str, beside: Path) -> Iterator[Grid]:
         raise ConfigError(f"{where}.{WORD}: true or false, not '{published}'")
     if published:
         pruners = tuple(as_published(framework, pruner, f"{where}.pruner") for pruner in pruners)
-    trains, varied = _trains(train, f"{where}.train")
+    must_be_mapping(train, f"{where}.train")
+    trains, varied = combinations(TrainConfig, train, f"{where}.train")
     if published:
         trains = [published_train(framework, train, f"{where}.train") for train in trains]
     one = Grid(
@@ -177,18 +178,6 @@ def _read_grid(grid: Any, where: str, beside: Path) -> Iterator[Grid]:
         launch=build(LaunchConfig, profiles.with_profile(launch, beside, f"{where}.launch"), f"{where}.launch"),
     )
     yield from (dataclasses.replace(one, train=build(TrainConfig, train, f"{where}.train")) for train in trains)
-
-
-def _trains(train: Any, where: str) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """Every combination of the values that training options list, and the names of those that list any."""
-    must_be_mapping(train, where)
-    is_list = {f.name for f in dataclasses.fields(TrainConfig) if re.match("list|tuple", str(f.type))}
-    varied = {key: value for key, value in train.items() if isinstance(value, list) and key not in is_list}
-    for key, values in varied.items():
-        if not values:
-            raise ConfigError(f"{where}.{key}: an empty list; give one value or several")
-    combinations = itertools.product(*varied.values())
-    return [{**train, **dict(zip(varied, one, strict=True))} for one in combinations], tuple(varied)
 
 
 def as_published(framework: str, pruner: Choice, where: str) -> Choice:

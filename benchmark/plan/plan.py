@@ -23,6 +23,7 @@ from benchmark.plan.checks import check_batch, check_grid, check_memory, check_r
 from benchmark.plan.choice_pass import choice_for
 from benchmark.plan.feature_pass import features_for, name_in_identity
 from benchmark.plan.selectors import Named, Wish, find_runs, unmet
+from benchmark.plan.spread import spread
 from benchmark.pool.source import choice_of, make_source
 from benchmark.pruner import Pruner, make_pruner
 from benchmark.runs.folder import PLAN_FILE, RunFolder
@@ -58,7 +59,7 @@ def make_plan(sweep: Sweep, results: Path) -> list[PlannedRun]:
     runs: dict[str, PlannedRun] = {}
     waiting = []
     own_models = _own_models(sweep)
-    for grid in sweep.grids:
+    for grid in map(spread, sweep.grids):
         check_grid(grid)
         for model, pool, pruner, seed in itertools.product(grid.models, grid.pools, grid.pruners, grid.seeds):
             waiting.append(Wish(grid, model, pool, pruner, seed, own_models))

@@ -15,7 +15,7 @@ from benchmark.config.profiles import as_launch
 from benchmark.config.run import RunConfig
 from benchmark.config.sweepfile import read_sweep
 from benchmark.launch.script import slurm_parameters
-from benchmark.options import as_written
+from benchmark.options import ConfigError, as_written
 from benchmark.plan.plan import make_plan
 
 WriteSweep = Callable[..., Path]
@@ -174,3 +174,26 @@ def test_listed_training_options_make_a_grid_and_methods_read_the_runs_of_their_
         assert trained[full].train == run.train
     one, listed = (make_plan(read_sweep(path, words), path.parent) for words in ((), ["train.lr=[1e-3]"]))
     assert [run.config for run in listed] == [run.config for run in one]
+
+
+def test_listed_options_of_methods_pools_and_tasks_make_a_grid(write_sweep: WriteSweep) -> None:
+    grid = clip_grid(
+        pruner=["full", {"scan": {"cycle": [3, 5], "redundant_share": [0.2, 0.3]}}],
+        pool={"shapes": {"num_samples": [64, 80]}},
+        evaluate=[{"knn": {"dataset": "digits", "k": [1, 5]}}],
+    )
+    path = write_sweep(grid)
+    runs = [run.config for run in make_plan(read_sweep(path), path.parent)]
+    assert all(isinstance(run, RunConfig) for run in runs)
+    assert len({run.name for run in runs}) == len(runs) == 10
+    options = [run.pruner.options for run in runs if run.pruner.name == "scan"]
+    shares = [(one["cycle"], one["redundant_share"]) for one in options]
+    assert sorted(shares) == sorted(2 * [(3, 0.2), (3, 0.3), (5, 0.2), (5, 0.3)])
+    assert {run.pool.options["num_samples"] for run in runs} == {64, 80}
+    assert [task.options["k"] for task in runs[0].evaluate] == [1, 5]
+    (one,) = make_plan(
+        read_sweep(path, ["pruner={scan: {cycle: 5}}", "pool={shapes: {num_samples: 80}}"]), path.parent
+    )
+    assert one.config.name in {run.name for run in runs}
+    with pytest.raises(ConfigError, match=r"grid\[0\].pruner.scan.cycle: an empty list"):
+        make_plan(read_sweep(path, ["pruner={scan: {cycle: []}}"]), path.parent)

@@ -9,6 +9,7 @@ import pickle
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,12 @@ def copy_all(pool: ShardPool, folder: Path, count: int = SHARDS) -> None:
 
 
 def used(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
+    """Files come and go meanwhile: one may be renamed as the folder is listed."""
+    found = {}
+    for path in list(folder.glob("*.[sp]*")):
+        with suppress(FileNotFoundError):
+            found[path.stem] = path.stat().st_size
+    return sum(found.values())
 
 
 @pytest.mark.parametrize("window", [0, 2], ids=["full", "window"])
@@ -180,20 +186,9 @@ def read_epochs(shards: Path, folder: Path, seed: int, told: Any) -> None:
         with pool.expect(ids) as count:
             for done, i in enumerate(ids.tolist(), start=1):
                 assert numbers(pool, [i]) == right([i])
-                assert used_by_others(folder) <= 450_000
+                assert used(folder) <= 450_000
                 count(done)
     told.put(os.getpid())
-
-
-def used_by_others(folder: Path) -> int:
-    """Files come and go meanwhile: one may be renamed as the folder is listed."""
-    found = {}
-    for entry in list(folder.glob("*.[sp]*")):
-        try:
-            found[entry.stem] = entry.stat().st_size
-        except FileNotFoundError:
-            continue
-    return sum(found.values())
 
 
 @pytest.mark.slow

@@ -188,6 +188,7 @@ def test_a_run_goes_on_over_its_time_limit_and_its_two_ranks_have_their_cores(wr
     path = write_sweep(clip_grid(train=MINUTES_LONG, launch=launch))
     run, job_id = submit(path)
     first = works(run)
+    says("scontrol", "update", f"nodename={first.node}", "state=drain", "reason=maintenance")  # it ends its jobs
     step = says("scontrol", "show", "step", f"{job_id}.0")  # F25
     assert "CPUs=2 Tasks=2" in " ".join(step.split())
     assert "--cpus-per-task=1" in "".join(p.read_text() for p in run.folder.parent.glob("job/submissions/*.sh"))
@@ -199,8 +200,51 @@ def test_a_run_goes_on_over_its_time_limit_and_its_two_ranks_have_their_cores(wr
     says("scontrol", "update", f"jobid={job_id}", "timelimit=30")
     second = works(run, 2)
     assert first.steps_start == 0 < second.steps_start == ended.steps_end
+    assert second.node != first.node  # F46
     says("scancel", job_id)
     gone(run, job_id)
+    says("scontrol", "update", f"nodename={first.node}", "state=resume")
+
+
+def test_a_features_pass_and_an_evaluation_that_are_signalled_go_on_where_they_stood(
+    write_sweep: WriteSweep,
+) -> None:
+    digits = {"subset": {"of": "digits", "num_samples": 90}}
+    grid = clip_grid(
+        pool={"shapes": {"num_samples": 2500}},
+        pruner=["full", {"semdedup": {"keep_fraction": 0.5, "clusters": 4}}],
+        features={"run": {"pruner": "full"}},
+        train={"epochs": 1, "batch_size": 200},
+        evaluate=[{"linear_probe": {"dataset": digits, "recipe": "moco", "epochs": 1000, "flip": False}}],
+    )
+    path = write_sweep(grid)
+    launch = {"minutes": 30, "setup": hook(path, "saves often"), "evaluate": {"minutes": 60}}
+    path = write_sweep({**grid, "launch": launch})
+    assert call(path, "--cluster", "slurm", "--only", "features-*") == 0  # and the run it waits for
+    plan = make_plan(read_sweep(path), path.parent / "results")
+    begun = [run for run in plan if (run.folder / "job" / "submitted.json").exists()]
+    trained, evaluation, features = sorted(begun, key=lambda run: run.config.name)
+    job, other = (
+        json.loads((run.folder / "job" / "submitted.json").read_text())["job_id"] for run in (features, evaluation)
+    )
+    wait(features, "at its third chunk", lambda: len(list(features.folder.glob("chunks/*.npz"))) > 2)
+    says("scancel", "--signal=USR2", job)
+    wait(evaluation, "at its probe", lambda: list(trained.folder.glob("evaluating/*.pt")))
+    says("scancel", "--signal=USR2", other)
+    goes_back(features, job)
+    goes_back(evaluation, other)
+    for run, last in ((features, features.folder / "features.json"), (evaluation, trained.folder / "record.json")):
+        wait(
+            run,
+            "at its end",
+            lambda run=run: len(attempts_of(run.folder)) == 2 and attempts_of(run.folder)[1].ended,
+        )
+        first, second = attempts_of(run.folder)
+        assert first.why == "stopped by USR2 or USR1"
+        assert 0 < (first.steps_end or 0) == second.steps_start
+        assert last.exists()
+    assert "going on at epoch" in log_of(evaluation)
+    assert {row["task"] for row in read_record(trained.folder / "record.json")["metrics"]} == {"linear_probe"}
 
 
 def limit_in_seconds(job_id: str, least: int) -> None:

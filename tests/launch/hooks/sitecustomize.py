@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -34,6 +35,14 @@ def _take_memory() -> None:
         time.sleep(0.2)
 
 
+def _save_often() -> None:
+    for name, value in (("job.feature_pass.CHUNK", 64), ("evaluate.saved._MINUTES", 0.01)):
+        module, _, constant = f"benchmark.{name}".rpartition(".")
+        while not hasattr(sys.modules.get(module), constant):
+            time.sleep(0.001)
+        setattr(sys.modules[module], constant, value)
+
+
 if "SLURM_PROCID" in os.environ:  # a rank, not what starts it
     if os.environ.get("TEST_HOOK") == "rank 1 exits" and os.environ["SLURM_PROCID"] == "1":
         threading.Thread(target=_exit_3, daemon=True).start()
@@ -43,3 +52,5 @@ if "SLURM_PROCID" in os.environ:  # a rank, not what starts it
         threading.Thread(target=_hang, daemon=True).start()
     if os.environ.get("TEST_HOOK") == "takes memory":
         threading.Thread(target=_take_memory, daemon=True).start()
+    if os.environ.get("TEST_HOOK") == "saves often":
+        threading.Thread(target=_save_often, daemon=True).start()

@@ -11,6 +11,7 @@ import json
 import time
 from functools import lru_cache
 from importlib.metadata import version
+from pathlib import Path
 
 from benchmark.config.choice_pass import ChoiceConfig
 from benchmark.config.feature_pass import FeatureConfig
@@ -82,15 +83,15 @@ def peak(launch: LaunchConfig, precision: str) -> float:
 
 def flops_per_sample(framework: str, model: Choice) -> float:
     """Of a forward and backward pass through all of a model's networks."""
-    return _flops(framework, model.name, json.dumps(model.options, sort_keys=True))
+    return _flops(framework, model.name, json.dumps(model.options, sort_keys=True), cache_folder())
 
 
 @lru_cache(maxsize=256)
-def _flops(framework: str, name: str, options: str) -> float:
+def _flops(framework: str, name: str, options: str, cache: Path) -> float:
     """Kept on disk: building and counting a paper's nine models takes ten seconds."""
     packages = [version(package) for package in ("torch", "open_clip_torch", "timm")]
     of = hashlib.sha256(" ".join([framework, name, options, *packages]).encode()).hexdigest()[:16]
-    path = cache_folder() / f"flops-{of}.json"
+    path = cache / f"flops-{of}.json"
     try:
         return float(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -211,7 +211,10 @@ def test_twenty_kills_at_any_moment_change_nothing(planned: Plan, uninterrupted:
             assert story(run) == uninterrupted["clip"]
             shutil.rmtree(run.folder)
             (run,), finished = planned(SCAN_GRID), finished + 1
-    assert process.run(run.folder) == "done"
+    end = time.monotonic() + patience(10)
+    while (said := process.run(run.folder)) == "held":  # a loader worker outlives its parent by a moment
+        assert time.monotonic() < end
+    assert said == "done"
     assert story(run) == uninterrupted["clip"]
     assert finished or len(attempts_of(run.folder)) > 10
 

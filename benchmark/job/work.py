@@ -149,5 +149,6 @@ def _train(
         features=found,
         choice=choice,
         reference=reference,
+        boards=config.log,
     )
     return trainer, trainer.fit()

@@ -83,6 +83,7 @@ def make(results: Results, out: Path, command: str, energy: Path | None = None) 
     from analysis.tables.foreign import foreign_frame
     from analysis.tables.main import latex, main_frame, markdown, truth_frame, truth_markdown, values_frame
     from benchmark.files import write_atomic, write_text
+    from benchmark.runs.snapshot import elsewhere
 
     blocks = build_blocks(results)
     reading = read(results, blocks, command, energy)
@@ -115,7 +116,7 @@ def make(results: Results, out: Path, command: str, energy: Path | None = None) 
     index = out / "index.html"
     if page.has_provenance_page:
         write_text(out / "provenance.html", page.provenance())
-    write_text(index, page.render(sections, departures(ROOT), reading, pruned.page))
+    write_text(index, page.render(sections, departures(ROOT, elsewhere()), reading, pruned.page))
     return index
 
 

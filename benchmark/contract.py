@@ -41,7 +41,7 @@ def main(words: Sequence[str], console: Console) -> int:
         prog="python -m benchmark.sweep check",
         description=f"Ask a pruning method what every method must keep to, on {N} made-up samples.",
     )
-    parser.add_argument("method", help="a name in baselines/, or the path of a .py file")
+    parser.add_argument("method", help="a name in baselines/ or --methods DIR, or the path of a .py file")
     parser.add_argument("options", nargs="*", metavar="key=value", help="options of the method")
     asked = parser.parse_intermixed_args(list(words))
     make = maker(asked.method, dict(_option(text) for text in asked.options))

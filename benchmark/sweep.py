@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shlex
 import shutil
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark import signals
+from benchmark import plugins, signals
 from benchmark.config import profiles
 from benchmark.config.run import RunConfig
 from benchmark.config.sweepfile import read_sweep
@@ -51,13 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True, emoji=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
+        folders, words = _methods(words)
         if words[:1] == ["doctor"]:
             return doctor.main(words[1:], Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False))
         if words[:1] == ["check"]:
             from benchmark import contract
 
             return contract.main(words[1:], Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False))
-        return _sweep(_parser().parse_intermixed_args(words), console)
+        return _sweep(_parser().parse_intermixed_args([*words, *(f"--methods={one}" for one in folders)]), console)
     except (ConfigError, HeldError, SnapshotError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
@@ -70,6 +72,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print("ended at once; the same command goes on from what was saved before")
         return EXIT_STOPPED
+
+
+def _methods(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The folders that ``--methods`` names, told to this process and those that it starts; and the other words."""
+    parser = Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--methods", action="append", default=[])
+    options, others = parser.parse_known_args(words)
+    if options.methods:
+        before = [os.environ[plugins.METHODS]] if plugins.METHODS in os.environ else []
+        os.environ[plugins.METHODS] = os.pathsep.join([*map(os.path.abspath, options.methods), *before])
+    plugins.folders("baselines")
+    return options.methods, others
 
 
 def _sweep(options: argparse.Namespace, console: Console) -> int:
@@ -238,7 +252,8 @@ def shortened(ids: Sequence[str]) -> str:
 
 def _command(options: argparse.Namespace) -> str:
     results = [] if options.results == Path("results") else ["--results", str(options.results)]
-    words = ["python", "-m", "benchmark.sweep", str(options.sweep), *options.overrides, *results]
+    methods = [word for folder in options.methods for word in ("--methods", folder)]
+    words = ["python", "-m", "benchmark.sweep", str(options.sweep), *options.overrides, *results, *methods]
     return shlex.join([*words, *(["--profile", options.profile] if options.profile else [])])
 
 
@@ -293,6 +308,13 @@ def _parser() -> argparse.ArgumentParser:
         "--cluster",
         choices=("slurm", "local", "inline"),
         help="where to run; default: slurm if this machine has it, else local. inline is this very process",
+    )
+    parser.add_argument(
+        "--methods",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help=f"a folder of further pruning methods, a file each; again for more, or ${plugins.METHODS}",
     )
     parser.add_argument("--profile", help="cluster profile for every grid: a name in clusters/, or a path")
     parser.add_argument(

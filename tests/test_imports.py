@@ -16,7 +16,7 @@ MAY = {
     "plugins": "options",
     "slurm": "",
     "config": f"plugins {GROUND}",
-    "runs": f"config slurm {GROUND}",
+    "runs": f"config slurm plugins {GROUND}",
     "pool": f"config plugins {GROUND}",
     "pruner": f"pool config plugins {GROUND}",
     "contract": f"pruner pool config plugins {GROUND}",
@@ -32,7 +32,8 @@ MAY = {
     "rehearsal": f"launch status plan job models evaluate pruner pool runs slurm config {GROUND}",
     "doctor": f"launch.script launch.sbatch launch.slots slurm config runs {GROUND}",
     "catalogue": "plugins pruner pool evaluate",
-    "sweep": "catalogue contract doctor rehearsal launch status plan config runs slurm files options signals",
+    "loop": f"training.order training.super_batch pruner pool {GROUND}",
+    "sweep": f"catalogue contract doctor rehearsal launch status plan config runs slurm plugins {GROUND}",
 }
 """What each room of ``benchmark/`` may import of the others, in the order in which data goes through them; of some
 rooms one file alone."""

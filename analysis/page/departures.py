@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +22,14 @@ class Departure:
     """``baselines/scan.py:12``."""
 
 
-def departures(root: Path) -> list[Departure]:
-    """All of them under ``root``, read as text, ordered by name and place."""
+def departures(root: Path, elsewhere: Mapping[str, Path] | None = None) -> list[Departure]:
+    """All of them under ``root`` and in files ``elsewhere``, by name; read as text, ordered by name and place."""
     found = []
-    for folder in FOLDERS:
-        for path in sorted((root / folder).rglob("*.py")):
-            found += _in_file(path, path.relative_to(root).as_posix())
+    paths = [path for folder in FOLDERS for path in sorted((root / folder).rglob("*.py"))]
+    named = {path.relative_to(root).as_posix(): path for path in paths} | dict(elsewhere or {})
+    for name, path in named.items():
+        if path.suffix == ".py":
+            found += _in_file(path, name)
     return sorted(found, key=lambda departure: departure.name)
 
 

@@ -149,6 +149,11 @@ class TrainConfig:
         require(self.image_cache_mb >= 0, "image_cache_mb", "at least 0", self.image_cache_mb)
 
 
+TENSORBOARD = "tensorboard"
+BOARDS = (TENSORBOARD, "wandb", "mlflow")
+"""Where a run's numbers can be watched (``benchmark.runs.boards``): the packages' names."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One run, resolved: every option stands there with its value."""
@@ -174,6 +179,8 @@ class RunConfig:
     choice: str | None = None
     """Name of the choice that it trains on, where the method is static and reads features. None in a run that
     chose by itself, as all did before choices were jobs."""
+    log: tuple[str, ...] = (TENSORBOARD,)
+    """Where its numbers are watched, of ``BOARDS``; they lie in ``log.jsonl`` in any case."""
 
     @property
     def is_published(self) -> bool:
@@ -197,6 +204,8 @@ class RunConfig:
 
     def to_yaml(self) -> str:
         node = plain(dataclasses.asdict(self))
+        if self.log == (TENSORBOARD,):  # a queued job of older code, which knows no ``log``, reads this too
+            del node["log"]
         return sealed_text(yaml.dump(node, Dumper=DUMPER, sort_keys=True, allow_unicode=True))
 
     @staticmethod
@@ -217,6 +226,7 @@ class RunConfig:
         node["launch"] = build(LaunchConfig, node.get("launch", {}), f"{path}: launch")
         node["waits_for"] = tuple(node.get("waits_for", ()))
         node["features"], node["choice"] = node.get("features"), node.get("choice")
+        node["log"] = tuple(node.get("log", (TENSORBOARD,)))
         check_keys(node, [f.name for f in dataclasses.fields(RunConfig)], str(path), all_required=True)
         return RunConfig(**node)
 

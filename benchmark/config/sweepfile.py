@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,12 +17,13 @@ from benchmark.config import profiles, suites
 from benchmark.config.feature_pass import FeatureOptions
 from benchmark.config.launch import LaunchConfig
 from benchmark.config.published import WORD, published_pruner, published_train
-from benchmark.config.run import Choice, TrainConfig, as_choice
+from benchmark.config.run import BOARDS, TENSORBOARD, Choice, TrainConfig, as_choice
 from benchmark.options import (
     ConfigError,
     as_written,
     build,
     check_keys,
+    check_option,
     combinations,
     did_you_mean,
     load_yaml,
@@ -32,7 +34,7 @@ from benchmark.options import (
 )
 
 GRID_KEYS = (
-    "framework", "model", "pool", "pruner", "seed", "train", "published", "features", "evaluate", "launch"
+    "framework", "model", "pool", "pruner", "seed", "train", "published", "features", "evaluate", "launch", "log"
 )  # fmt: skip
 
 
@@ -55,6 +57,7 @@ class Grid:
     features: FeatureOptions | None
     evaluate: tuple[Choice, ...]
     launch: LaunchConfig
+    log: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +179,22 @@ def _read_grid(grid: Any, where: str, beside: Path) -> Iterator[Grid]:
             suites.expanded(grid.get("evaluate") or [], f"{where}.evaluate"), f"{where}.evaluate"
         ),
         launch=build(LaunchConfig, profiles.with_profile(launch, beside, f"{where}.launch"), f"{where}.launch"),
+        log=_boards(grid.get("log", TENSORBOARD), f"{where}.log"),
     )
     yield from (dataclasses.replace(one, train=build(TrainConfig, train, f"{where}.train")) for train in trains)
+
+
+def _boards(node: Any, where: str) -> tuple[str, ...]:
+    """Where runs are watched. Raises ConfigError for a name that is unknown, or whose package is not installed."""
+    names = tuple(map(str, _as_list(node or [])))
+    for name in names:
+        try:
+            check_option("log", name, BOARDS)
+        except ValueError as error:
+            raise ConfigError(f"{where.removesuffix('log')}{error}") from error
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(f"{where}: {name} is not installed: pip install 'scan-bench[{name}]'")
+    return names
 
 
 def as_published(framework: str, pruner: Choice, where: str) -> Choice:

@@ -147,5 +147,6 @@ def _train(
         features=found,
         choice=choice,
         reference=reference,
+        boards=config.log,
     )
     return trainer, trainer.fit()

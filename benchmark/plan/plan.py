@@ -234,4 +234,5 @@ def _run_config(
         waits_for=named.waits_for + tuple(config.name for config in (features, choice) if config is not None),
         features=features.name if features else None,
         choice=choice.name if choice else None,
+        log=grid.log,
     )

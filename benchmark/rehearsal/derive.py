@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmark.config.job import JobConfig
-from benchmark.config.run import Choice, RunConfig
+from benchmark.config.run import TENSORBOARD, Choice, RunConfig
 from benchmark.options import plain
 from benchmark.plan.plan import PlannedRun
 from benchmark.plan.schedule import schedule_of
@@ -77,7 +77,7 @@ class Deriver:
         if isinstance(config, RunConfig):
             train = dataclasses.replace(config.train, epochs=epochs_for(config), log_every=1)
             slices = [part for choice in config.evaluate for part in self.slicer.of(choice).slices]
-            changes |= {"train": train, "evaluate": tuple(slices)}
+            changes |= {"train": train, "evaluate": tuple(slices), "log": (TENSORBOARD,)}
         elif getattr(config, "target", None) is not None:
             asked = {"of": {config.target.name: config.target.options}, "num_samples": TARGET_IMAGES}  # type: ignore[union-attr]
             changes["target"] = Choice(name="subset", options=asked)

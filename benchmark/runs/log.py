@@ -1,21 +1,26 @@
-"""``log.jsonl`` and TensorBoard: a line a logged step and an epoch, without repeats after a restart."""
+"""``log.jsonl`` and the boards: a line a logged step and an epoch, without repeats after a restart."""
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from benchmark.config.run import TENSORBOARD
+from benchmark.runs.boards import BOARDS, Board
 from benchmark.runs.folder import RunFolder
 from benchmark.runs.record import finite
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
+logger = logging.getLogger(__name__)
 CLOSE_SECONDS = 5.0
-"""How long TensorBoard's writer may take to close: it waits for locks that an interrupt may have left taken."""
+"""How long a board may take to close: TensorBoard's waits for locks that an interrupt may have left taken."""
+SERVICE_SECONDS = 60.0
+"""The same for one that has yet to send to a service what it was told."""
 
 
 class LogError(ValueError):
@@ -25,18 +30,16 @@ class LogError(ValueError):
 class RunLog:
     """Appends to a run's log. What ``settle`` says goes into checkpoints; a restart cuts the log back to it."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder, boards: Sequence[str] = (TENSORBOARD,)) -> None:
         self.path = folder.log
-        self._board_folder = folder.tensorboard
-        self._board: SummaryWriter | None = None
+        self._folder, self._names = folder, boards
+        self._boards: dict[str, Board] = {}
 
     def open(self, position: int, step: int) -> None:
         """Start writing at ``position``, where optimiser step ``step`` comes next.
 
         Raises LogError if lines are missing that had been written before.
         """
-        from torch.utils.tensorboard import SummaryWriter  # seconds to load, and a status reads logs too
-
         with self.path.open("ab") as file:
             if file.tell() < position:
                 raise LogError(
@@ -44,7 +47,9 @@ class RunLog:
                     " checkpoint was written. Bring the file back, or remove the run's folder to train anew"
                 )
             file.truncate(position)
-        self._board = SummaryWriter(str(self._board_folder), purge_step=step)
+        for name in self._names:
+            if board := self._ask(name, lambda name=name: BOARDS[name](self._folder, step)):  # type: ignore[misc]
+                self._boards[name] = board
 
     def settle(self) -> int:
         """Bytes of the log, which are on disk when this returns: no power cut may leave it behind a checkpoint."""
@@ -53,8 +58,7 @@ class RunLog:
             return file.tell()
 
     def write(self, line: dict[str, Any], step: int) -> None:
-        """Append one line; numbers also go to TensorBoard. A value that is not finite is written as null."""
-        assert self._board is not None
+        """Append one line; numbers also go to the boards. A value that is not finite is written as null."""
         safe = {key: finite(value) if isinstance(value, float) else value for key, value in line.items()}
         try:
             with self.path.open("a", encoding="utf-8") as file:
@@ -63,16 +67,30 @@ class RunLog:
             raise OSError(
                 error.errno, f"{error.strerror}: make room and start the run again", str(self.path)
             ) from error
-        for key, value in line.items():
-            if isinstance(value, int | float) and key not in ("epoch", "step"):
-                self._board.add_scalar(f"{line['kind']}/{key}", value, step)
+        numbers = {key: value for key, value in line.items() if isinstance(value, int | float)}
+        scalars = {f"{line['kind']}/{key}": v for key, v in numbers.items() if key not in ("epoch", "step")}
+        for name, board in list(self._boards.items()):
+            self._ask(name, lambda board=board: board.add(scalars, step))  # type: ignore[misc]
 
     def close(self) -> None:
-        if self._board is not None:
-            closing = threading.Thread(target=self._board.close, daemon=True)
-            self._board = None
-            closing.start()
-            closing.join(CLOSE_SECONDS)
+        threads = {}
+        for name, board in self._boards.items():
+            threads[name] = threading.Thread(target=self._ask, args=(name, board.close), daemon=True)
+            threads[name].start()
+        self._boards = {}
+        begun = time.monotonic()
+        for name, thread in threads.items():
+            limit = CLOSE_SECONDS if name == TENSORBOARD else SERVICE_SECONDS
+            thread.join(max(0.0, begun + limit - time.monotonic()))
+
+    def _ask(self, name: str, call: Callable[[], Any]) -> Any:
+        """What a board answers. One that fails, as a service may at any time, is left alone: the run goes on."""
+        try:
+            return call()
+        except Exception as error:
+            self._boards.pop(name, None)
+            logger.warning("%s: %s: %s; the run goes on without it", name, type(error).__name__, error)
+            return None
 
 
 def last_line(path: Path) -> dict[str, Any] | None:

@@ -19,14 +19,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from benchmark import plugins
 from benchmark.files import TEMPORARY_PREFIX, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 """What this process imports the packages from."""
 PACKAGES = ("benchmark", "baselines", "analysis")
 FACTS_FILE, MAIN_FILE = "snapshot.json", "__main__.py"
-MAIN = """\
+MAIN = f"""\
+import os
 import sys
+
+os.environ.pop("{plugins.METHODS}", None)  # what lies there was copied into baselines/ here
 
 from benchmark import signals
 
@@ -64,18 +68,17 @@ def take(folder: Path, root: Path = ROOT) -> Snapshot:
     """Copy the packages at ``root`` as they are now into ``folder``; a state that is there already is used again.
 
     In a git checkout that is every file that git knows, and code that nobody has committed yet; elsewhere all code
-    (``CODE``). Raises SnapshotError for a link out of ``root``, and if the copy that is there was changed.
+    (``CODE``). Methods that lie elsewhere come along. Raises SnapshotError for a link out of ``root``, and if the
+    copy that is there was changed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     copy = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=folder))
     try:
-        for name in _files(root):
-            if not (root / name).resolve().is_relative_to(root.resolve()):
-                raise SnapshotError(
-                    f"{root / name} is a link to a file elsewhere, which no job gets: copy it here"
-                )
+        for name, source in ({name: root / name for name in _files(root)} | elsewhere(root)).items():
+            if source == root / name and not source.resolve().is_relative_to(root.resolve()):
+                raise SnapshotError(f"{source} is a link to a file elsewhere, which no job gets: copy it here")
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(root / name, copy / name)
+            shutil.copyfile(source, copy / name)
             (copy / name).chmod(0o444)
         write_text(copy / MAIN_FILE, MAIN)
         write_text(copy / FACTS_FILE, json.dumps(_origin(root), indent=1) + "\n")
@@ -88,6 +91,11 @@ def take(folder: Path, root: Path = ROOT) -> Snapshot:
             shutil.rmtree(copy)
     check(taken.name, taken.folder)
     return taken
+
+
+def elsewhere(root: Path = ROOT) -> dict[str, Path]:
+    """Methods that lie elsewhere, by their place in a snapshot; none beside a snapshot, which holds them."""
+    return {} if (root / FACTS_FILE).exists() else plugins.files_outside("baselines")
 
 
 def check(expected: str, root: Path = ROOT) -> None:
@@ -117,6 +125,8 @@ def hash_of(root: Path) -> str:
 
 def _files(root: Path) -> list[str]:
     """What to copy, relative to ``root``."""
+    if (root / FACTS_FILE).exists():
+        return [name for name in _walk(root, Path()) if name not in (FACTS_FILE, MAIN_FILE)]
     listed = None
     if _git(root, "rev-parse", "--show-prefix") == "":  # the checkout's own top, not a folder that lies in one
         listed = _git(root, "ls-files", "-z", "--cached", "--", *PACKAGES)
@@ -149,7 +159,7 @@ def _origin(root: Path) -> dict[str, Any]:
         return {"git_sha": None, "dirty": None}
     changes = _git(root, "status", "--porcelain", "--untracked-files=no")
     new = _git(root, "ls-files", "--others", "--exclude-standard", "--", *PACKAGES)
-    dirty = None if changes is None else bool(changes or new)
+    dirty = None if changes is None else bool(changes or new or plugins.folders("baselines"))
     return {"git_sha": _git(root, "rev-parse", "HEAD"), "dirty": dirty}
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmark import dist, signals, states
-from benchmark.config.run import TrainConfig
+from benchmark.config.run import TENSORBOARD, TrainConfig
 from benchmark.models.objective import Objective, Tensors
 from benchmark.pool.samples import Pool, PoolError
 from benchmark.pruner import EpochPlan, PlanError, Pruner, State, StaticPruner, plan_of
@@ -64,6 +64,7 @@ class Trainer:
         features: Mapping[str, np.ndarray] | None = None,
         choice: State | None = None,
         reference: Pool | None = None,
+        boards: Sequence[str] = (TENSORBOARD,),
     ) -> None:
         self.folder, self.config, self.seed, self.pool = folder, config, seed, pool
         self.device, self.report = device, report
@@ -87,7 +88,7 @@ class Trainer:
         self.trackers = Trackers(pool)
         self.faults = FaultList(pool, config.max_skipped)
         self.now = Progress()
-        self.log = RunLog(folder)
+        self.log = RunLog(folder, boards)
         self.loader = Loader(
             pool,
             objective.transform,

@@ -36,7 +36,7 @@ def card(
     """Markdown under a header of YAML. Names, options and licences are shown literally, whatever they hold.
 
     ``licence``: the data's own words, "" for none. ``differences``: by form, how far its features are from the
-    run's, relative to their length. ``refused``: by form, why the model has it not.
+    run's, relative to their spread. ``refused``: by form, why the model has it not.
     """
     first = next(iter(differences))
     header = {
@@ -60,7 +60,7 @@ def card(
         _measured(record["metrics"]),
         "Loaded back before this folder was put in place, its features differ from the run's by "
         + ", ".join(f"{value:.1g} ({form})" for form, value in differences.items())
-        + " of their length at most.\n",
+        + " of their spread at most.\n",
     ]
     return "\n".join(parts)
 

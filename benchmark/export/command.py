@@ -77,7 +77,7 @@ def _export(options: argparse.Namespace, console: Console) -> int:
     finally:
         shutil.rmtree(made, ignore_errors=True)
     for form, value in differences.items():
-        console.print(f"{form}: features as the run's (apart by {value:.1g} of their length)", soft_wrap=True)
+        console.print(f"{form}: features as the run's (apart by {value:.1g} of their spread)", soft_wrap=True)
     for form, reason in refused.items():
         console.print(f"not for {form}: {reason}", style="yellow", markup=False, soft_wrap=True)
     console.print(f"written to {out}", markup=False, soft_wrap=True)

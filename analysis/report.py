@@ -22,17 +22,21 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when a report was made, also of results with gaps; 2 when there is nothing to report."""
-    parser = Parser(prog="python -m analysis.report", description="Make the report from records.")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="holds a folder a sweep")
-    parser.add_argument("--out", type=Path, default=Path("report"), help="where index.html is put")
-    parser.add_argument("--energy", type=Path, help="YAML file of watts by device, as analysis/energy.yaml")
-    parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="folder names in results; all by default")
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         return _report(options)
     except OSError as error:
         print(f"error: {told(error)}", file=sys.stderr)
         return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="python -m analysis.report", description="Make the report from records.")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="holds a folder a sweep")
+    parser.add_argument("--out", type=Path, default=Path("report"), help="where index.html is put")
+    parser.add_argument("--energy", type=Path, help="YAML file of watts by device, as analysis/energy.yaml")
+    parser.add_argument("sweeps", nargs="*", metavar="SWEEP", help="folder names in results; all by default")
+    return parser
 
 
 def _report(options: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ from rich.console import Console
 from benchmark import plugins, signals
 from benchmark.config import profiles
 from benchmark.config.run import RunConfig
-from benchmark.config.sweepfile import read_sweep
+from benchmark.config.sweepfile import own_sweeps, read_sweep
 from benchmark.doctor import doctor
 from benchmark.files import told
 from benchmark.launch.cancel import at_work, cancel, local_sweeps
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from benchmark import contract
 
             return contract.main(words[1:], Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False))
-        return _sweep(_parser().parse_intermixed_args([*words, *(f"--methods={one}" for one in folders)]), console)
+        return _sweep(parser().parse_intermixed_args([*words, *(f"--methods={one}" for one in folders)]), console)
     except (ConfigError, HeldError, SnapshotError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return EXIT_USAGE
@@ -87,13 +87,13 @@ def _methods(words: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _sweep(options: argparse.Namespace, console: Console) -> int:
-    if not options.sweep.exists():
-        near = did_you_mean(
-            str(options.sweep), ["doctor", "check", *map(str, options.sweep.parent.glob("*.yaml"))]
-        )
-        raise ConfigError(f"{options.sweep}: no such file{near}")
+    own = own_sweeps()
+    file = options.sweep if options.sweep.is_file() else own.get(str(options.sweep), options.sweep)
+    if not file.exists():
+        known = ["doctor", "check", *own, *map(str, options.sweep.parent.glob("*.yaml"))]
+        raise ConfigError(f"{options.sweep}: no such file{did_you_mean(str(options.sweep), known)}")
     profile = [f"launch.{profiles.KEY}={options.profile}"] if options.profile else []
-    sweep = read_sweep(options.sweep, [*options.overrides, *profile])
+    sweep = read_sweep(file, [*options.overrides, *profile])
     plan = make_plan(sweep, options.results)
     chosen = choose(plan, options.only)
     folder = options.results / sweep.name
@@ -270,13 +270,13 @@ class _Parser(Parser):
         return super().format_help()
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m benchmark.sweep",
         description="Plan a sweep and run what is missing of it; what is done is never run twice.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("sweep", type=Path, help="sweep file, for example sweeps/quickstart.yaml")
+    parser.add_argument("sweep", type=Path, help="sweep file, or the name of one that comes along: quickstart")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="for every grid, or grid[0].key=value for one"
     )

@@ -23,6 +23,7 @@ MAY = {
     "coreset": f"pruner pool config runs {GROUND}",
     "models": f"pool config runs.folder {GROUND}",
     "evaluate": f"models pool config runs plugins {GROUND}",
+    "export": f"evaluate models pool config runs plugins {GROUND}",
     "tracking": f"pruner pool coreset runs {GROUND}",
     "training": f"tracking models pruner pool config runs coreset {GROUND}",
     "job": f"training tracking evaluate coreset models pruner pool runs config slurm plugins {GROUND}",

@@ -38,6 +38,10 @@ GRID_KEYS = (
 )  # fmt: skip
 
 
+OWN = Path(__file__).parents[2] / "sweeps"
+"""The sweep files that come with the code: in a checkout, and beside the packages where they are installed."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Grid:
     """One entry of a sweep file's ``grid``, with one value of each training option: the product of models, pools,
@@ -68,6 +72,11 @@ class Sweep:
     grids: tuple[Grid, ...]
     compare: bool = True
     """Whether a report of all sweeps takes it in; searches for settings and quickstarts say ``compare: false``."""
+
+
+def own_sweeps() -> dict[str, Path]:
+    """Those in ``OWN`` by name, such as ``quickstart``."""
+    return {path.stem: path for path in sorted(OWN.glob("*.yaml"))}
 
 
 def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:

@@ -33,7 +33,7 @@ TABLES: dict[str, Callable[[pd.DataFrame, BinaryIO], None]] = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, or 2 if files, data or arguments are wrong."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     console = Console(stderr=True, emoji=False)
     try:
         return _export(options, console)
@@ -127,7 +127,7 @@ def _pool(options: argparse.Namespace) -> Pool:
     return make_source(load_config(config).pool, f"{config}: pool").training_pool()
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m benchmark.coreset", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="export")
     export = commands.add_parser("export", help="write a coreset's samples for use elsewhere")

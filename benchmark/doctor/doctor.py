@@ -49,7 +49,7 @@ ROOT = Path(__file__).parents[2]
 
 def main(words: Sequence[str], console: Console) -> int:
     """0 if runs can be expected to work there, else 1. Raises ConfigError for wrong options."""
-    options = _parser().parse_intermixed_args(list(words))
+    options = parser().parse_intermixed_args(list(words))
     launch = as_launch(options.overrides, options.profile)
     cluster = options.cluster or ("slurm" if shutil.which("sbatch") else "local")
     levels = []
@@ -270,7 +270,7 @@ def _printed(folder: Path) -> str:
     return f"It printed: {lines[-1]}" if lines else "It printed nothing."
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m benchmark.sweep doctor",
         description="Send a probe where runs would go and say what is supported there, a line each.",

@@ -58,7 +58,7 @@ def main(words: Sequence[str] | None = None) -> int:
     console = Console(stderr=True, emoji=False)
     out = Console(width=None if sys.stdout.isatty() else WIDTH, emoji=False)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    options = _parser().parse_args(words)
+    options = parser().parse_args(words)
     if options.list:
         _list(out)
         return 0
@@ -350,7 +350,7 @@ def _tell_suite(suite: suites.Suite, values: Mapping[str, float], console: Conso
     console.print(table)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="python -m benchmark.evaluate",
         description="Evaluate a finished run again, or a model that this suite did not train.",

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from benchmark.pool.prepare.command import prepare  # what fetches data is loaded for it alone
 
             return prepare(given[1:])
-        options = _parser().parse_args(given)
+        options = parser().parse_args(given)
         return int(options.run(options))
     except PoolError as error:
         Console(stderr=True, emoji=False).print(f"error: {error}", style="red", markup=False, soft_wrap=True)
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = Parser(prog="python -m benchmark.pool", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="index|inspect|prepare")
     shards_help = "tar shards: files, addresses, folders, globs, {000..331}, several joined by '::'"

@@ -141,6 +141,10 @@ class Source(ABC):
         """Whether the pool will have planted samples (``Pool.truth``), known without reading it."""
         return False
 
+    def licence(self) -> str:
+        """What the data says of its licence; "" where it says nothing. Raises PoolError if that data is absent."""
+        return ""
+
     def labelled(self, split: str) -> LabelledSet:
         """The ``train`` or ``test`` split with labels; the two share no image. Raises PoolError if it has none."""
         raise PoolError(f"{self.label} has no labelled {split} split")
@@ -185,6 +189,9 @@ class PlantedSource(Source):
 
     def check_pool(self) -> None:
         self.source.check_pool()
+
+    def licence(self) -> str:
+        return self.source.licence()
 
     @property
     def has_truth(self) -> bool:

@@ -117,6 +117,11 @@ class RunFolder(PosixPath):
         return self.checkpoint / "final.safetensors"
 
     @property
+    def exported(self) -> Path:
+        """A folder: the model as other tools load it."""
+        return self.trained_in / "exported"
+
+    @property
     def marks(self) -> Path:
         """A folder: what epochs found of every sample, ``epoch-0002.npy``, uint8 [N], and its neighbours."""
         return self.trained_in / "marks"

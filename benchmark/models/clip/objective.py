@@ -41,7 +41,7 @@ MAX_LOGIT_SCALE = math.log(100)
 
 def make(choice: Choice, seed: int) -> Clip:
     """Build the model, initialised from ``seed`` alone. Raises ConfigError if open_clip cannot build it."""
-    config = copy.deepcopy(choice.options) or open_clip.get_model_config(choice.name)
+    config = config_of(choice)
     cls = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed_of(seed, "init"))
@@ -50,6 +50,12 @@ def make(choice: Choice, seed: int) -> Clip:
         except (AssertionError, RuntimeError, TypeError, ValueError) as error:
             raise ConfigError(f"model {choice.name}: open_clip cannot build it: {error}") from error
     return Clip(model, context_length=int(config["text_cfg"].get("context_length", 77)))
+
+
+def config_of(choice: Choice) -> dict[str, Any]:
+    """A model as open_clip's configuration files say it: its own options, or those of open_clip's name; a copy."""
+    config: dict[str, Any] = copy.deepcopy(choice.options) or open_clip.get_model_config(choice.name)
+    return config
 
 
 class Clip(Objective):

@@ -9,12 +9,7 @@ from typing import Any
 from torchvision.datasets.utils import check_integrity, extract_archive
 
 from benchmark.pool.prepare.packages import FetchError
-from benchmark.pool.sources._cifar import READERS
-
-LICENCE = (
-    "CIFAR-10 and CIFAR-100 come without a licence: their page asks to cite Krizhevsky, Learning Multiple Layers"
-    " of Features from Tiny Images, 2009. The pictures are web search results; their rights are with their owners."
-)
+from benchmark.pool.sources._cifar import LICENCE, READERS
 
 
 def prepare(data_set: str, out: Path, given: Path | None) -> None:

@@ -23,6 +23,10 @@ READERS: dict[str, Any] = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 VERSION = 1
 """Goes up with anything that changes a sample; it is part of the fingerprint."""
 EXPECTED = 50_000
+LICENCE = (
+    "CIFAR-10 and CIFAR-100 come without a licence: their page asks to cite Krizhevsky, Learning Multiple Layers"
+    " of Features from Tiny Images, 2009. The pictures are web search results; their rights are with their owners."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,9 @@ class Cifar(Source):
 
     def training_pool(self) -> CifarPool:
         return CifarPool(self.data_set, self._folder(), "train")
+
+    def licence(self) -> str:
+        return LICENCE
 
     def labelled(self, split: str) -> LabelledSet:
         """The data set's own splits; prompts are the 18 that CLIP's authors wrote for it."""

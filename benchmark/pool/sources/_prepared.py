@@ -37,6 +37,10 @@ class Prepared:
     folder: Path
     manifest: Mapping[str, Any]
 
+    @property
+    def licence(self) -> str:
+        return str(self.manifest.get("licence", ""))
+
     def shards(self, *parts: str) -> list[str]:
         """Paths of the shards of the parts, in the order of ids."""
         files = [shard["file"] for part in parts for shard in self.manifest["parts"][part]["shards"]]

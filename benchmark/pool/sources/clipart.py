@@ -64,6 +64,9 @@ class Clipart(Source):
         check_count(prepared, EXPECTED, "train")
         return prepared.pool("train", class_of=class_of)
 
+    def licence(self) -> str:
+        return self._open().licence
+
     def labelled(self, split: str) -> LabelledSet:
         """Pictures in one of ``CLASSES``, each once however many copies there are.
 

@@ -53,6 +53,12 @@ class Digits(Source):
     def training_pool(self) -> DigitsPool:
         return DigitsPool(self.image_size)
 
+    def licence(self) -> str:
+        return (
+            "Optical Recognition of Handwritten Digits (E. Alpaydin and C. Kaynak, 1998), of the UCI Machine"
+            " Learning Repository, under CC BY 4.0."
+        )
+
     def labelled(self, split: str) -> LabelledSet:
         if split not in SPLITS:
             raise PoolError(f"{self.label} has no split '{split}' (known: {', '.join(SPLITS)})")

@@ -62,6 +62,9 @@ class Emoji(Source):
         check_count(prepared, EXPECTED[self.split], *TRAINING[self.split])
         return prepared.pool(*TRAINING[self.split], class_of=class_of)
 
+    def licence(self) -> str:
+        return self._open().licence
+
     def labelled(self, split: str) -> LabelledSet:
         """Emoji without skin tone, of the training or of the held-out side; all names are classes of ``name``."""
         if split not in SPLITS:

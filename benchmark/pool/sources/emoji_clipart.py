@@ -35,6 +35,10 @@ class EmojiClipart(Source):
     def expected_samples(self) -> int:
         return emoji.EXPECTED[self.split] + clipart.EXPECTED
 
+    def licence(self) -> str:
+        first = open_prepared("emoji", self.emoji_root, emoji.VERSION)
+        return f"{first.licence} {open_prepared('clipart', self.clipart_root, clipart.VERSION).licence}"
+
     def training_pool(self) -> ShardPool:
         first = open_prepared("emoji", self.emoji_root, emoji.VERSION)
         second = open_prepared("clipart", self.clipart_root, clipart.VERSION)

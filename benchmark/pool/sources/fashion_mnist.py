@@ -62,6 +62,9 @@ class FashionMnist(Source):
         """The 60,000 images of the train split, or ``pool_limit`` of them."""
         return FashionMnistPool.open(self._open(), "train", self.pool_limit)
 
+    def licence(self) -> str:
+        return self._open().licence
+
     def labelled(self, split: str) -> LabelledSet:
         """The data set's own train and test splits."""
         if split not in SPLITS:

@@ -78,6 +78,9 @@ class Shapes(Source):
     def expected_samples(self) -> int:
         return self.num_samples
 
+    def licence(self) -> str:
+        return "Rendered by scan-bench from random numbers: it holds nobody's work."
+
     @property
     def has_truth(self) -> bool:
         return self.near_duplicates > 0 or self.ill_matched > 0

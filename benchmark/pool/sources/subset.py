@@ -55,6 +55,9 @@ class Subset(Source):
     def check_pool(self) -> None:
         self.source.check_pool()
 
+    def licence(self) -> str:
+        return self.source.licence()
+
     @property
     def has_truth(self) -> bool:
         return self.source.has_truth

@@ -1,0 +1,1 @@
+"""A run's model as other tools load it."""

@@ -1,4 +1,5 @@
-"""``python -m benchmark.coreset export``: a coreset's samples as a table of (id, shard, key) or as tar shards."""
+"""``python -m benchmark.coreset export``: a coreset's samples as a table of (id, shard, key), as a list of keys,
+or as tar shards."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from rich.progress import track
 from benchmark.config.job import load_config
 from benchmark.config.run import as_choice
 from benchmark.coreset.coreset import Coreset, CoresetError, ensemble, load_coreset
+from benchmark.coreset.keylist import save_keys
 from benchmark.files import told, write_atomic
 from benchmark.options import ConfigError, Parser, value_in
 from benchmark.pool.samples import Pool, PoolError
@@ -29,6 +31,7 @@ TABLES: dict[str, Callable[[pd.DataFrame, BinaryIO], None]] = {
     ".parquet": lambda table, file: table.to_parquet(file, index=False),
     ".csv": lambda table, file: table.to_csv(file, index=False),
 }
+LISTS = (".txt", ".npy")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,11 +62,14 @@ def _export(options: argparse.Namespace, console: Console) -> int:
     if options.keep_fraction is not None and not 0 < options.keep_fraction <= 1:
         raise ConfigError(f"--keep-fraction {options.keep_fraction}: must lie in (0, 1]")
     ids = np.flatnonzero(coreset.cut(options.keep_fraction))
+    written = str(options.out)
     if options.out.suffix in TABLES:
         write_table(options.out, pool, coreset, ids)
-        written = str(options.out)
+    elif options.out.suffix in LISTS:
+        write_keys(options.out, pool, ids, console)
     elif options.out.suffix:
-        raise ConfigError(f"--out {options.out}: expected a name in .parquet or .csv, or a folder for tar shards")
+        known = ", ".join([*TABLES, *LISTS])
+        raise ConfigError(f"--out {options.out}: expected a name in {known}, or a folder for tar shards")
     else:
         written = f"{write_shards(options.out, pool, ids, options.shard_samples, console)} shards in {options.out}"
     console.print(f"{len(ids):,} of {pool.num_samples:,} samples: {written}", soft_wrap=True)
@@ -81,6 +87,19 @@ def write_table(path: Path, pool: Pool, coreset: Coreset, ids: np.ndarray) -> No
     if coreset.score is not None:
         rows["score"] = coreset.score[ids]
     write_atomic(path, lambda file: TABLES[path.suffix](pd.DataFrame(rows), file))
+
+
+def write_keys(path: Path, pool: Pool, ids: np.ndarray, console: Console) -> None:
+    """The keys of the kept samples: a line each (``.txt``), or DataComp's uids (``.npy``). Raises CoresetError."""
+    keys = [pool.key(i) for i in ids.tolist()]
+    kept, left_out = set(keys), np.setdiff1d(np.arange(pool.num_samples), ids)
+    shared = sum(pool.key(i) in kept for i in left_out.tolist())
+    if shared:
+        console.print(
+            f"{shared:,} samples that are left out have the key of one that is kept: by this list they stay; a"
+            " table tells samples by id too"
+        )
+    save_keys(path, keys)
 
 
 def write_shards(folder: Path, pool: Pool, ids: np.ndarray, samples: int, console: Console) -> int:
@@ -104,7 +123,7 @@ def _members(pool: Pool, sample_id: int) -> Iterator[Member]:
     if isinstance(pool, ShardPool):
         image, caption, is_json = pool.read_bytes(sample_id)
         yield Member(f"{name}.{_image_suffix(image)}", image)
-        yield Member(f"{name}.{'json' if is_json else 'txt'}", caption)
+        yield Member(f"{name}.{'json' if is_json else 'txt'}", caption or b" ")
         return
     sample, buffer = pool.read(sample_id), io.BytesIO()
     sample.image.save(buffer, format="PNG")
@@ -135,7 +154,11 @@ def parser() -> argparse.ArgumentParser:
         "coreset", type=Path, nargs="+", help="coreset.npz of a run; several of one pool make an ensemble"
     )
     export.add_argument(
-        "--out", type=Path, required=True, help="table (.parquet, .csv) of id, shard and key; or a folder for tars"
+        "--out",
+        type=Path,
+        required=True,
+        help="table (.parquet, .csv) of id, shard and key; list of keys (.txt; .npy of DataComp's uids); or a"
+        " folder for tars",
     )
     export.add_argument(
         "--keep-fraction", type=float, help="share of the pool to keep (default: the coreset's own)"

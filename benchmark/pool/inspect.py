@@ -49,6 +49,7 @@ def print_facts(pool: ShardPool, drawn: Drawn, console: Console) -> None:
     index = pool.index
     console.print(f"{pool.num_samples:,} samples in {len(index.shards)} shards, fingerprint {pool.fingerprint}")
     console.print(f"index {index.path}", soft_wrap=True)
+    _print_shards(pool, console)
     counts = _table("source", "samples")
     for source, count in pool.source_counts().items():
         counts.add_row(source, f"{count:,}")
@@ -56,7 +57,7 @@ def print_facts(pool: ShardPool, drawn: Drawn, console: Console) -> None:
     _print_skipped(pool, console)
     for shard in index.shards:
         if shard.fault:
-            console.print(f"shard {shard.name} {shard.fault}", soft_wrap=True, markup=False)
+            console.print(f"shard {shard.label} {shard.fault}", soft_wrap=True, markup=False)
     total = len(drawn.samples) + sum(drawn.faults.values())
     console.print(f"of {total} samples drawn at random, {len(drawn.samples)} decode")
     for reason, count in drawn.faults.items():
@@ -90,6 +91,15 @@ def save_grid(drawn: Drawn, path: Path) -> None:
         words = textwrap.wrap(sample.caption, 30, max_lines=TEXT_LINES, placeholder=" ...")
         pen.multiline_text((left, top + TILE + 2), "\n".join(words), fill="black", font=font, spacing=1)
     write_atomic(path, lambda file: sheet.save(file, "PNG"))
+
+
+def _print_shards(pool: ShardPool, console: Console) -> None:
+    """Their sizes: a row group is read whole for any of its samples."""
+    samples = np.diff(pool.index.starts)
+    sizes = [pool.reader.size(number) / 1e6 for number in np.flatnonzero(samples).tolist()]
+    console.print(
+        f"a shard holds {np.median(samples[samples > 0]):,.0f} samples, {np.median(sizes):,.1f} MB (median)"
+    )
 
 
 def _print_skipped(pool: ShardPool, console: Console) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from random import Random
 
 import numpy as np
@@ -121,7 +121,7 @@ class PlantedPool(Pool):
         sample = self.pool.read(int(self._shown(sample_id)))
         if self.original_of[sample_id] >= 0:
             rng = Random(seed_of(self.plant.seed, "plant copy", sample_id))
-            return Sample(slightly_changed(sample.image, rng), sample.caption)
+            return replace(sample, image=slightly_changed(sample.image, rng))
         if self._place[sample_id] >= 0:
             return Sample(sample.image, self._foreign_caption(sample_id, sample.caption))
         return sample

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
 SAMPLE_FAULTS = {
-    "image_missing": "a caption without an image next to it in the shard",
+    "image_missing": "a caption without an image next to it in the shard, or without the file that it names",
     "image_empty": "an image of 0 bytes",
     "image_undecodable": "bytes that are no JPEG, PNG, WebP, GIF or BMP, or a damaged one",
     "image_too_large": "more pixels than PIL.Image.MAX_IMAGE_PIXELS, or a file of more than 1 GiB",
-    "caption_missing": "an image without a caption next to it in the shard, or JSON without a text 'caption'",
+    "caption_missing": "an image without a caption next to it in the shard, or JSON without the caption's field",
     "caption_empty": "a caption of 0 bytes or of white space alone",
     "caption_not_utf8": "a caption that is not valid UTF-8",
     "caption_not_json": "a .json entry that is not a JSON object",
     "caption_too_long": "a caption of more than 64 KiB, or a .json entry of more than 1 MiB",
+    "key_missing": "a sample without the field or column that is to name it",
     "name_dotted": "an image with a dot in its name before the suffix, where webdataset cuts names: rename it",
-    "shard_damaged": "a shard that ends before its last sample, or is no tar: samples of it are missing",
+    "row_malformed": "a line of a table with more or fewer fields than its heading, or that is no JSON object",
+    "shard_damaged": "a shard that ends before its last sample, or is no shard: samples of it are missing",
     "file_unused": "a file in a class folder that is no .jpeg, .jpg, .png or .webp: convert it, or move it away",
     "folder_unused": "a folder within a class folder: images are read from the class folders alone",
     "member_sparse": "stored as a sparse file, without its holes: pack it without tar's --sparse",
@@ -73,6 +75,8 @@ class Sample:
 
     image: Image.Image
     caption: str
+    further: tuple[str, ...] = ()
+    """Other captions of the image, where a visit in training draws one of all (``drawn``)."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,16 @@ class Pixels:
     pixels: np.ndarray
     """uint8 [H, W, 3], RGB; not to be written to."""
     caption: str
+    further: tuple[str, ...] = ()
+
+
+Read = TypeVar("Read", bound="Sample | Pixels")
+
+
+def drawn(sample: Read, seed: int) -> Read:
+    """The sample with one of its captions, each as likely; ``seed`` below 2**63 says which."""
+    captions = (sample.caption, *sample.further)
+    return replace(sample, caption=captions[seed % len(captions)], further=())
 
 
 @dataclass(frozen=True)
@@ -94,6 +108,9 @@ class PoolView:
     """Arrays of N rows by name, such as ``image_embedding``: float [N, d]."""
     truth: Mapping[str, np.ndarray] = field(default_factory=dict)
     """``Pool.truth``, for a control that says it ``uses_truth``; empty for every method."""
+    keys: Sequence[str] = ()
+    """Names of the samples outside this suite (``Pool.key``), N of them, each looked up when it is taken out; ()
+    where nobody tells them."""
 
 
 class Pool(ABC):
@@ -171,7 +188,26 @@ class Pool(ABC):
         if missing:
             raise PoolError(f"the method needs {', '.join(missing)}, which this pool does not have")
         features = {name: known[name] for name in needs}
-        return PoolView(self.num_samples, self.fingerprint, features, self.truth if with_truth else {})
+        truth = self.truth if with_truth else {}
+        return PoolView(self.num_samples, self.fingerprint, features, truth, Keys(self))
+
+
+class Keys(Sequence[str]):
+    """The keys of a pool's samples by id, looked up when they are taken out."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+
+    def __len__(self) -> int:
+        return self.pool.num_samples
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self.pool.key, range(len(self)))
+
+    def __getitem__(self, sample_id: Any) -> Any:
+        if isinstance(sample_id, slice):
+            return [self.pool.key(i) for i in range(*sample_id.indices(len(self)))]
+        return self.pool.key(range(len(self))[sample_id])
 
 
 def fingerprint_of(images: Sequence[Image.Image]) -> str:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from benchmark import signals
 from benchmark.models.objective import Tensors, Transform
-from benchmark.pool.samples import Pool, PoolError, SampleError
+from benchmark.pool.samples import Pool, PoolError, SampleError, drawn
 from benchmark.seeds import seed_of
 from benchmark.training.order import epoch_batches, spares, super_batch_size
 
@@ -150,7 +150,7 @@ class _Batches(Sampler[Any]):
 
 
 class _Examples(Dataset[Batch]):
-    """Reads, decodes and augments; each sample's augmentation depends on (seed, epoch, id) alone."""
+    """Reads, decodes and augments; a sample's caption and augmentation depend on (seed, epoch, id) alone."""
 
     def __init__(self, pool: Pool, transform: Transform, seed: int, decoder: str) -> None:
         self.transform, self.seed = transform, seed
@@ -175,7 +175,10 @@ class _Examples(Dataset[Batch]):
         for sample_id in ids:
             torch.default_generator.manual_seed(seed_of(self.seed, "augment", epoch, sample_id))
             try:
-                return sample_id, self.transform(self.read(sample_id))
+                sample = self.read(sample_id)
+                if sample.further:
+                    sample = drawn(sample, seed_of(self.seed, "caption", epoch, sample_id))
+                return sample_id, self.transform(sample)
             except SampleError as error:
                 faults.append(Fault(sample_id, error.reason, str(error)))
         raise PoolError(f"{len(ids)} samples in a row cannot be read, the last: {faults[-1].message}")

@@ -38,6 +38,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
 
 CORESET = Path(tempfile.mkdtemp()) / "coreset.npz"
 REQUIRED["coreset"] = {"files": [str(CORESET)]}
+LIST = CORESET.parent / "ids.npy"
+REQUIRED["keys"] = {"file": str(LIST)}
 
 METHODS = plugins.names("baselines")
 
@@ -45,6 +47,7 @@ METHODS = plugins.names("baselines")
 @pytest.fixture(autouse=True, scope="module")
 def _coreset() -> None:
     score = np.random.default_rng(2).random(contract.N, dtype=np.float32)
+    np.save(LIST, np.arange(contract.N // 2))
     save_coreset(CORESET, Coreset(score < 0.5, contract.FINGERPRINT, "scan", 0, "another run", score))
 
 

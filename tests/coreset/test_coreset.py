@@ -174,7 +174,7 @@ def test_exported_shards_hold_the_kept_samples_and_can_be_trained_on(exported: P
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--out", "x.json"], "expected a name in .parquet or .csv, or a folder"),
+        (["--out", "x.json"], "expected a name in .parquet, .csv, .txt, .npy, or a folder"),
         (["--out", "x.csv", "--keep-fraction", "0.9"], "without order"),
         (["--out", "x.csv", "--keep-fraction", "1.5"], "must lie in (0, 1]"),
         (["--out", "x.csv", "--pool", "shapes: {num_samples: 128}"], "but this pool is"),

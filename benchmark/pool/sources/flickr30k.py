@@ -9,6 +9,7 @@ from benchmark.options import NOT_IDENTITY, require
 from benchmark.pool.samples import Pool, PoolError
 from benchmark.pool.source import PairSet, Source, data_folder
 from benchmark.pool.sources import _captioned as captioned
+from benchmark.pool.storage.annotations import Captioned, from_karpathy
 
 NUM_IMAGES = 1_000
 IMAGE_FOLDERS = ("flickr30k-images", "flickr30k_images", "images")
@@ -47,11 +48,11 @@ class Flickr30k(Source):
         captioned.check_size(pairs, NUM_IMAGES)
         return pairs
 
-    def _listed(self, root: Path) -> list[captioned.Captioned]:
+    def _listed(self, root: Path) -> list[Captioned]:
         path = captioned.first_file(root, ANNOTATIONS, self.label, "Flickr30k")
         folder = next((name for name in IMAGE_FOLDERS if (root / name).is_dir()), ".")
         if path.suffix == ".json":
-            return captioned.from_karpathy(path, "test", lambda _, name: f"{folder}/{name}")
+            return from_karpathy(path, "test", lambda _, name: f"{folder}/{name}")
         if path.suffix == ".txt":
             return captioned.from_csv(path, folder)
         # the token file knows no splits: Flickr30k Entities' test.txt lists the ids of Karpathy's test images

@@ -1,8 +1,9 @@
-"""Makes the index of a list of tar shards: the stored one, brought up to date where a shard changed, or anew."""
+"""Makes the index of a list of files of shards: the stored one, brought up to date where one changed, or anew."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import sys
@@ -19,113 +20,132 @@ from rich.progress import Progress
 
 from benchmark.pool.samples import PoolError
 from benchmark.pool.storage.arrayfile import cache_folder
-from benchmark.pool.storage.byteranges import ABSENT, Stamp, retried, stamp
-from benchmark.pool.storage.index import Shard, ShardIndex, load_index, save_index
+from benchmark.pool.storage.byteranges import ABSENT, Stamp, retried
+from benchmark.pool.storage.format import Format, Scan
+from benchmark.pool.storage.index import TEXTS, Shard, ShardIndex, load_index, save_index
 from benchmark.pool.storage.names import common_folder, is_remote
 from benchmark.pool.storage.tarheaders import BLOCK
-from benchmark.pool.storage.tarscan import Scan, scan_shard
+from benchmark.pool.storage.tarscan import TarFormat
 
 logger = logging.getLogger(__name__)
 
+TARS = TarFormat()
+Known = tuple[Shard, dict[str, np.ndarray]]
+"""A shard and its samples."""
 SHARDS_PER_PROCESS = 8
 """Fewer are scanned in this process: starting another takes seconds."""
 
 
-def index_shards(names: Sequence[str], out: Path | None = None, jobs: int | None = None) -> ShardIndex:
-    """The index of the shards; it lies at ``out``, else in the first of ``default_places`` that can be written.
+def index_shards(
+    names: Sequence[str], out: Path | None = None, jobs: int | None = None, form: Format = TARS
+) -> ShardIndex:
+    """The index of files of one format; it lies at ``out``, else in the first of ``default_places`` that can be
+    written.
 
     Shards with a fault are named in a warning. Raises PoolError if no shard holds a sample or one that exists
     cannot be read.
     """
     if not names:
         raise PoolError("no shards to index")
-    places = [out] if out else default_places(names)
-    present = list(zip(names, _stamps(names), strict=True))
-    stored = _stored(places)
+    places = [out] if out else default_places(names, form)
+    with ThreadPoolExecutor(16) as threads:  # waits for the network, where shards are on one
+        present = list(zip(names, threads.map(form.stamp, names), strict=True))
+    stored = _stored(places, form)
     for index in stored:
-        if [(shard.name, shard.stamp) for shard in index.shards] == present:
+        if index.files == present:
             return index
-    known: dict[tuple[str, Stamp], tuple[Shard, dict[str, np.ndarray]]] = {}
+    known: dict[tuple[str, Stamp], list[Known]] = {}
     for index in stored:
-        known.update({(shard.name, shard.stamp): (shard, index.part(i)) for i, shard in enumerate(index.shards)})
+        of_index: dict[tuple[str, Stamp], list[Known]] = {}
+        for i, shard in enumerate(index.shards):
+            of_index.setdefault((shard.name, shard.stamp), []).append((shard, index.part(i)))
+        known.update(of_index)
     todo = [place for place in present if place not in known]
     if stored:
         logger.warning("%s is out of date: scanning %d of %d shards", stored[0].path, len(todo), len(names))
-    for (name, state), scan in zip(todo, _scan_all(todo, jobs), strict=True):
-        known[name, state] = Shard(name, state, dict(scan.skipped), scan.fault), _arrays(scan)
-    shards = [known[place][0] for place in present]
-    parts = [known[place][1] for place in present]
+    for (name, state), scans in zip(todo, _scan_all(todo, jobs, form), strict=True):
+        known[name, state] = [
+            (
+                Shard(name, state, dict(scan.skipped), scan.fault, i if form.is_divided else None),
+                _arrays(scan, form),
+            )
+            for i, scan in enumerate(scans)
+        ]
+    shards = [shard for place in present for shard, _ in known[place]]
+    parts = [part for place in present for _, part in known[place]]
     _report(shards)
     if not any(len(part["kind"]) for part in parts):
         raise PoolError(_nothing(shards))
-    return load_index(save_index(places, shards, parts), verify=False)
+    return load_index(save_index(places, shards, parts, form.told()), verify=False)
 
 
-def default_places(names: Sequence[str]) -> list[Path]:
+def default_places(names: Sequence[str], form: Format = TARS) -> list[Path]:
     """Where the index of these shards may lie, best first: beside them, then in the cache folder."""
-    folder = common_folder(names)
-    places = [cache_folder() / f"shards-{_hash(names)}.npz"]
+    folder, told = common_folder(names), form.told()
+    how = [] if told is None else [json.dumps(told, sort_keys=True)]
+    places = [cache_folder() / f"shards-{_hash([*names, *how])}.npz"]
     if folder and not any(is_remote(name) for name in names):
         # relative names: a folder that is moved as a whole takes its index along
-        places.insert(0, Path(folder) / f".scan-bench-index-{_hash(n[len(folder) + 1 :] for n in names)}.npz")
+        relative = [name[len(folder) + 1 :] for name in names]
+        places.insert(0, Path(folder) / f".scan-bench-index-{_hash([*relative, *how])}.npz")
     return places
 
 
-def _stored(places: Sequence[Path]) -> list[ShardIndex]:
+def _stored(places: Sequence[Path], form: Format) -> list[ShardIndex]:
     found = []
     for path in places:
         if path.exists():
             try:
-                found.append(load_index(path))
+                index = load_index(path)
             except PoolError as error:
                 logger.warning("%s; it is built anew", error)
+            else:
+                found += [index] if index.stored == form.told() else []
     return found
 
 
-def _stamps(names: Sequence[str]) -> list[Stamp]:
-    with ThreadPoolExecutor(16) as threads:  # waits for the network, where shards are on one
-        return list(threads.map(stamp, names))
-
-
-def _scan_all(todo: Sequence[tuple[str, Stamp]], jobs: int | None) -> Iterator[Scan]:
+def _scan_all(todo: Sequence[tuple[str, Stamp]], jobs: int | None, form: Format) -> Iterator[list[Scan]]:
     jobs = min(jobs or len(os.sched_getaffinity(0)), -(-len(todo) // SHARDS_PER_PROCESS))
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("scanning shards", total=len(todo))
         if jobs <= 1:
             for shard in todo:
-                yield _scan(*shard)
+                yield _scan(*shard, form)
                 bar.advance(task)
             return
         # not fork: the caller may run threads
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as processes:
-            for scan in processes.map(_scan, *zip(*todo, strict=True)):
-                yield scan
+            for scans in processes.map(partial(_scan, form=form), *zip(*todo, strict=True)):
+                yield scans
                 bar.advance(task)
 
 
-def _scan(name: str, state: Stamp) -> Scan:
+def _scan(name: str, state: Stamp, form: Format) -> list[Scan]:
     if state == ABSENT:
-        return Scan(fault="does not exist")
-    return retried(name, partial(scan_shard, name))
+        return [Scan(fault="does not exist")]
+    return retried(name, partial(form.scan, name))
 
 
-def _arrays(scan: Scan) -> dict[str, np.ndarray]:
-    return {
+def _arrays(scan: Scan, form: Format) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {
         "image_block": np.array(scan.image_start, dtype=np.int64) // BLOCK,
         "image_length": np.array(scan.image_length, dtype=np.int64),
         "caption_block": np.array(scan.caption_start, dtype=np.int64) // BLOCK,
         "caption_length": np.array(scan.caption_length, dtype=np.int64),
         "kind": np.array(scan.kind, dtype=np.uint8),
         "check": np.array(scan.check, dtype=np.uint32),
-        "key_length": np.array([len(key) for key in scan.keys], dtype=np.int64),
-        "keys": np.frombuffer(b"".join(scan.keys), dtype=np.uint8),
     }
+    for what in form.texts:
+        texts: list[bytes] = getattr(scan, TEXTS[what])
+        arrays[f"{what}_length"] = np.array([len(text) for text in texts], dtype=np.int64)
+        arrays[TEXTS[what]] = np.frombuffer(b"".join(texts), dtype=np.uint8)
+    return arrays
 
 
 def _report(shards: Sequence[Shard]) -> None:
     faulty = [shard for shard in shards if shard.fault]
     for shard in faulty[:10]:
-        logger.warning("shard %s %s", shard.name, shard.fault)
+        logger.warning("shard %s %s", shard.label, shard.fault)
     if len(faulty) > 10:
         logger.warning("... and %d more of %d shards have faults", len(faulty) - 10, len(shards))
 

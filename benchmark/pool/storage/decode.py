@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,6 +23,8 @@ HUGE_SIDE, HUGE_KEPT = 4096, 2048
 """Pixels of the shorter side from which an image to evaluate on is made smaller, and which it keeps at least."""
 MAX_CAPTION_BYTES = 64 << 10
 MAX_JSON_BYTES = 1 << 20
+CAPTION_FIELD = "caption"
+"""Of a JSON entry, as img2dataset writes it."""
 
 
 class SampleFault(ValueError):
@@ -74,38 +77,52 @@ def _opened(data: bytes) -> Iterator[Image.Image]:
         raise SampleFault("image_undecodable", f"{type(error).__name__}: {error}") from error
 
 
-def caption_from(data: bytes, is_json: bool) -> str:
-    """The caption as it stands in the file. Raises SampleFault with one of the reasons ``caption_...``."""
+def captions_from(data: bytes, is_json: bool, field: str = CAPTION_FIELD) -> list[str]:
+    """The captions as they stand in the file, at least one: a text is one, a field of JSON one or a list of them.
+
+    Raises SampleFault with one of the reasons ``caption_...``.
+    """
     if len(data) > (MAX_JSON_BYTES if is_json else MAX_CAPTION_BYTES):
         raise SampleFault("caption_too_long", f"{len(data)} bytes")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise SampleFault("caption_not_utf8", str(error)) from error
-    if is_json and text.strip():
-        text = _caption_field(text)
-    if not text.strip():
+    return captions_of(record_of(text).get(field) if is_json and text.strip() else text, field)
+
+
+def captions_of(cell: object, name: str = CAPTION_FIELD) -> list[str]:
+    """The captions of a table's cell or of a JSON value: text, UTF-8 bytes, or a list of them, whose empty ones
+    are left out. Raises as ``captions_from``."""
+    several = cell if isinstance(cell, list) else [cell]
+    found = [_text(one, name) for one in several]
+    if not any(text.strip() for text in found):
         raise SampleFault("caption_empty", "nothing but white space")
-    return text
+    return [text for text in found if text.strip()]
 
 
-def _caption_field(text: str) -> str:
+def record_of(text: str) -> dict[str, Any]:
+    """A JSON object. Raises SampleFault caption_not_json."""
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise SampleFault("caption_not_json", str(error)) from error
     if not isinstance(record, dict):
         raise SampleFault("caption_not_json", "not a JSON object")
-    caption = record.get("caption")
-    if not isinstance(caption, str):
-        raise SampleFault("caption_missing", f"'caption' is {type(caption).__name__}")
+    return record
+
+
+def _text(caption: object, name: str) -> str:
+    if not isinstance(caption, str | bytes):
+        raise SampleFault("caption_missing", f"'{name}' is {type(caption).__name__}")
     try:
-        length = len(caption.encode("utf-8"))
-    except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+        # JSON can spell half of a surrogate pair
+        data, text = (caption.encode(), caption) if isinstance(caption, str) else (caption, caption.decode())
+    except UnicodeError as error:
         raise SampleFault("caption_not_utf8", str(error)) from error
-    if length > MAX_CAPTION_BYTES:
-        raise SampleFault("caption_too_long", f"{length} bytes")
-    return caption
+    if len(data) > MAX_CAPTION_BYTES:
+        raise SampleFault("caption_too_long", f"{len(data)} bytes")
+    return text
 
 
 def _by_torchvision(data: bytes) -> np.ndarray:

@@ -1,7 +1,7 @@
-"""Where the samples of a list of tar shards lie: arrays in one file, mapped into memory.
+"""Where the samples of a list of shards lie: arrays in one file, mapped into memory.
 
 Letters in shapes: N samples, S shards. Ids are dense and follow the order of the shards. A sample takes 21
-bytes, the bytes of its key and 4 for the key's end.
+bytes, the bytes of its key and 4 for the key's end; where captions or files are kept, as much for each of them.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ COLUMNS: dict[str, Any] = {
 }
 """Arrays of N elements."""
 
+TEXTS = {"key": "keys", "caption": "captions", "file": "files"}
+"""Texts of the samples: what one is -> the array of all their bytes, beside that of their ends. Captions are there
+unless they are read from the shards, files where each image is one."""
+
 
 @dataclass(frozen=True)
 class Shard:
@@ -43,6 +47,13 @@ class Shard:
     stamp: Stamp
     skipped: dict[str, int]
     fault: str
+    part: int | None = None
+    """Which one of its file's shards it is; None where a file is one."""
+
+    @property
+    def label(self) -> str:
+        """``data/00000.tar``, ``data/train.parquet#3``."""
+        return self.name if self.part is None else f"{self.name}#{self.part}"
 
 
 class ShardIndex:
@@ -51,9 +62,11 @@ class ShardIndex:
     def __init__(self, path: Path, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         self.path = path = path.absolute()  # a worker may stand in another folder
         self.fingerprint = str(header["fingerprint"])
+        self.stored: dict[str, Any] | None = header.get("stored")
+        """What ``Format.told`` said; None for tar shards as they always were."""
         self.shards = [
-            Shard(_absolute(path.parent, name), Stamp(size, version), skipped, fault)
-            for name, size, version, skipped, fault in header["shards"]
+            Shard(_absolute(path.parent, name), Stamp(size, version), skipped, fault, *part)
+            for name, size, version, skipped, fault, *part in header["shards"]
         ]
         self.arrays = arrays
         self.starts: np.ndarray = arrays["shard_starts"]  # int64 [S + 1]
@@ -63,10 +76,16 @@ class ShardIndex:
     def shard_of(self, sample_id: int) -> int:
         return bisect_right(self._starts, sample_id) - 1
 
-    def key(self, sample_id: int) -> bytes:
-        ends = self.arrays["key_end"]
+    def text(self, what: str, sample_id: int) -> bytes:
+        """A sample's text, of ``TEXTS``."""
+        ends = self.arrays[f"{what}_end"]
         start = int(ends[sample_id - 1]) if sample_id else 0
-        return self.arrays["keys"][start : int(ends[sample_id])].tobytes()
+        return self.arrays[TEXTS[what]][start : int(ends[sample_id])].tobytes()
+
+    @property
+    def files(self) -> list[tuple[str, Stamp]]:
+        """The files of the shards, and the states in which they were scanned."""
+        return list(dict.fromkeys((shard.name, shard.stamp) for shard in self.shards))
 
     @property
     def skipped(self) -> dict[str, int]:
@@ -80,11 +99,15 @@ class ShardIndex:
     def part(self, shard: int) -> dict[str, np.ndarray]:
         """The arrays of one shard, with ``key_length`` in place of ``key_end``: what ``save_index`` takes."""
         first, last = int(self.starts[shard]), int(self.starts[shard + 1])
-        ends = self.arrays["key_end"]
-        start = int(ends[first - 1]) if first else 0
-        lengths = np.diff(ends[first:last].astype(np.int64), prepend=start)
-        keys = self.arrays["keys"][start : start + int(lengths.sum())]
-        return {**{name: self.arrays[name][first:last] for name in COLUMNS}, "key_length": lengths, "keys": keys}
+        found = {name: self.arrays[name][first:last] for name in COLUMNS}
+        for what, joined in TEXTS.items():
+            if joined in self.arrays:
+                ends = self.arrays[f"{what}_end"]
+                start = int(ends[first - 1]) if first else 0
+                lengths = np.diff(ends[first:last].astype(np.int64), prepend=start)
+                found[f"{what}_length"] = lengths
+                found[joined] = self.arrays[joined][start : start + int(lengths.sum())]
+        return found
 
 
 def load_index(path: Path, verify: bool = True) -> ShardIndex:
@@ -94,7 +117,8 @@ def load_index(path: Path, verify: bool = True) -> ShardIndex:
         if (header.get("format"), header.get("version")) != (FORMAT, VERSION):
             raise PoolError(f"{path} is not an index of this version")
         index = ShardIndex(path, header, arrays)
-        lengths = {len(arrays[name]) for name in [*COLUMNS, "key_end"]}
+        ends = [f"{what}_end" for what, joined in TEXTS.items() if joined in arrays]
+        lengths = {len(arrays[name]) for name in [*COLUMNS, "key_end", *ends]}
         types = all(arrays[name].dtype == dtype for name, dtype in COLUMNS.items())
         if lengths != {index.num_samples} or not types or len(index.starts) != len(index.shards) + 1:
             raise PoolError(f"{path} is damaged: its arrays do not fit together")
@@ -105,21 +129,31 @@ def load_index(path: Path, verify: bool = True) -> ShardIndex:
     return index
 
 
-def save_index(places: Sequence[Path], shards: Sequence[Shard], parts: Sequence[dict[str, np.ndarray]]) -> Path:
+def save_index(
+    places: Sequence[Path],
+    shards: Sequence[Shard],
+    parts: Sequence[dict[str, np.ndarray]],
+    stored: dict[str, Any] | None = None,
+) -> Path:
     """Write the index of ``shards``, a part each, to the first place that can be written. Raises PoolError."""
     arrays = {n: np.concatenate([part[n] for part in parts]).astype(dtype) for n, dtype in COLUMNS.items()}
-    keys = np.concatenate([part["keys"] for part in parts])
-    key_end = np.cumsum(np.concatenate([part["key_length"] for part in parts]))
-    arrays["key_end"] = key_end.astype(np.uint32 if len(keys) < 1 << 32 else np.uint64)
-    arrays["keys"] = keys
+    for what, joined in TEXTS.items():
+        if joined in parts[0]:
+            texts = np.concatenate([part[joined] for part in parts])
+            ends = np.cumsum(np.concatenate([part[f"{what}_length"] for part in parts]))
+            arrays[f"{what}_end"] = ends.astype(np.uint32 if len(texts) < 1 << 32 else np.uint64)
+            arrays[joined] = texts
     arrays["shard_starts"] = np.cumsum([0, *(len(part["kind"]) for part in parts)]).astype(np.int64)
     fingerprint = _fingerprint(shards, arrays)
 
     def header(path: Path) -> dict[str, Any]:
         rows = [
-            [_relative(path.parent, s.name), s.stamp.size, s.stamp.version, s.skipped, s.fault] for s in shards
+            [_relative(path.parent, s.name), s.stamp.size, s.stamp.version, s.skipped, s.fault]
+            + ([] if s.part is None else [s.part])
+            for s in shards
         ]
-        return {"format": FORMAT, "version": VERSION, "fingerprint": fingerprint, "shards": rows}
+        told = {"format": FORMAT, "version": VERSION, "fingerprint": fingerprint, "shards": rows}
+        return told if stored is None else {**told, "stored": stored}
 
     try:
         return arrayfile.save(places, header, arrays)
@@ -130,7 +164,9 @@ def save_index(places: Sequence[Path], shards: Sequence[Shard], parts: Sequence[
 def _fingerprint(shards: Sequence[Shard], arrays: dict[str, np.ndarray]) -> str:
     content = hashlib.sha256()
     for shard in shards:
-        content.update(f"{shard.name.rpartition('/')[2]}\0{shard.stamp.size}\n".encode("utf-8", "surrogateescape"))
+        content.update(
+            f"{shard.label.rpartition('/')[2]}\0{shard.stamp.size}\n".encode("utf-8", "surrogateescape")
+        )
     for name in ("shard_starts", "image_length", "caption_length", "check", "keys", "key_end"):
         content.update(arrays[name].astype(arrays[name].dtype.newbyteorder("<")).data)
     return content.hexdigest()[:16]

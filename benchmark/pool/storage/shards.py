@@ -1,4 +1,4 @@
-"""A pool of tar shards: every sample is read by its place in the index, in any order, from any process."""
+"""A pool of shards: every sample is read by its place in the index, in any order, from any process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import TypeVar
 import numpy as np
 
 from benchmark.pool.samples import Pixels, Pool, PoolError, Sample, SampleError, digest_of
-from benchmark.pool.storage.build import index_shards
-from benchmark.pool.storage.byteranges import ByteRanges
-from benchmark.pool.storage.decode import SampleFault, caption_from, image_from, pixels_from
+from benchmark.pool.storage.build import TARS, index_shards
+from benchmark.pool.storage.decode import SampleFault, captions_from, image_from, pixels_from
+from benchmark.pool.storage.format import Format
+from benchmark.pool.storage.formats import format_of
 from benchmark.pool.storage.index import ShardIndex, load_index
-from benchmark.pool.storage.names import expand, is_remote, sources
+from benchmark.pool.storage.names import expand_to_train, is_remote, sources
 from benchmark.pool.storage.shardcache import ShardCache, Want
 from benchmark.pool.storage.tarheaders import BLOCK
 
@@ -32,7 +33,7 @@ PLACES = 1 << 20
 
 
 class ShardPool(Pool):
-    """Samples of tar shards; pickles as the path of its index, whose arrays all processes share."""
+    """Samples of shards; pickles as the path of its index, whose arrays all processes share."""
 
     def __init__(self, index: ShardIndex, decode_size: int | None = None, cache: ShardCache | None = None) -> None:
         self.index, self.cache = index, cache
@@ -40,30 +41,47 @@ class ShardPool(Pool):
         """Smallest side, in pixels, that a JPEG may be decoded to; None decodes all of it."""
         self.num_samples, self.fingerprint = index.num_samples, index.fingerprint
         self._sources = sources([shard.name for shard in index.shards])
-        self._ranges = ByteRanges()
+        self.reader = format_of(index).reader(index)
         self._keys: dict[int, str] = {}
 
     @classmethod
     def open(
         cls, shards: str | Iterable[str], decode_size: int | None = None, cache: ShardCache | None = None
     ) -> ShardPool:
-        """The pool of all shards of the patterns, indexed now unless that was done before. Raises PoolError.
+        """The pool to train on of all tar shards of the patterns, indexed now unless that was done before.
 
-        The path of an index (``.npz``) stands for its shards.
+        The path of an index (``.npz``) stands for its shards. Raises PoolError.
         """
-        if isinstance(shards, str) and shards.endswith(".npz"):
-            path = Path(shards)
-            index = index_shards([shard.name for shard in load_index(path).shards], path)
-        else:
-            names = expand(shards)
-            if not names:
-                raise PoolError(f"no shards match {shards}")
-            index = index_shards(names)
+        names, held_out = expand_to_train(shards)
+        tell_held_out(held_out)
+        if not names:
+            raise PoolError(f"no shards match {shards}")
+        return cls.of(names, None, decode_size, cache)
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str],
+        form: Format | None,
+        decode_size: int | None = None,
+        cache: ShardCache | None = None,
+    ) -> ShardPool:
+        """The pool of files of one format, indexed now unless that was done before; None is that of an index that
+        is named, else tar. Raises PoolError."""
+        path: Path | None = None
+        if len(names) == 1 and names[0].endswith(".npz"):
+            path = Path(names[0])
+            index = load_index(path)
+            if form is not None and form.told() != index.stored:
+                was, due = (told or "tar shards" for told in (index.stored, form.told()))
+                raise PoolError(f"{path} is an index of {was}, not of {due}: name the files themselves")
+            names, form = [name for name, _ in index.files], format_of(index)
+        index = index_shards(names, path, form=form or TARS)
         faulty = [shard for shard in index.shards if shard.fault]
         if faulty:
             logger.warning(
                 "%d of %d shards have faults and may lack samples (python -m benchmark.pool inspect %s): %s %s",
-                *(len(faulty), len(index.shards), index.path, faulty[0].name, faulty[0].fault),
+                *(len(faulty), len(index.shards), index.path, faulty[0].label, faulty[0].fault),
             )
         return cls(index, decode_size, cache)
 
@@ -81,11 +99,12 @@ class ShardPool(Pool):
     def key(self, sample_id: int) -> str:
         """The sample's name in its shard; names may repeat between shards."""
         self._check(sample_id)
-        return self.index.key(sample_id).decode("utf-8", "backslashreplace")
+        return self.index.text("key", sample_id).decode("utf-8", "backslashreplace")
 
     def shard_of(self, sample_id: int) -> str:
+        """``data/00000.tar``; of a file of several shards with the number of this one, ``train.parquet#3``."""
         self._check(sample_id)
-        return self.index.shards[self.index.shard_of(sample_id)].name
+        return self.index.shards[self.index.shard_of(sample_id)].label
 
     def source_of(self, sample_id: int) -> str:
         self._check(sample_id)
@@ -108,38 +127,55 @@ class ShardPool(Pool):
 
     def read(self, sample_id: int) -> Sample:
         """Raises SampleError for a sample that is damaged, PoolError for a shard that cannot be read."""
-        return Sample(*self._decoded(sample_id, image_from))
+        image, (first, *further) = self._decoded(sample_id, image_from)
+        return Sample(image, first, tuple(further))
 
     def read_pixels(self, sample_id: int) -> Pixels:
         """Raises as ``read``."""
-        return Pixels(*self._decoded(sample_id, pixels_from))
+        pixels, (first, *further) = self._decoded(sample_id, pixels_from)
+        return Pixels(pixels, first, tuple(further))
 
-    def _decoded(self, sample_id: int, decode: Callable[[bytes, int | None], T]) -> tuple[T, str]:
+    def _decoded(self, sample_id: int, decode: Callable[[bytes, int | None], T]) -> tuple[T, list[str]]:
         image, caption, is_json = self.read_bytes(sample_id)
         try:
-            return decode(image, self.decode_size), caption_from(caption, is_json)
+            return decode(image, self.decode_size), self._captions(caption, is_json)
         except SampleFault as fault:
             place = f"sample {sample_id} ({self.key(sample_id)} in {self.shard_of(sample_id)})"
             raise SampleError(fault.reason, f"{place}: {fault.reason}: {fault}") from fault
 
     def caption(self, sample_id: int) -> str:
-        """The caption alone; the image is not decoded."""
-        _, caption, is_json = self.read_bytes(sample_id)
+        """The caption alone; the image is not decoded, and not read where the index keeps captions."""
+        self._check(sample_id)
+        is_json = int(self.index.arrays["kind"][sample_id]) >= 128
+        data = self.index.text("caption", sample_id) if self._keeps_captions else self.read_bytes(sample_id)[1]
         try:
-            return caption_from(caption, is_json)
+            return self._captions(data, is_json)[0]
         except SampleFault as fault:
             raise SampleError(fault.reason, f"sample {sample_id} ({self.key(sample_id)}): {fault}") from fault
 
+    def _captions(self, data: bytes, is_json: bool) -> list[str]:
+        """Those that a visit may have; [""] in a pool of images alone."""
+        if not self._keeps_captions:
+            return captions_from(data, is_json)[:1]
+        return captions_from(data, is_json) if data else [""]
+
+    @property
+    def _keeps_captions(self) -> bool:
+        return "captions" in self.index.arrays
+
     def read_bytes(self, sample_id: int) -> tuple[bytes, bytes, bool]:
-        """Bytes of the image and of the caption as they stand in the shard, and whether the latter is JSON."""
+        """Bytes of the image and of the caption as they stand in the shard, and whether the latter is JSON; of a
+        caption that the index keeps, as it has it."""
         self._check(sample_id)
         arrays = self.index.arrays
         number = self.index.shard_of(sample_id)
         image = int(arrays["image_block"][sample_id]) * BLOCK
         image_end = image + int(arrays["image_length"][sample_id])
+        is_json = int(arrays["kind"][sample_id]) >= 128
+        if self._keeps_captions:
+            return self._range(number, image, image_end - image), self.index.text("caption", sample_id), is_json
         caption = int(arrays["caption_block"][sample_id]) * BLOCK
         caption_end = caption + int(arrays["caption_length"][sample_id])
-        is_json = int(arrays["kind"][sample_id]) >= 128
         gap = max(image, caption) - min(image_end, caption_end)
         if gap <= (MAX_REMOTE_GAP if is_remote(self.index.shards[number].name) else MAX_GAP):
             start, end = min(image, caption), max(image_end, caption_end)
@@ -165,10 +201,10 @@ class ShardPool(Pool):
         return [
             Want(
                 self._key_of(number),
-                self.index.shards[number].stamp.size,
+                self.reader.size(number),
                 int(first[number]),
                 int(last[number]),
-                partial(self._from_its_place, number),
+                partial(self.reader.read, number),
             )
             for number in np.flatnonzero(last >= 0).tolist()
         ]
@@ -176,28 +212,33 @@ class ShardPool(Pool):
     def _range(self, number: int, start: int, length: int) -> bytes:
         """Bytes of a shard, from its copy if there is one."""
         if self.cache is not None:
-            size = self.index.shards[number].stamp.size
-            data = self.cache.read(self._key_of(number), size, start, length)
+            data = self.cache.read(self._key_of(number), self.reader.size(number), start, length)
             if data is not None:
                 return data
-        return self._from_its_place(number, start, length)
-
-    def _from_its_place(self, number: int, start: int, length: int) -> bytes:
-        shard = self.index.shards[number]
-        return self._ranges.read(shard.name, start, length, shard.stamp)
+        return self.reader.read(number, start, length)
 
     def _key_of(self, number: int) -> str:
         """Names a shard's copy, by its name, state and samples' checksums, since some servers tell no state."""
         if number not in self._keys:
             shard = self.index.shards[number]
             checks = self.index.arrays["check"][self.index.starts[number] : self.index.starts[number + 1]]
-            state = (shard.name, str(shard.stamp.size), shard.stamp.version)
+            state = (shard.label, str(shard.stamp.size), shard.stamp.version)
             self._keys[number] = digest_of([*state, checks.tobytes()])
         return self._keys[number]
 
     def _check(self, sample_id: int) -> None:
         if not 0 <= sample_id < self.num_samples:
             raise PoolError(f"the pool has samples 0 to {self.num_samples - 1}, not {sample_id}")
+
+
+def tell_held_out(names: Sequence[str]) -> None:
+    """Warn of shards that are left out of a pool to train on."""
+    if names:
+        logger.warning(
+            "%d shards of validation or test splits are not trained on (%s ...): a pattern that says the split in"
+            " its own words takes them",
+            *(len(names), names[0]),
+        )
 
 
 def _reopened(path: str, fingerprint: str, decode_size: int | None, cache: ShardCache | None) -> ShardPool:

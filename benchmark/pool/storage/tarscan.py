@@ -8,15 +8,22 @@ read.
 from __future__ import annotations
 
 import os
-import zlib
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from benchmark.pool.samples import TAIL
-from benchmark.pool.storage.decode import MAX_IMAGE_BYTES, MAX_JSON_BYTES, SampleFault, caption_from
+from benchmark.pool.storage.byteranges import ByteRanges
+from benchmark.pool.storage.decode import (
+    CAPTION_FIELD,
+    MAX_JSON_BYTES,
+    SampleFault,
+    captions_from,
+    record_of,
+)
+from benchmark.pool.storage.format import Format, Reader, Scan, check_of, entries, image_fault, lines
+from benchmark.pool.storage.index import ShardIndex
 from benchmark.pool.storage.names import file_system, is_remote
 from benchmark.pool.storage.tarheaders import Member, Read, TarFault, members
 
@@ -24,37 +31,72 @@ REMOTE_BLOCK = 8 << 20
 
 IMAGE_SUFFIXES = (b"jpg", b"jpeg", b"png", b"webp")
 TXT, JSON = b"txt", b"json"
-_USED = frozenset((*IMAGE_SUFFIXES, TXT, JSON))
 
 
-@dataclass
-class Scan:
-    """The samples of a shard, in its order."""
+@dataclass(frozen=True, kw_only=True)
+class TarFormat(Format):
+    """Tar shards. As they always were, captions are read from the shards; otherwise the index keeps them."""
 
-    image_start: list[int] = field(default_factory=list)
-    image_length: list[int] = field(default_factory=list)
-    caption_start: list[int] = field(default_factory=list)
-    caption_length: list[int] = field(default_factory=list)
-    kind: list[int] = field(default_factory=list)
-    """Index into ``IMAGE_SUFFIXES``; 128 more for a caption in JSON."""
-    keys: list[bytes] = field(default_factory=list)
-    check: list[int] = field(default_factory=list)
-    """CRC-32 of the caption's bytes and of the image's last ``TAIL``."""
-    skipped: Counter[str] = field(default_factory=Counter)
-    """Samples left out, by reason."""
-    fault: str = ""
-    """Why the scan stopped before the end of the shard, "" if it did not."""
+    kind: ClassVar[str] = "tar"
+    is_divided: ClassVar[bool] = False
+    json: str = ""
+    """The field of the sample's JSON that is its caption; "" is its text, else the field ``caption``."""
+    image_suffix: str = ""
+    """Suffixes of images, such as ``jpg;webp``; "" is ``IMAGE_SUFFIXES``."""
+    caption_suffix: str = ""
+    """That of captions; "" is ``txt``, else ``json``; with ``json`` that of the JSON."""
+    key: str = ""
+    """The field of the sample's JSON that is its key; "" is its name in the shard."""
+
+    @property
+    def is_plain(self) -> bool:
+        return self == TarFormat()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return ("key",) if self.is_plain else ("key", "caption")
+
+    def told(self) -> dict[str, Any] | None:
+        return None if self.is_plain else super().told()
+
+    @property
+    def images(self) -> tuple[bytes, ...]:
+        return tuple(self.image_suffix.encode().lower().split(b";")) if self.image_suffix else IMAGE_SUFFIXES
+
+    @property
+    def entry(self) -> tuple[bytes, ...]:
+        """Suffixes of the member that holds the caption, the first that is there."""
+        if self.caption_suffix:
+            return (self.caption_suffix.encode().lower(),)
+        return (JSON,) if self.json else (TXT, JSON)
+
+    def scan(self, name: str) -> list[Scan]:
+        """One that is no whole tar gives the samples before the fault."""
+        scan = Scan()
+        try:
+            with opened(name) as (read, size):
+                _Shard(self, read, scan).scan(size)
+        except TarFault as error:
+            scan.fault = str(error)
+        return [scan]
+
+    def reader(self, index: ShardIndex) -> Reader:
+        return TarReader(index)
 
 
-def scan_shard(name: str) -> Scan:
-    """Scan a shard; one that is no whole tar gives the samples before the fault. Raises OSError and the like."""
-    scan = Scan()
-    try:
-        with opened(name) as (read, size):
-            _scan(read, size, scan)
-    except TarFault as error:
-        scan.fault = str(error)
-    return scan
+class TarReader(Reader):
+    """Reads the files themselves."""
+
+    def __init__(self, index: ShardIndex) -> None:
+        super().__init__(index)
+        self.ranges = ByteRanges()
+
+    def read(self, number: int, start: int, length: int) -> bytes:
+        shard = self.index.shards[number]
+        return self.ranges.read(shard.name, start, length, shard.stamp)
+
+    def size(self, number: int) -> int:
+        return self.index.shards[number].stamp.size
 
 
 @contextmanager
@@ -79,81 +121,95 @@ def split_name(name: bytes) -> tuple[bytes, bytes] | None:
     return (folder + slash + stem, suffix.lower()) if stem and dot else None
 
 
-def _scan(read: Read, total: int, scan: Scan) -> None:
-    key: bytes | None = None
-    group: dict[bytes, Member] = {}
-    repeated = is_dotted = False
-    try:
-        for member in members(read, total):
-            named = split_name(member.name)
-            if named is None:
-                continue
-            if named[0] != key:
-                _close(read, scan, key, group, repeated, is_dotted)
-                key, group, repeated, is_dotted = named[0], {}, False, False
-            suffix = named[1]
-            if suffix in _USED:
-                repeated |= suffix in group
-                group[suffix] = member
-            is_dotted |= suffix.rpartition(b".")[2] in IMAGE_SUFFIXES and suffix not in _USED
-    finally:
-        _close(read, scan, key, group, repeated, is_dotted)
+class _Shard:
+    """One shard on its way into a ``Scan``."""
 
+    def __init__(self, form: TarFormat, read: Read, scan: Scan) -> None:
+        self.form, self.read, self.into = form, read, scan
+        self.used = frozenset((*form.images, *form.entry, *((JSON,) if form.key else ())))
 
-def _close(
-    read: Read, scan: Scan, key: bytes | None, group: dict[bytes, Member], repeated: bool, is_dotted: bool
-) -> None:
-    """Take the members of one key as a sample, or count why not."""
-    if key is None or not group:
-        scan.skipped.update({"name_dotted": 1} if is_dotted else {})
-        return
-    images = [suffix for suffix in IMAGE_SUFFIXES if suffix in group]
-    caption = group.get(TXT) or group.get(JSON)
-    is_json = TXT not in group
-    reason = _reason(read, group, images, caption, is_json, repeated)
-    if reason:
-        scan.skipped[reason] += 1
-        return
-    assert caption is not None
-    image = group[images[0]]
-    scan.image_start.append(image.start)
-    scan.image_length.append(image.length)
-    scan.caption_start.append(caption.start)
-    scan.caption_length.append(caption.length)
-    scan.kind.append(IMAGE_SUFFIXES.index(images[0]) + 128 * is_json)
-    scan.keys.append(key)
-    tail = min(TAIL, image.length)
-    words = zlib.crc32(read(caption.start, caption.length))
-    scan.check.append(zlib.crc32(read(image.start + image.length - tail, tail), words))
+    def scan(self, total: int) -> None:
+        """Raises TarFault; what stands before the fault is taken in."""
+        key: bytes | None = None
+        group: dict[bytes, Member] = {}
+        repeated = is_dotted = False
+        try:
+            for member in members(self.read, total):
+                named = split_name(member.name)
+                if named is None:
+                    continue
+                if named[0] != key:
+                    self._close(key, group, repeated, is_dotted)
+                    key, group, repeated, is_dotted = named[0], {}, False, False
+                suffix = named[1]
+                if suffix in self.used:
+                    repeated |= suffix in group
+                    group[suffix] = member
+                is_dotted |= suffix.rpartition(b".")[2] in self.form.images and suffix not in self.used
+        finally:
+            self._close(key, group, repeated, is_dotted)
 
+    def _close(self, key: bytes | None, group: dict[bytes, Member], repeated: bool, is_dotted: bool) -> None:
+        """Take the members of one key as a sample, or count why not."""
+        if key is None or not group:
+            self.into.skipped.update({"name_dotted": 1} if is_dotted else {})
+            return
+        images = [suffix for suffix in self.form.images if suffix in group]
+        reason = self._reason(group, images, repeated)
+        if not reason:
+            try:
+                self._take(key, group, images[0])
+            except SampleFault as fault:
+                reason = fault.reason
+        if reason:
+            self.into.skipped[reason] += 1
 
-def _reason(
-    read: Read,
-    group: dict[bytes, Member],
-    images: list[bytes],
-    caption: Member | None,
-    is_json: bool,
-    repeated: bool,
-) -> str:
-    """Why the members of one key are no sample, "" if they are."""
-    if repeated or len(images) > 1:
-        return "member_repeated"
-    if any(member.is_sparse for member in group.values()):
-        return "member_sparse"
-    if not images:
-        return "image_missing"
-    length = group[images[0]].length
-    if not length or length > MAX_IMAGE_BYTES:
-        return "image_too_large" if length else "image_empty"
-    if caption is None:
-        return "caption_missing"
-    if caption.length > MAX_JSON_BYTES:
-        return "caption_too_long"
-    try:
-        caption_from(read(caption.start, caption.length), is_json)
-    except SampleFault as fault:
-        return fault.reason
-    return ""
+    def _reason(self, group: dict[bytes, Member], images: list[bytes], repeated: bool) -> str:
+        """Why the members of one key are no sample, "" if they may be."""
+        if repeated or len(images) > 1:
+            return "member_repeated"
+        if any(member.is_sparse for member in group.values()):
+            return "member_sparse"
+        if not images:
+            return "image_missing"
+        return image_fault(group[images[0]].length)
+
+    def _take(self, key: bytes, group: dict[bytes, Member], suffix: bytes) -> None:
+        form, image = self.form, group[suffix]
+        name = next((name for name in form.entry if name in group), None)
+        if name is None:
+            raise SampleFault("caption_missing", "no caption")
+        caption = group[name]
+        is_json = name == JSON or bool(form.json)
+        data = self._small(caption)
+        found = captions_from(data, is_json, form.json or CAPTION_FIELD)
+        tail = self.read(image.start + image.length - min(TAIL, image.length), min(TAIL, image.length))
+        if not form.is_plain:
+            if not is_json and form.captions != "first":
+                found = lines(found[0])
+            key = self._field(group) if form.key else key
+            for entry in entries(found, form.captions):
+                self.into.add(key, (image.start, image.length), tail, entry)
+            return
+        self.into.image_start.append(image.start)
+        self.into.image_length.append(image.length)
+        self.into.caption_start.append(caption.start)
+        self.into.caption_length.append(caption.length)
+        self.into.kind.append(IMAGE_SUFFIXES.index(suffix) + 128 * is_json)
+        self.into.keys.append(key)
+        self.into.check.append(check_of(tail, data))
+
+    def _small(self, member: Member) -> bytes:
+        if member.length > MAX_JSON_BYTES:
+            raise SampleFault("caption_too_long", f"{member.length} bytes")
+        return self.read(member.start, member.length)
+
+    def _field(self, group: dict[bytes, Member]) -> bytes:
+        data = self._small(group[JSON]) if JSON in group else b"{}"
+        value = record_of(data.decode("utf-8", "replace")).get(self.form.key)
+        if not isinstance(value, str | int) or value == "":
+            raise SampleFault("key_missing", f"'{self.form.key}' is {type(value).__name__}")
+        return str(value).encode("utf-8", "surrogatepass")
 
 
 def _reader(file: Any) -> Read:

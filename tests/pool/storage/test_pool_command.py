@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from pair_files import as_csv, make_pairs
 from PIL import Image
 from shard_files import sample, write_shards, write_tar
 
@@ -55,6 +56,35 @@ def test_expect_allows_one_percent(
     write_shards(tmp_path, [100])
     assert main(["inspect", str(tmp_path), "--expect", str(expected), "--draw", "1"]) == code
     assert ("more than 1 % off" in capsys.readouterr().out) == (code == 1)
+
+
+def test_a_pool_of_other_files_is_indexed_and_inspected_as_a_sweep_file_says_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    as_csv(tmp_path, make_pairs(9))
+    pool = f"csv: {{name: x, file: {tmp_path}/pairs.csv}}"
+    assert main(["index", "--pool", pool]) == 0
+    assert "9 samples in 1 shards" in capsys.readouterr().out
+    assert main(["inspect", "--pool", pool, "--grid", str(tmp_path / "grid.png"), "--expect", "9"]) == 0
+    printed = capsys.readouterr().out
+    assert "of 9 samples drawn at random, 9 decode" in printed
+    assert "a shard holds 9 samples" in printed
+    for words, said in (
+        (["inspect"], "name SHARDS, or a pool"),
+        (["inspect", "x", "--pool", pool], "name SHARDS, or a pool"),
+        (["index", "--pool", pool, "--jobs", "2"], "leave them out with --pool"),
+        (["inspect", "--pool", "digits"], "it has no files of pairs"),
+        (["inspect", "--pool", "csv: {name: x}"], "csv.file: missing"),
+    ):
+        assert main(words) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_shards_of_another_split_are_left_out_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_shards(tmp_path / "train", [3])
+    write_shards(tmp_path / "validation", [4])
+    assert main(["inspect", str(tmp_path), "--expect", "3"]) == 0
+    assert "1 shards of validation or test splits are not trained on" in caplog.text
 
 
 def test_mistakes_are_one_line_and_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

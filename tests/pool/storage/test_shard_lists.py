@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.pool.samples import PoolError
-from benchmark.pool.storage.names import braces, common_folder, expand, sources
+from benchmark.pool.storage.names import braces, common_folder, expand, expand_to_train, sources
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,28 @@ def test_the_source_is_the_folder_below_the_common_one() -> None:
     assert sources(["/d/cc3m/0.tar", "/d/cc3m/1.tar"]) == ["cc3m", "cc3m"]
     assert sources(["s3://bucket/coco/0.tar"]) == ["coco"]
     assert sources(["http://one/a/0.tar", "/d/b/0.tar"]) == ["http:/one/a", "/d/b"]
+
+
+def test_shards_of_held_out_splits_are_trained_on_only_by_their_own_words(tmp_path: Path) -> None:
+    """As ``pixparse/cc3m-wds`` and Hugging Face's datasets lay them out; a folder above says nothing."""
+    home = tmp_path / "test data"
+    names = ["cc3m-train-0000.tar", "cc3m-validation-0000.tar", "val/0.tar", "evaluated/0.tar", "x_dev2.tar"]
+    for name in names:
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).touch()
+
+    def told(pattern: str) -> tuple[list[str], list[str]]:
+        kept, left = expand_to_train(f"{home}{pattern}")
+        return [str(Path(n).relative_to(home)) for n in kept], [str(Path(n).relative_to(home)) for n in left]
+
+    kept, left = (
+        ["cc3m-train-0000.tar", "evaluated/0.tar"],
+        ["cc3m-validation-0000.tar", "val/0.tar", "x_dev2.tar"],
+    )
+    assert told("") == told("/**/*.tar") == (kept, left)
+    assert told("/*.tar") == (kept[:1], [left[0], left[2]])
+    assert told("/cc3m-validation-*.tar") == (left[:1], [])
+    assert told("/val/*.tar")[0] == ["val/0.tar"]
+    assert told("/{val/0,x_dev2}.tar") == (["val/0.tar", "x_dev2.tar"], [])
+    assert told(f"::{home}/val/0.tar")[0] == [*kept, "val/0.tar"]
+    assert len(expand(str(home))) == 5

@@ -16,12 +16,13 @@ from shard_files import encoded, number_of_image, sample, words, write_shards, w
 from torch.utils.data import DataLoader, Dataset
 
 from benchmark.pool.samples import PoolError, SampleError
-from benchmark.pool.storage import arrayfile, build, byteranges
+from benchmark.pool.storage import arrayfile, byteranges
 from benchmark.pool.storage.build import default_places, index_shards
 from benchmark.pool.storage.decode import image_from
 from benchmark.pool.storage.index import load_index
 from benchmark.pool.storage.names import expand
 from benchmark.pool.storage.shards import ShardPool
+from benchmark.pool.storage.tarscan import TarFormat, TarReader
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +35,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 def scanned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the shards that are scanned from now on."""
     names: list[str] = []
-    scan = build.scan_shard
-    monkeypatch.setattr(build, "scan_shard", lambda name: names.append(Path(name).name) or scan(name))
+    scan = TarFormat.scan
+    monkeypatch.setattr(TarFormat, "scan", lambda form, name: names.append(Path(name).name) or scan(form, name))
     return names
 
 
@@ -298,7 +299,8 @@ def test_loader_workers_read_the_pool(tmp_path: Path, start: str) -> None:
 def test_threads_share_few_open_files(tmp_path: Path) -> None:
     write_shards(tmp_path, [2] * 12)
     pool = ShardPool.open(str(tmp_path))
-    pool._ranges._limit = 3
+    assert isinstance(pool.reader, TarReader)
+    pool.reader.ranges._limit = 3
     before = len(os.listdir("/proc/self/fd"))
     with ThreadPoolExecutor(8) as threads:
         ids = np.random.default_rng(0).integers(0, 24, 2000).tolist()

@@ -14,7 +14,7 @@ from shard_files import Entry, number_of_image, png, sample, words, write_tar
 from benchmark.pool.samples import PoolError
 from benchmark.pool.storage.shards import ShardPool
 from benchmark.pool.storage.tarheaders import _pax
-from benchmark.pool.storage.tarscan import scan_shard, split_name
+from benchmark.pool.storage.tarscan import TarFormat, split_name
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 LONG = "a_long_name_" * 20
@@ -28,7 +28,7 @@ def test_offsets_and_names_are_those_of_tarfile(tmp_path: Path, form: int, with_
     names = NAMES + (LONG_NAMES if form != tarfile.USTAR_FORMAT else [])
     entries = [entry for n, name in enumerate(names) for entry in sample(n, name, with_json)]
     path = write_tar(tmp_path / "0.tar", entries, form)
-    scan = scan_shard(str(path))
+    scan = TarFormat().scan(str(path))[0]
     assert (scan.fault, dict(scan.skipped)) == ("", {})
     assert [key.decode() for key in scan.keys] == names
     with tarfile.open(path) as tar:
@@ -50,7 +50,7 @@ def test_members_that_are_no_files_are_passed_over(tmp_path: Path) -> None:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
-    scan = scan_shard(str(path))
+    scan = TarFormat().scan(str(path))[0]
     assert (scan.keys, dict(scan.skipped), scan.fault) == ([b"000000003"], {}, "")
 
 

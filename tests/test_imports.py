@@ -38,7 +38,7 @@ MAY = {
 }
 """What each room of ``benchmark/`` may import of the others, in the order in which data goes through them; of some
 rooms one file alone."""
-ANALYSIS = ["read", "blocks", "tables", "claims", "figures", "page", "pruned", "report", "contrasts"]
+ANALYSIS = ["read", "blocks", "tables", "claims", "figures", "page", "pruned", "power", "report", "contrasts"]
 """Rooms of ``analysis/``: each imports to its left alone."""
 PEERS = [{"claims", "figures"}, {"page", "pruned"}]
 """Rooms side by side."""

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from analysis.blocks.controls import Controls
+from analysis.blocks.informative import read_rule
 from analysis.blocks.rows import Column, Row, build_rows, column_notes, columns_of
-from analysis.blocks.statistics import Spread
+from analysis.blocks.statistics import Spread, are_equal
 from analysis.read.methods import FULL, shorter
 from analysis.read.results import Missing, Results, Run
 from analysis.read.setting import differing, is_published, length_of, with_arm
@@ -28,6 +29,8 @@ class Block:
     rows: tuple[Row, ...]
     controls: Mapping[str, Mapping[Column, Spread]] = field(default_factory=dict)
     """``untrained`` and ``raw pixels`` -> their values, where probes have them."""
+    marks: Mapping[Column, str] = field(default_factory=dict)
+    """Columns that take no part in an average, with the reason (``analysis.blocks.informative``)."""
 
     @property
     def title(self) -> str:
@@ -41,6 +44,15 @@ class Block:
     @property
     def runs(self) -> list[Run]:
         return [run for row in self.rows for run in row.runs]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Methods whose seeds agree in every value: a seed that changes nothing is no repetition."""
+        return tuple(
+            f"{row.method}: its {len(row.runs)} seeds have the same values everywhere; was the seed used?"
+            for row in self.rows
+            if len(row.runs) > 1 and _are_alike(row)
+        )
 
 
 def build_blocks(results: Results) -> list[Block]:
@@ -62,10 +74,37 @@ def build_blocks(results: Results) -> list[Block]:
     for key in keys:
         rows = controls.beside(build_rows(runs.get(key, []), missing.get(key, []), results.methods))
         columns = columns_of(rows)
-        blocks.append(
-            Block(key, notes[key], tuple(columns), column_notes(columns), tuple(rows), controls.rows(rows))
-        )
+        told = column_notes(columns), tuple(rows), controls.rows(rows), read_rule().marks(rows)
+        blocks.append(Block(key, notes[key], tuple(columns), *told))
     return blocks
+
+
+def used_runs(blocks: Iterable[Block]) -> list[Run]:
+    """Those that stand in a table, each once."""
+    return list({run.folder: run for block in blocks for run in block.runs}.values())
+
+
+def interim(blocks: Sequence[Block], planned_seeds: int) -> str:
+    """What a report that is not complete says of itself; "" for one that is.
+
+    Complete: each configuration (framework, model and pool) has records, and the rows of those that have any hold
+    ``planned_seeds`` seeds or more.
+    """
+    planned = {block.key[:3] for block in blocks}
+    found = {block.key[:3] for block in blocks if block.runs}
+    seeds = [len(row.runs) for block in blocks for row in block.rows if row.runs]
+    return interim_text(len(found), len(planned), min(seeds), planned_seeds) if seeds else ""
+
+
+def interim_text(configurations: int, of: int, seeds: int, planned: int) -> str:
+    if configurations >= of and seeds >= planned:
+        return ""
+    return f"interim ({configurations} of {of} configurations, {min(seeds, planned)} of {planned} seeds)"
+
+
+def _are_alike(row: Row) -> bool:
+    values = [list(by_seed.values()) for by_seed in row.values.values() if len(by_seed) > 1]
+    return bool(values) and all(map(are_equal, values))
 
 
 def planned_only(blocks: Iterable[Block]) -> list[str]:

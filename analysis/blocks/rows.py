@@ -98,9 +98,10 @@ class Row:
 
 def build_rows(runs: Sequence[Run], missing: Sequence[Missing], order: Sequence[str]) -> list[Row]:
     """A row a method of ``runs`` and ``missing``. A seed run twice counts once: the last in ``runs`` holds."""
-    own: dict[str, list[Run]] = {one.method: [] for one in missing}
+    by_seed: dict[str, dict[int, Run]] = {one.method: {} for one in missing}
     for run in runs:
-        own.setdefault(run.record["method"], []).append(run)
+        by_seed.setdefault(run.record["method"], {})[run.record["seed"]] = run
+    own = {method: list(found.values()) for method, found in by_seed.items()}
     measured = {method: _metrics(found) for method, found in own.items()}
     columns = _in_order(measured.values())
     base, full = own.get(BASELINE, []), measured.get(BASELINE, {})

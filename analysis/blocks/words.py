@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from analysis.blocks.block import Block
 from analysis.blocks.controls import RAW_PIXELS
+from analysis.blocks.informative import BELOW_PIXELS
 from analysis.blocks.rows import Cell, Column, Row, absent_seeds, protocol_notices
 from analysis.blocks.statistics import Interval, Spread
 from analysis.read.methods import is_shorter
 
 MISSING = "missing"
-BELOW_PIXELS = f"below {RAW_PIXELS}"
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,10 @@ def facts(block: Block) -> list[str]:
     told.append(("device: " if len(ranks) == 1 else "devices differ: ") + _joined(ranks))
     codes = {code_version(r["code"]) for r in records}
     told += protocol_notices(block.columns)
+    if block.marks:
+        words = (f"{c.task} {c.dataset} {c.metric} {why}" for c, why in block.marks.items())
+        told.append(f"in no average, by full data alone: {', '.join(words)}")
+    told += block.warnings
     told.append(("code " if len(codes) == 1 else "code versions differ: ") + _joined(codes))
     return told
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ CLAIMS_FILE = Path(__file__).parents[1] / "claims.yaml"
 
 TESTS = ("share", "loses_less", "loses_less_in_each", "above_each", "coresets_above_each", "overhead")
 KINDS = ("reproduction", "extension")
-_KEYS = ["id", "kind", "claim", "where", "paper", "setting", "test", "configurations", "rule", "command"]
-_OPTIONAL = ["method", "rivals", "required", "within", "at_most"]
+_KEYS = ["id", "kind", "claim", "short", "where", "paper", "setting", "test", "configurations", "rule", "command"]
+_OPTIONAL = ["method", "rivals", "required", "within", "at_most", "at_least"]
 _NEEDED = {
     "share": ["method", "within"], "loses_less": ["method"], "loses_less_in_each": ["method"],
     "above_each": ["method", "rivals", "required"], "coresets_above_each": ["rivals", "required"],
@@ -32,6 +32,8 @@ class Claim:
     id: str
     kind: str
     claim: str
+    short: str
+    """The same in a line."""
     where: str
     paper: str
     setting: str
@@ -45,6 +47,21 @@ class Claim:
     required: tuple[str, ...] = ()
     within: tuple[float, float] = (0.0, 1.0)
     at_most: float = 0.0
+    at_least: float = 0.0
+    """What a difference must be above."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What was planned before the runs, as the report prints it."""
+
+    date: str
+    endpoint: str
+    smallest_effect: float
+    """A fraction."""
+    seeds: int
+    configurations: int
+    stopping: str
 
 
 @dataclass(frozen=True)
@@ -54,11 +71,19 @@ class Registry:
     margin: float
     minimum_seeds: int
     budget_tolerance: float
-    measures: Mapping[str, Sequence[tuple[str, str]]]
-    """Framework -> (task, metric), the preferred first."""
+    plan: Plan
+    measures: Mapping[str, Mapping[str, Sequence[tuple[str, str]]]]
+    """Framework -> name of a measure -> its (task, metric)."""
+    endpoint: Mapping[str, str]
+    """Framework -> the measure that decides; the others stand beside it."""
     paper: Mapping[tuple[str, str, str], PaperConfiguration]
     """Framework, model and pool -> that configuration of the paper's."""
     claims: tuple[Claim, ...]
+
+    def alternatives(self, frameworks: Iterable[str]) -> list[str]:
+        """Names of the measures that do not decide in one of the frameworks at least."""
+        found = (name for one in frameworks for name in self.measures.get(one, {}) if name != self.endpoint[one])
+        return list(dict.fromkeys(found))
 
     def counts(self, key: tuple[str, str, str], record: Mapping[str, Any]) -> bool:
         """Whether a record of this framework, model and pool is one of the paper's configurations."""
@@ -69,21 +94,37 @@ class Registry:
 def read_claims(path: Path = CLAIMS_FILE) -> Registry:
     """Raises ConfigError naming the file and the key."""
     node = load_yaml(path)
-    keys = [*("margin", "minimum_seeds", "budget_tolerance", "settings_tolerance", "measures", "paper", "claims")]
-    check_keys(node, keys, str(path), all_required=True)
+    keys = ["margin", "minimum_seeds", "budget_tolerance", "settings_tolerance", "plan", "measures", "endpoint"]
+    check_keys(node, [*keys, "paper", "claims"], str(path), all_required=True)
     claims = [_claim(one, f"{path}: claims[{i}]") for i, one in enumerate(node["claims"])]
     if len({claim.id for claim in claims}) < len(claims):
         raise ConfigError(f"{path}: claims: two have one id")
+    measures = {
+        framework: {name: [(task, metric) for task, metric in found] for name, found in own.items()}
+        for framework, own in node["measures"].items()
+    }
+    check_keys(node["endpoint"], list(measures), f"{path}: endpoint", "framework", all_required=True)
+    for framework, name in node["endpoint"].items():
+        if name not in measures[framework]:
+            known = ", ".join(measures[framework])
+            raise ConfigError(f"{path}: endpoint.{framework}: '{name}' is no measure of it (known: {known})")
     tolerance = float(node["settings_tolerance"])
     paper = [c for i, one in enumerate(node["paper"]) for c in _paper(one, f"{path}: paper[{i}]", tolerance)]
     return Registry(
         margin=float(node["margin"]),
         minimum_seeds=int(node["minimum_seeds"]),
         budget_tolerance=float(node["budget_tolerance"]),
-        measures={name: [(task, metric) for task, metric in found] for name, found in node["measures"].items()},
+        plan=_plan(node["plan"], f"{path}: plan"),
+        measures=measures,
+        endpoint=dict(node["endpoint"]),
         paper={configuration.key: configuration for configuration in paper},
         claims=tuple(claims),
     )
+
+
+def _plan(node: Mapping[str, Any], where: str) -> Plan:
+    check_keys(node, [f.name for f in dataclasses.fields(Plan)], where, all_required=True)
+    return Plan(**{**node, "date": str(node["date"])})
 
 
 def _paper(node: Mapping[str, Any], where: str, tolerance: float) -> Iterator[PaperConfiguration]:

@@ -20,6 +20,8 @@ class Scales:
     registry: Registry
     at_paper: Sequence[Configuration]
     here: Sequence[Configuration]
+    planned_here: int
+    """Configurations of the records' own scale that have no record yet."""
     unlike: Sequence[str]
     """Of the paper's names but not trained as published: title, and each setting that differs."""
 
@@ -32,6 +34,8 @@ class Scales:
         at_paper: list[Configuration] = []
         here: list[Configuration] = []
         unlike: list[str] = []
+        known = {block.key[:3] for block in blocks if block.runs} | registry.paper.keys()
+        planned = {block.key[:3] for block in blocks} - known
         for whole in blocks:
             block = replace(whole, rows=tuple(row for row in whole.rows if not is_shorter(row.method)))
             runs = block.runs
@@ -43,7 +47,7 @@ class Scales:
                 unlike.append(f"{block.title}: {', '.join(refused)}")
                 paper = None
             (at_paper if paper else here).append(Configuration(block, paper, registry))
-        return Scales(registry, at_paper, here, unlike)
+        return Scales(registry, at_paper, here, len(planned), unlike)
 
     def completed(self, claim: Claim, found: Finding) -> Finding:
         """A finding at the paper's scale, with what is not as published and which configurations it lacks."""

@@ -15,10 +15,12 @@ from analysis.tables.render import PaperCell, PaperRow, PaperTable
 TOLD = (
     "A claim is tested twice: on records of the paper's configurations, and on all other records, where it is a"
     " scaled-down form of the claim that says nothing about the paper's numbers.",
-    "supported: the interval over seeds settles it by the rule; not supported: it settles the opposite;"
-    " direction only: the point is on the claimed side; inconclusive: the point is on the other side, but the"
-    " interval does not rule the claim out; not testable at this scale: no record of what it needs.",
-    "Fewer than 3 common seeds settle nothing. Rules, margins and scopes stand in analysis/claims.yaml.",
+    "supported and refuted: the interval over seeds settles it by the rule; the same within ±δ: two one-sided"
+    " tests hold the difference within the smallest effect of interest; unresolved: neither, with the seeds that"
+    " would settle such an effect with 80 % power; no records: of what it needs. A mean alone is no verdict.",
+    "Fewer than 3 common seeds settle nothing, nor do seeds that are all equal, nor an interval that the residual"
+    " pooled over methods leaves open. Rules, margins, the plan and its date stand in analysis/claims.yaml.",
+    "scan_random, SCAN's schedule with random samples, stands beside each verdict on SCAN by the same rule.",
     "reproduction: a claim of the paper's; extension: one of ours.",
 )
 """How to read the verdicts."""
@@ -55,9 +57,25 @@ def coverage(found: Finding) -> str:
 def _cell(found: Finding, is_brief: bool) -> PaperCell:
     if is_brief:
         seeds = f", n = {found.n}" if found.n else ""
-        return PaperCell((found.verdict, *found.told[:1], coverage(found) + seeds), runs=found.runs)
+        beside = [text for text in (found.control, found.interim) if text]
+        return PaperCell((found.said, *found.told[:1], *beside, coverage(found) + seeds), runs=found.runs)
     gaps = [f"missing: {gap.what}" for gap in found.gaps]
-    return PaperCell((found.verdict, *found.told, coverage(found), *gaps), runs=found.runs)
+    return PaperCell((found.said, *found.lines, coverage(found), *gaps), runs=found.runs)
+
+
+def statistics_tables(judged: Sequence[Judged]) -> list[PaperTable]:
+    """What stands beside the verdicts on differences: measures not chosen, second opinions on intervals."""
+    rows = []
+    for one in judged:
+        for scale, found in (("the paper's scale", one.at_paper), ("these records", one.here)):
+            if found.second or found.alternatives:
+                needed = "—" if found.needed is None else f"{found.needed}"
+                others = tuple(f"{other.name}: {other.line}, {other.said}" for other in found.alternatives)
+                lines = (found.said, found.line), others or ("—",), found.second, (needed,)
+                rows.append(PaperRow(one.claim.short, tuple(map(PaperCell, lines)), (f"{one.claim.id}, {scale}",)))
+    heads = (("verdict",), ("by other measures",), ("second opinions",), ("seeds needed", "80 % power"))
+    title = "Statistics beside the verdicts"
+    return [PaperTable("statistics", title, "claim", heads, tuple(rows), is_text=True)] if rows else []
 
 
 def published_tables(published: PaperNumbers) -> list[PaperTable]:
@@ -97,11 +115,16 @@ def claims_frame(judged: Iterable[Judged]) -> pd.DataFrame:
                 {
                     "id": one.claim.id, "kind": one.claim.kind, "claim": one.claim.claim, "where": one.claim.where,
                     "paper": one.claim.paper, "rule": one.claim.rule, "scale": scale, "verdict": found.verdict,
-                    "mean": found.mean, "interval_low": low, "interval_high": high, "n": found.n,
-                    "configurations": len(found.covered), "configurations_of": found.of,
-                    "told": "; ".join(found.told), "missing": "; ".join(gap.what for gap in found.gaps),
+                    "said": found.said,
+                    "mean": found.mean, "interval_low": low, "interval_high": high, "level": found.level,
+                    "n": found.n, "seeds_needed": found.needed, "margin": found.margin,
+                    "configurations": len(found.covered), "configurations_of": found.of, "interim": found.interim,
+                    "measure": found.measure, "control": found.control, "warnings": "; ".join(found.warnings),
+                    "alternatives": "; ".join(other.told for other in found.alternatives),
+                    "second_opinions": "; ".join(found.second), "told": "; ".join(found.told),
+                    "missing": "; ".join(gap.what for gap in found.gaps),
                     "commands": "; ".join(dict.fromkeys(gap.command for gap in found.gaps)),
                     "runs": " ".join(run.record["run"] for run in found.runs),
                 }
             )  # fmt: skip
-    return pd.DataFrame(rows).astype({"n": "Int64"}) if rows else pd.DataFrame()
+    return pd.DataFrame(rows).astype({"n": "Int64", "seeds_needed": "Int64"}) if rows else pd.DataFrame()

@@ -1,7 +1,7 @@
 """A mean over seeds with its interval -> a verdict, by rules that are written down in ``claims.yaml``.
 
-"direction only": the point is on the claimed side, the interval does not settle it. "inconclusive": the point is
-on the other side, the interval does not rule the claim out. Fewer seeds than the minimum never settle anything.
+A verdict is settled by an interval or not at all: a mean on the claimed side is none. Fewer seeds than the
+minimum, or seeds that are all equal, settle nothing.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from collections.abc import Iterable
 from analysis.blocks.statistics import Difference
 
 SUPPORTED = "supported"
-DIRECTION = "direction only"
-INCONCLUSIVE = "inconclusive"
-NOT_SUPPORTED = "not supported"
-NOT_TESTABLE = "not testable at this scale"
-VERDICTS = (SUPPORTED, DIRECTION, INCONCLUSIVE, NOT_SUPPORTED, NOT_TESTABLE)
+REFUTED = "refuted"
+SAME = "the same"
+"""Within plus or minus the smallest effect of interest."""
+UNRESOLVED = "unresolved"
+NO_RECORDS = "no records"
+VERDICTS = (SUPPORTED, REFUTED, SAME, UNRESOLVED, NO_RECORDS)
 
 ONE_SIDED = 0.90
-"""A one-sided test at 5 % reads one end of the 90 % interval."""
+"""A one-sided test at 5 % reads one end of the 90 % interval, two one-sided tests both ends."""
 
 
 def loses_less(found: Difference, margin: float, minimum_seeds: int) -> str:
@@ -27,29 +28,38 @@ def loses_less(found: Difference, margin: float, minimum_seeds: int) -> str:
         if found.ci95[0] > -margin:
             return SUPPORTED
         if found.ci95[1] <= -margin:
-            return NOT_SUPPORTED
-    return DIRECTION if found.mean > -margin else INCONCLUSIVE
+            return REFUTED
+    return UNRESOLVED
 
 
-def above(found: Difference, minimum_seeds: int) -> str:
-    """Whether a difference is above 0, by the interval that ``found`` holds."""
+def above(found: Difference, minimum_seeds: int, same: float, bound: float = 0.0) -> str:
+    """Whether a difference is above ``bound``, by the interval that ``found`` holds.
+
+    Above 0, a difference whose 90 % interval lies within plus or minus ``same`` is the same, on whichever side.
+    """
     if found.ci95 is not None and found.n >= minimum_seeds:
-        if found.ci95[0] > 0:
+        within = found.at(ONE_SIDED).ci95
+        if not bound and within is not None and -same < within[0] and within[1] < same:
+            return SAME
+        if found.ci95[0] > bound:
             return SUPPORTED
-        if found.ci95[1] < 0:
-            return NOT_SUPPORTED
-    return DIRECTION if found.mean > 0 else INCONCLUSIVE
+        if found.ci95[1] < bound:
+            return REFUTED
+    return UNRESOLVED
 
 
 def inside(found: Difference, bounds: tuple[float, float], minimum_seeds: int) -> str:
-    """Whether a mean lies within bounds."""
-    low, high = found.ci95 if found.ci95 is not None else (found.mean, found.mean)
-    if found.ci95 is not None and found.n >= minimum_seeds:
-        if bounds[0] <= low and high <= bounds[1]:
+    """Whether a mean lies within bounds.
+
+    It is of what was counted, so a schedule that leaves no seed a choice settles it by its one value.
+    """
+    interval = (found.mean, found.mean) if found.is_constant else found.ci95
+    if interval is not None and found.n >= minimum_seeds:
+        if bounds[0] <= interval[0] and interval[1] <= bounds[1]:
             return SUPPORTED
-        if high < bounds[0] or low > bounds[1]:
-            return NOT_SUPPORTED
-    return DIRECTION if bounds[0] <= found.mean <= bounds[1] else INCONCLUSIVE
+        if interval[1] < bounds[0] or interval[0] > bounds[1]:
+            return REFUTED
+    return UNRESOLVED
 
 
 def at_most(found: Difference, bound: float, minimum_seeds: int) -> str:
@@ -58,17 +68,17 @@ def at_most(found: Difference, bound: float, minimum_seeds: int) -> str:
         if found.ci95[1] <= bound:
             return SUPPORTED
         if found.ci95[0] > bound:
-            return NOT_SUPPORTED
-    return DIRECTION if found.mean <= bound else INCONCLUSIVE
+            return REFUTED
+    return UNRESOLVED
 
 
 def all_of(verdicts: Iterable[str]) -> str:
     """Of a claim that says "each": one part that fails refutes it, and it is as sure as its least sure part."""
     found = set(verdicts)
-    order = (NOT_SUPPORTED, NOT_TESTABLE, INCONCLUSIVE, DIRECTION, SUPPORTED)
-    return next((verdict for verdict in order if verdict in found), NOT_TESTABLE)
+    order = (REFUTED, NO_RECORDS, UNRESOLVED, SAME, SUPPORTED)
+    return next((verdict for verdict in order if verdict in found), NO_RECORDS)
 
 
 def unsettled(verdict: str) -> str:
     """The most a verdict can be where what the rule asks for is incomplete."""
-    return {SUPPORTED: DIRECTION, NOT_SUPPORTED: INCONCLUSIVE}.get(verdict, verdict)
+    return verdict if verdict == NO_RECORDS else UNRESOLVED

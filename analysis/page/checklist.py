@@ -134,8 +134,8 @@ def _statistics(results: Results, tables: Sequence[PaperTable]) -> tuple[Item, .
         Item(
             "What are error bars, over what, computed how?",
             (
-                "over pre-training seeds: sd with ddof 1; 95 % interval: none for 1 seed, Student's t for 2 to 4,"
-                " a bootstrap with expanded percentiles from 5 on; differences are paired by seed",
+                "over pre-training seeds: sd with ddof 1; 95 % interval: Student's t, also of averages;"
+                " none for 1 seed or where all are equal; differences are paired by seed",
                 '"over test items": Wilson\'s interval of one run, for one seed alone',
             ),
         ),

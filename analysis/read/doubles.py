@@ -12,32 +12,34 @@ if TYPE_CHECKING:
 
 
 def once(runs: Sequence[Run]) -> tuple[list[Run], int, list[tuple[str, str]]]:
-    """Each record once; how many plans name a run that is left out here; and records not used, each with why.
+    """Each run once; how many plans name a run that is left out here; and records not used, each with why.
 
-    Two records of one run that agree both stay: tables count a seed once. If they disagree the first holds.
+    Of two records of one run that agree the one with more metrics holds, of equals the last that finished. If they
+    disagree the first holds, and the other is told.
     """
-    kept: list[Run] = []
-    places: dict[str, int] = {}
-    firsts: dict[tuple[str, ...], int] = {}
+    kept: dict[tuple[str, ...], Run] = {}
     doubled = 0
     unused = []
     for run in runs:
-        path = os.path.abspath(run.folder)
         key = run.folder.name, run.training, run.record["pool_facts"]["fingerprint"]
-        first = kept[firsts[key]] if key in firsts else None
-        if first and path not in places and (differs := _difference(first.record, run.record)):
-            said = f"the same run as {first.folder.record}, with {differs}; that one is used"
-            unused.append((str(run.folder.record), said))
-            places[path] = firsts[key]
-        if path in places:
-            known = kept[places[path]]
-            doubled += known.planned and run.planned
-            kept[places[path]] = replace(known, planned=known.planned or run.planned)
+        known = kept.get(key)
+        if known is None:
+            kept[key] = run
             continue
-        firsts.setdefault(key, len(kept))
-        places[path] = len(kept)
-        kept.append(run)
-    return kept, doubled, unused
+        doubled += known.planned and run.planned
+        held = known
+        if os.path.abspath(known.folder) != os.path.abspath(run.folder):
+            if differs := _difference(known.record, run.record):
+                said = f"the same run as {known.folder.record}, with {differs}; that one is used"
+                unused.append((str(run.folder.record), said))
+            else:
+                held = max((known, run), key=_fullness)
+        kept[key] = replace(held, planned=known.planned or run.planned)
+    return list(kept.values()), doubled, unused
+
+
+def _fullness(run: Run) -> tuple[int, str]:
+    return len(run.record["metrics"]), str(run.record["finished"])
 
 
 def _difference(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:

@@ -78,11 +78,6 @@ def is_planted(run: Run) -> bool:
     return isinstance(options, Mapping) and bool(options.get("plant"))
 
 
-def counted(runs: Iterable[Run]) -> tuple[Run, ...]:
-    """Of a seed that was run twice, the run that counts: the last, as in ``analysis.blocks.rows``."""
-    return tuple({run.record["seed"]: run for run in runs}.values())
-
-
 def is_static(run: Run) -> bool:
     """By its record, or by name for one from before records told; a control that sees the truth counts as none."""
     name = pruner_of(run)[0]
@@ -148,10 +143,10 @@ def coreset_source(run: Run, by_name: Mapping[str, Run]) -> str:
     return " + ".join(f"{one} × {count}" if count > 1 else one for one, count in counts.items())
 
 
-def is_scan_coreset(run: Run, by_name: Mapping[str, Run]) -> bool:
+def is_coreset_of(method: str, run: Run, by_name: Mapping[str, Run]) -> bool:
     source = coreset_source(run, by_name)
     return bool(source) and all(
-        re.fullmatch(r"scan( of .*| × \d+)*", part) is not None for part in source.split(" + ")
+        re.fullmatch(rf"{method}( of .*| × \d+)*", part) is not None for part in source.split(" + ")
     )
 
 

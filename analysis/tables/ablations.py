@@ -13,7 +13,6 @@ from analysis.read.methods import (
     FULL,
     SCAN,
     changed_options,
-    counted,
     is_published_scan,
     pruner_of,
     subject_of,
@@ -56,7 +55,7 @@ def _table(block: Block, columns: Sequence[Column]) -> PaperTable | None:
 
 
 def _row(row: Row, group: str, columns: Sequence[Column], reference: Row | None, label: str) -> PaperRow:
-    runs = counted(row.runs)
+    runs = row.runs
     seen = spread(run.record["training"]["samples_seen"] for run in runs)
     assert seen is not None, "only methods with runs stand here"
     pruned = pruned_share(row.runs)

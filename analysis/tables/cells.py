@@ -9,7 +9,6 @@ from typing import Any
 from analysis.blocks.rows import Cell
 from analysis.blocks.statistics import BySeed, Difference, Interval, best_of, paired, spread
 from analysis.blocks.words import held_lines, percent, points
-from analysis.read.methods import counted
 from analysis.read.results import Run
 from analysis.tables.render import PaperCell
 
@@ -106,7 +105,7 @@ def value_cell(
         "n": over.n if over else 0, "mean": over and over.mean, "sd": over and over.sd,
         **difference_facts(delta), **(held_facts(cell) if cell.held else {}),
     }  # fmt: skip
-    used = tuple(run for run in counted(runs) if run.record["seed"] in values)
+    used = tuple(run for run in runs if run.record["seed"] in values)
     return PaperCell(tuple(lines), is_best, over is None, used, facts)
 
 
@@ -130,7 +129,7 @@ def held_facts(cell: Cell) -> dict[str, Any]:
 
 def pruned_share(runs: Iterable[Run]) -> float:
     """Mean measured pruned share; 0 without runs."""
-    rates = [run.record["training"]["pruning_rate"] for run in counted(runs)]
+    rates = [run.record["training"]["pruning_rate"] for run in runs]
     return sum(rates) / len(rates) if rates else 0.0
 
 

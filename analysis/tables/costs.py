@@ -12,7 +12,7 @@ from analysis.blocks.block import Block
 from analysis.blocks.rows import Row
 from analysis.blocks.statistics import spread
 from analysis.blocks.words import seconds, whole
-from analysis.read.methods import FULL, counted
+from analysis.read.methods import FULL
 from analysis.read.results import Run
 from analysis.tables.render import PaperCell, PaperRow, PaperTable
 from benchmark.options import ConfigError, check_keys, load_yaml
@@ -117,7 +117,7 @@ def _table(block: Block, device: str, ranks: int, energy: Energy) -> PaperTable:
 
 
 def _on(row: Row, device: str, ranks: int) -> list[Run]:
-    return list(counted(r for r in row.runs if (r.record["device"], r.record["num_ranks"]) == (device, ranks)))
+    return [r for r in row.runs if (r.record["device"], r.record["num_ranks"]) == (device, ranks)]
 
 
 def _counted(

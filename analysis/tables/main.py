@@ -29,7 +29,7 @@ from analysis.tables.truth import AT_RANDOM, SHARES, TOLD, kinds_of, truth_cells
 LEGEND = (
     "Means over seeds in percent; sd is the sample standard deviation over seeds (ddof 1), n the number of seeds.",
     "Δ is the paired difference to full over common seeds in percentage points, with its 95 % interval over seeds:"
-    " none for one seed, a t interval for 2 to 4, a bootstrap (expanded percentiles) from 5 on.",
+    " Student's t; none for one seed, nor where all seeds are equal.",
     '"over test items" is the 95 % interval of one run over its test items; it says nothing about seeds.',
     "A best value is bold only where a paired t test (at least 3 common seeds, Bonferroni) puts it above"
     " every other method; full takes no part.",
@@ -37,7 +37,7 @@ LEGEND = (
 
 CAPTION = (
     "Mean over seeds in percent, with sd and number of seeds n; Δ: paired difference to full over common seeds"
-    " in percentage points, with its 95 % interval over seeds (t for n from 2 to 4, bootstrap from 5 on)."
+    " in percentage points, with its 95 % interval over seeds (Student's t)."
 )
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from analysis.blocks.block import Block
 from analysis.blocks.rows import Column, Row
-from analysis.blocks.statistics import averaged, paired_differences
+from analysis.blocks.statistics import averaged, common_seeds, paired_differences
 from analysis.blocks.words import control_cell, percent, whole
-from analysis.read.methods import FULL, counted, is_variant
+from analysis.read.methods import FULL, is_variant
 from analysis.read.results import Run
 from analysis.tables.ablations import ablation_tables
 from analysis.tables.cells import (
@@ -31,9 +31,10 @@ from analysis.tables.render import PaperCell, PaperRow, PaperTable
 TOLD = (
     "Means over seeds in percent; sd over seeds (ddof 1); n is the number of seeds.",
     "Δ is the paired difference to full data over common seeds, in percentage points, with its 95 % interval over"
-    " seeds: none for one seed, t for 2 to 4, a bootstrap (expanded percentiles) from 5 on.",
+    " seeds (Student's t): none for one seed, nor where all seeds are equal.",
     "The average over configurations takes the differences seed by seed, over the seeds that all of them have;"
-    " its bootstrap draws seeds in each configuration for itself.",
+    " its interval is that of the means of the seeds. A configuration where the"
+    " task tells nothing of methods is left out of it, by full data alone (analysis/informative.yaml).",
     '"pruned" is measured: 1 − samples seen / samples a full run sees. Where a column holds methods of several'
     " budgets (shares more than 2.5 points apart), every value carries its own.",
     "Best (bold, ★) is marked within one budget only, where a paired t test (at least 3 common seeds, Bonferroni)"
@@ -125,7 +126,7 @@ def _main_table(
     for i, method in enumerate(order):
         cells = [column[i] for column in columns]
         if len(blocks) > 1:
-            cells.append(_average(panel.column, by_block, method))
+            cells.append(_average(panel.column, blocks, by_block, method))
         is_told = method == FULL or any("pruned" in line for cell in cells for line in cell.lines)
         rows.append(PaperRow(method, tuple(cells), () if is_told else (f"pruned {percent(pruned[method])} %",)))
     rows += _control_rows(panel.column, blocks)
@@ -135,6 +136,7 @@ def _main_table(
     title = f"{panel.framework} · {panel.pool} · {TASK_WORDS[column.task]} on {column.dataset}, {column.metric}"
     waiting = sorted({row.method for rows in by_block for row in rows.values()} - methods)
     notes = [f"protocol {column.protocol}, {whole(column.items)} test items{_options_note(column)}"]
+    notes += [f"{b.key[1]} takes no part in averages: {b.marks[column]}" for b in blocks if column in b.marks]
     beside = [value for values in published for value in values.values()]
     if sources := sorted({(value.source, value.pruned) for value in beside if value.pruned}):
         told = "; ".join(f"{source}, at {percent(pruned)} % pruned" for source, pruned in sources)
@@ -204,19 +206,23 @@ def _reasons(row: Row | None, column: Column) -> tuple[str, ...]:
     return (*row.cells[column].unmeasured, *row.cells[column].absent)
 
 
-def _average(column: Column, by_block: Sequence[dict[str, Row]], method: str) -> PaperCell:
+def _average(
+    column: Column, blocks: Sequence[Block], by_block: Sequence[dict[str, Row]], method: str
+) -> PaperCell:
     if method == FULL:
         return PaperCell(("reference",))
-    strata, runs = [], []
-    for rows in by_block:
-        if method in rows and FULL in rows:
+    strata, runs = [], list[Run]()
+    for block, rows in zip(blocks, by_block, strict=True):
+        if method in rows and FULL in rows and column not in block.marks:
             found = paired_differences(rows[method].values.get(column, {}), rows[FULL].values.get(column, {}))
             if found:
                 strata.append(found)
-                runs += [run for run in counted(rows[method].runs) if run.record["seed"] in found]
+                runs += rows[method].runs
     told = f"{len(strata)} of {len(by_block)} configurations"
     mean = averaged(strata)
     if mean is None:
         return PaperCell(("missing", f"no seed in common: {told}" if strata else told), is_missing=True)
+    used = set(common_seeds(strata))
+    runs = [run for run in runs if run.record["seed"] in used]
     facts = {**difference_facts(mean), "configurations": len(strata), "configurations_of": len(by_block)}
     return PaperCell((delta_text(mean), told), runs=tuple(runs), facts=facts)

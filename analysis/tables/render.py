@@ -17,7 +17,8 @@ _LATEX = str.maketrans(
     | {
         "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
         "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
-        "−": "$-$", "Δ": r"$\Delta$", "×": r"$\times$", "·": r"$\cdot$", "\n": " ",
+        "−": "$-$", "Δ": r"$\Delta$", "×": r"$\times$", "·": r"$\cdot$", "±": r"$\pm$",
+        "≈": r"$\approx$", "\n": " ",
     }
 )  # fmt: skip
 

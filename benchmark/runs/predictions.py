@@ -7,7 +7,7 @@ measured on one data set (the same ``data``, a hash of its items) can be compare
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from benchmark.files import write_atomic
 from benchmark.runs.record import Metric
 
 VERSION = 1
+KEY = ("task", "dataset", "metric", "protocol")
 INDEX = "index"
 """The array that holds the JSON text of all entries."""
 
@@ -77,14 +78,18 @@ def write_predictions(path: Path, found: Sequence[Predictions]) -> None:
     write_atomic(path, lambda file: np.savez_compressed(file, **content))
 
 
-def read_predictions(path: Path) -> list[Predictions]:
-    """What ``write_predictions`` wrote. Raises FileNotFoundError, or PredictionsError for anything else."""
+def read_predictions(path: Path, keys: Container[tuple[str, str, str, str]] | None = None) -> list[Predictions]:
+    """What ``write_predictions`` wrote, or of it the metrics of ``keys`` alone.
+
+    Raises FileNotFoundError, or PredictionsError for anything else.
+    """
     try:
         with np.load(path, allow_pickle=False) as arrays:
             index = json.loads(arrays[INDEX].tobytes())
             if index["version"] != VERSION:
                 raise ValueError(f"version {index['version']}; this code reads version {VERSION}")
-            return [_entry(entry, arrays) for entry in index["entries"]]
+            entries = [e for e in index["entries"] if keys is None or tuple(e[k] for k in KEY) in keys]
+            return [_entry(entry, arrays) for entry in entries]
     except FileNotFoundError:
         raise
     except Exception as error:  # damaged bytes lead zipfile, zlib and numpy to errors of every kind

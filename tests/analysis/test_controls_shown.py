@@ -10,7 +10,9 @@ import pytest
 from report_trees import metric, put, put_foreign, record
 
 from analysis import report
+from analysis.blocks.block import build_blocks
 from analysis.blocks.controls import gain_kept
+from analysis.read.results import load
 from benchmark.runs.folder import EVALUATION_FILE
 from benchmark.runs.record import write_evaluation
 
@@ -41,6 +43,15 @@ def results(tmp_path: Path) -> Path:
 def made(results: Path, tmp_path: Path) -> Path:
     assert report.main(["--results", str(results), "--out", str(tmp_path / "report")]) == 0
     return tmp_path / "report"
+
+
+@pytest.mark.parametrize(("pixels", "marks"), [(0.65, []), (0.75, ["below raw pixels"])])
+def test_a_task_where_full_data_is_below_raw_pixels_takes_no_part_in_averages(
+    pixels: float, marks: list[str], results: Path
+) -> None:
+    put_control(results, pixels, kind="pixels")
+    (block,) = build_blocks(load(results))
+    assert list(block.marks.values()) == marks
 
 
 def test_what_lies_below_raw_pixels_says_so_wherever_it_is_shown(results: Path, tmp_path: Path) -> None:

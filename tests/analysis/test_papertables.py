@@ -30,6 +30,7 @@ from analysis.tables.render import PaperCell, PaperTable
 from baselines.scan import Scan
 from benchmark.options import ConfigError
 from benchmark.pruner import Pruner, StaticPruner
+from benchmark.runs.folder import RunFolder
 
 HOSTILE = '<script>alert("x")</script>'
 ENERGY = read_energy()
@@ -357,7 +358,7 @@ def test_ten_thousand_records_take_a_few_seconds(tmp_path: Path) -> None:
                     name, seed, 0.5 + 0.001 * ((seed * 7 + number * 3) % 10), pruned=pruned, model=f"v{model}"
                 )
                 made["metrics"].append(metric(0.4, task="retrieval", metric="image_to_text_r1", protocol="r.v1"))
-                found.append(Run(made, tmp_path / made["run"], planned=True))
+                found.append(Run(made, RunFolder(tmp_path / made["run"]), planned=True))
     order = tuple(dict.fromkeys(one.record["method"] for one in found))
     all_of = Results(tmp_path, ("tiny",), tuple(found), (), (), (), 0, order, "digest")
     blocks = build_blocks(all_of)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from report_trees import epochs
 
 from analysis.claims.schedule import measured_in_cycles, share_in_cycle, share_of_run
-from analysis.claims.verdicts import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED
+from analysis.claims.verdicts import NO_RECORDS, REFUTED, SUPPORTED
 from baselines.scan import Scan
 from benchmark.pool.samples import PoolView
 
@@ -70,7 +70,7 @@ def test_the_published_schedules_see_what_was_measured_on_the_released_code(
 def test_both_readings_are_told_without_any_record_of_the_papers(tmp_path: Path) -> None:
     found = judged(tmp_path / "results", run("full", 0, 0.5))["pruning-rate"]
     over, within = found.at_paper.told
-    assert found.at_paper.verdict == NOT_TESTABLE, "arithmetic is no measurement"
+    assert found.at_paper.verdict == NO_RECORDS, "arithmetic is no measurement"
     assert "clip 24.4 to 26.7 % of 32 epochs (warm-up of 5 to 2), not as claimed" in over
     assert "moco 32.4 to 33.8 % of 100 epochs (warm-up of 6 to 2), as claimed" in over
     assert within == "by the schedule alone, within a cycle: clip 30.0 %, as claimed; moco 35.0 %, as claimed"
@@ -83,7 +83,7 @@ def test_both_readings_of_a_record_are_told_and_the_run_decides(tmp_path: Path) 
         run("scan", seed, 0.5, pruned=rate, training={"by_epoch": epochs(kept), "epochs": 16}) for seed in range(3)
     ]
     found = here(tmp_path / "results", "pruning-rate", *records)
-    assert found.verdict == NOT_SUPPORTED
+    assert found.verdict == REFUTED
     assert found.told[1].startswith("within whole cycles: 30.0 %")
     assert found.told[1].endswith(f"the same rule on it: {SUPPORTED}")
 

@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from analysis.blocks.statistics import averaged, best_of, interval, paired, spread, t_interval
+from analysis.blocks.statistics import averaged, best_of, paired, pooled, spread, t_interval
 
 T_975 = {1: 12.706204736, 2: 4.302652730}
 """Student's t at 0.975 by degrees of freedom, from printed tables."""
@@ -68,23 +68,12 @@ def test_best_pays_for_the_number_of_comparisons() -> None:
     assert best_of({"a": a, "b": b, "c": {0: 0.1, 1: 0.11, 2: 0.1}}) is None
 
 
-def test_the_number_of_seeds_decides_the_interval() -> None:
-    assert interval([0.5]) is None
-    assert interval([]) is None
-    for few in ([0.1, 0.3], [0.1, 0.3, 0.2], [0.1, 0.3, 0.2, 0.5]):
-        assert interval(few) == pytest.approx(t_interval(few))
-    five = [0.1, 0.3, 0.2, 0.5, 0.4]
-    low, high = interval(five) or (0, 0)
-    assert (low, high) != pytest.approx(t_interval(five))
-    assert 0.1 <= low < 0.3 < high <= 0.5, "a bootstrap never leaves what was measured"
-    assert interval(five) == (low, high), "the same values give the same interval"
-
-
-def test_the_bootstrap_of_five_seeds_covers_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    found = [interval(sample) or (0, 0) for sample in rng.normal(size=(1000, 5))]
-    covered = np.mean([low <= 0 <= high for low, high in found])
-    assert 0.9 < covered < 0.97  # plain percentiles: 0.83
+@pytest.mark.parametrize("values", [[0.5, 0.5], [0.6 - 0.5, 0.601 - 0.501, 0.599 - 0.499], [0.0] * 6])
+def test_seeds_that_are_all_equal_have_no_interval(values: list[float]) -> None:
+    assert t_interval(values) is None
+    found = averaged([dict(enumerate(values))])
+    assert found is not None
+    assert found.is_constant
 
 
 def test_an_average_over_configurations_uses_seeds_that_all_have() -> None:
@@ -97,25 +86,46 @@ def test_an_average_over_configurations_uses_seeds_that_all_have() -> None:
     assert averaged([]) is None
 
 
-def test_the_bootstrap_over_configurations_draws_in_each_for_itself() -> None:
-    # seed by seed the two cancel: seeds drawn together would give an interval of no width
+def test_configurations_share_their_seeds_so_what_varies_is_the_mean_of_a_seed() -> None:
+    # seed by seed the two cancel: each varies, their average does not
     up, down = {s: 0.1 * s for s in range(6)}, {s: -0.1 * s for s in range(6)}
-    found = averaged([up, down])
+    alone, both = averaged([up]), averaged([up, down])
+    assert alone is not None
+    assert both is not None
+    assert alone.ci95 is not None
+    assert both.is_constant
+    doubled = averaged([up, up])  # a copy is no new seed
+    assert doubled is not None
+    assert doubled.ci95 == pytest.approx(alone.ci95)
+
+
+def test_an_interval_of_another_level_is_the_t_interval_of_that_level() -> None:
+    values = [0.1, 0.3, 0.2, 0.5, 0.4]
+    found = averaged([dict(enumerate(values))])
     assert found is not None
-    assert found.mean == pytest.approx(0)
-    assert found.ci95 is not None
-    assert found.ci95[1] - found.ci95[0] > 0.1
+    assert found.at(0.8).ci95 == pytest.approx(t_interval(values, 0.8))
+
+
+def test_the_pooled_residual_is_that_of_a_two_way_layout_by_hand() -> None:
+    # residuals +-1, 0 and -+1, 0 in two methods and none in the third: 2 x (1 + 0 + 1) = 4 over (3-1)(3-1) = 4
+    values = {"a": {0: 11, 1: 10, 2: 9}, "b": {0: 19, 1: 20, 2: 21}, "c": {0: 5, 1: 5, 2: 5}}
+    found = pooled({name: {s: v + 100 * s for s, v in own.items()} for name, own in values.items()}, [0, 1, 2])
+    assert found is not None
+    assert (found.df, found.methods, found.sd) == (4, 3, pytest.approx(math.sqrt(2)))
+    assert pooled({name: values[name] for name in "ab"}, [0, 1, 2]) is None, "two methods tell nothing new"
+    assert pooled(values, [0, 1, 7]) is None, "no method has that seed"
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=9), st.floats(-1, 1), st.sampled_from([0.9, 0.95, 0.99]))
 def test_intervals_hold_the_mean_move_with_the_values_and_nest(
     values: list[float], shift: float, level: float
 ) -> None:
-    low, high = interval(values, level) or (0, 0)
+    assume(np.ptp(values) > 1e-6)
+    low, high = t_interval(values, level) or (0, 0)
     mean = float(np.mean(values))
     assert low - 1e-9 <= mean <= high + 1e-9
-    moved = interval([value + shift for value in values], level) or (0, 0)
+    moved = t_interval([value + shift for value in values], level) or (0, 0)
     assert moved == (pytest.approx(low + shift, abs=1e-9), pytest.approx(high + shift, abs=1e-9))
-    wide = interval(values, 0.999) or (0, 0)
+    wide = t_interval(values, 0.999) or (0, 0)
     assert wide[0] <= low + 1e-12
     assert wide[1] >= high - 1e-12

@@ -81,6 +81,8 @@ class Question:
     pool: str
     seeds: tuple[int, ...]
     contrasts: tuple[Contrast, ...]
+    measure: str
+    """One of the file's; by default that of the framework's name."""
     ceiling: Contrast | None
     """The most that a method could bring; ``shared`` contrasts are told as shares of it too."""
     shared: frozenset[str]
@@ -93,9 +95,9 @@ class Registered:
     margin: float
     """The smallest effect of interest, a fraction."""
     primary: Mapping[str, Measure]
-    """By framework."""
+    """By name."""
     secondary: Mapping[str, tuple[Measure, ...]]
-    """Shown beside it; they decide nothing."""
+    """Shown beside a primary one; they decide nothing."""
     questions: tuple[Question, ...]
 
 
@@ -133,8 +135,9 @@ def read_registered(path: Path) -> Registered:
     }
     questions = tuple(_question(one, f"{path}: questions[{i}]") for i, one in enumerate(node["questions"]))
     for i, question in enumerate(questions):
-        if question.framework not in measures:
-            raise ConfigError(f"{path}: questions[{i}].framework: '{question.framework}' has no measure")
+        if question.measure not in measures:
+            near = did_you_mean(question.measure, measures)
+            raise ConfigError(f"{path}: questions[{i}]: there is no measure '{question.measure}'{near}")
     return Registered(float(node["margin"]), measures, secondary, questions)
 
 
@@ -150,7 +153,7 @@ def _measure(node: Any, where: str) -> Measure:
 
 
 def _question(node: Any, where: str) -> Question:
-    check_keys(node, (*QUESTION_KEYS, "ceiling", "shared"), where)
+    check_keys(node, (*QUESTION_KEYS, "measure", "ceiling", "shared"), where)
     for key in QUESTION_KEYS:
         if key not in node:
             raise ConfigError(f"{where}.{key}: missing")
@@ -172,6 +175,7 @@ def _question(node: Any, where: str) -> Question:
         pool=node["pool"],
         seeds=tuple(node["seeds"]),
         contrasts=contrasts,
+        measure=node.get("measure", node["framework"]),
         ceiling=ceiling,
         shared=frozenset(node.get("shared", ())),
     )
@@ -269,12 +273,12 @@ def answers(question: Question, registered: Registered, results: Results | None)
             Answer(one, (), None, verdict((), None, registered.margin), None, None, {})
             for one in question.contrasts
         ]
-    values, measure = Values(question, results), registered.primary[question.framework]
+    values, measure = Values(question, results), registered.primary[question.measure]
     seeds = values.seeds(measure)
     found = [values.differences(contrast, measure, seeds) for contrast in question.contrasts]
     ceiling = values.differences(question.ceiling, measure, seeds) if question.ceiling else []
     adjusted = holm([p_value(one) for one in found])
-    beside = registered.secondary.get(question.framework, ())
+    beside = registered.secondary.get(question.measure, ())
     return [
         Answer(
             contrast,
@@ -390,7 +394,7 @@ def points(value: float) -> str:
 
 def markdown(question: Question, found: Sequence[Answer], registered: Registered) -> str:
     """A table of the primary measure, and one of the others."""
-    measure, n = registered.primary[question.framework], len(found[0].differences)
+    measure, n = registered.primary[question.measure], len(found[0].differences)
     lines = [
         f"### {question.id}. {question.asks}",
         "",
@@ -418,7 +422,7 @@ def markdown(question: Question, found: Sequence[Answer], registered: Registered
         lines.append("| " + " | ".join([*cells, *([share] if question.ceiling else [])]) + " |")
     names = list(dict.fromkeys(name for one in found for name in one.beside))
     if names:
-        shares = {m.name: m.is_share for m in registered.secondary[question.framework]}
+        shares = {m.name: m.is_share for m in registered.secondary[question.measure]}
         lines += ["", "| beside it | " + " | ".join(names) + " |", "| --- |" + " --: |" * len(names)]
         for one in found:
             cells = [

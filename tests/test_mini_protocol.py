@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 import subprocess
 from collections.abc import Iterator
@@ -11,12 +12,14 @@ from typing import Any
 
 import pytest
 
+from analysis.contrasts import read_registered
 from benchmark.config.run import RunConfig
 from benchmark.config.sweepfile import read_sweep
 from benchmark.plan.plan import make_plan
 from benchmark.runs.record import read_record
 
 PROTOCOL = Path("docs/mini_protocol.md")
+CONTRASTS = Path("docs/mini/contrasts.yaml")
 ROW = re.compile(r"\| `(mini_\w+)` \| (\d+) \| (\d+)–(\d+) \|")
 PLANNED = {sweep: (int(runs), range(int(first), int(last) + 1)) for sweep, runs, first, last in
            ROW.findall(PROTOCOL.read_text(encoding="utf-8"))}  # fmt: skip
@@ -43,8 +46,9 @@ def git(*words: str) -> str:
     return done.stdout.strip()
 
 
-def test_the_protocol_plans_five_sweeps_and_fresh_seeds_alone() -> None:
-    assert set(PLANNED) == {"mini_noise", "mini_coresets", "mini_dose", "mini_equal_compute", "mini_main"}
+def test_the_protocol_plans_six_sweeps_and_fresh_seeds_alone() -> None:
+    first = {"mini_noise", "mini_coresets", "mini_dose", "mini_equal_compute", "mini_main"}
+    assert set(PLANNED) == first | {"mini_after"}
     assert all(min(seeds) == 3 for _, seeds in PLANNED.values())
 
 
@@ -66,7 +70,23 @@ def test_every_clip_run_is_measured_by_the_twelve_recalls(sweep: str, tmp_path: 
         retrieval = [task.options["dataset"] for task in run.evaluate if task.name == "retrieval"]
         if run.framework == "clip":
             assert {"emoji": {"vendors": "both"}} in retrieval
-            assert "clipart" in retrieval
+            is_reference = run.pruner.options.get("reference") is not None  # of clip art: its pairs are looked at
+            assert ("clipart" in retrieval) != is_reference
+
+
+def test_every_arm_of_the_contrasts_is_planned_for_all_their_seeds(tmp_path: Path) -> None:
+    for question in read_registered(CONTRASTS).questions:
+        runs = [run for sweep in question.sweeps for run in plan_of(sweep, tmp_path)]
+        planned = {(run.framework, run.model.name, run.pool_label, run.method, run.seed) for run in runs}
+        arms = [arm for contrast in question.contrasts for pair in contrast.pairs for arm in pair]
+        for arm, model, seed in itertools.product(arms, question.models, question.seeds):
+            for method in arm.methods:
+                assert (question.framework, model, question.pool, method, seed) in planned, (question.id, method)
+
+
+def test_the_contrasts_are_those_of_the_protocol() -> None:
+    told = set(re.findall(r"\b[NCDEMW]\d\b", PROTOCOL.read_text(encoding="utf-8")))
+    assert {one.id for question in read_registered(CONTRASTS).questions for one in question.contrasts} == told
 
 
 @pytest.mark.slow

@@ -85,7 +85,9 @@ def test_mypy_refuses_to_fit_on_a_test_split(tmp_path: typing.Any) -> None:
 
 
 MADE_HERE = ["shapes", "digits"]
-NOT_OURS = ["webdataset", "clip_benchmark", "image_folder", "cifar10", "cifar100", "subset"]
+NOT_OURS = [
+    *("webdataset", "parquet", "csv", "files", "clip_benchmark", "image_folder", "cifar10", "cifar100", "subset")
+]
 """What is given, and published splits that are known to hold copies of one another's images."""
 SOURCES: list[Choice] = [
     *(Choice(name=name) for name in plugins.names("benchmark.pool.sources") if name not in ("shapes", *NOT_OURS)),

@@ -19,7 +19,7 @@ EXTRAS = ("lightning", "transformers")
 
 def blocks() -> dict[str, str]:
     """Each by what it first imports of methods and frameworks."""
-    found = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+    found = re.findall(r"```python[^\n]*\n(.*?)```", PAGE, flags=re.DOTALL)
     names = ["three lines", "a checkpoint", "open_clip", *EXTRAS, "super-batches", "no loader"]
     return dict(zip(names, found, strict=True))
 

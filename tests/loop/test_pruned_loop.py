@@ -166,7 +166,9 @@ def test_it_chooses_what_our_trainer_chose_on_the_same_losses(
 def test_any_method_gets_the_trainers_calls(name: str, tmp_path: Path) -> None:
     score = np.random.default_rng(2).random(N, dtype=np.float32)
     save_coreset(tmp_path / "a.npz", Coreset(score < 0.5, contract.FINGERPRINT, "scan", 0, "another run", score))
-    options = {"files": [str(tmp_path / "a.npz")]} if name == "coreset" else least(name)
+    np.save(tmp_path / "ids.npy", np.flatnonzero(score < 0.5))
+    files = {"coreset": {"files": [str(tmp_path / "a.npz")]}, "keys": {"file": str(tmp_path / "ids.npy")}}
+    options = files.get(name) or least(name)
     make = contract.maker(name, options)
     told = contract.ready(make)
     told.setup(told.pool, num_epochs=EPOCHS, seed=0)

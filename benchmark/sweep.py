@@ -16,7 +16,7 @@ from rich.console import Console
 from benchmark import plugins, signals
 from benchmark.config import profiles
 from benchmark.config.run import RunConfig
-from benchmark.config.sweepfile import own_sweeps, read_sweep
+from benchmark.config.sweepfile import cost_of, own_sweeps, read_sweep
 from benchmark.doctor import doctor
 from benchmark.files import told
 from benchmark.launch.cancel import at_work, cancel, local_sweeps
@@ -120,6 +120,8 @@ def _sweep(options: argparse.Namespace, console: Console) -> int:
             console.print(
                 f"SLURM does not answer ({queue.silent}): runs it may hold are left alone", soft_wrap=True
             )
+        if todo and (cost := cost_of(file)):
+            console.print(f"{file.name} says of all its runs: {cost}", markup=False, soft_wrap=True)
         _print_estimate(todo, options.results, console)
         if cluster == "slurm" and todo:
             _report(sent := submit_slurm(todo, folder), console)

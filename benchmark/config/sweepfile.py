@@ -79,6 +79,13 @@ def own_sweeps() -> dict[str, Path]:
     return {path.stem: path for path in sorted(OWN.glob("*.yaml"))}
 
 
+def cost_of(path: Path) -> str:
+    """What a sweep file's opening comment says after ``Cost:``, its first sentence; "" if it says nothing."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), path.read_text(encoding="utf-8").splitlines())
+    found = re.search(r"Cost: (.+?)\.( |$)", " ".join(line.strip("# ") for line in lines))
+    return found[1] if found else ""
+
+
 def read_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     """Read a sweep file with ``key=value`` overrides.
 

@@ -31,8 +31,8 @@ def inline(drawn: Drawing) -> Markup:
     body = re.sub(r"( id='|url\(#|href='#)", lambda match: f"{match[0]}{drawn.name}-", body)
     body = re.sub(r"#[0-9a-f]{6}\b", lambda match: VARIABLES.get(match[0], match[0]), body)
     label = escape(f"{drawn.title}. {drawn.caption}")
-    head = (
-        f'<svg role="img" aria-label="{label}" viewBox="{view[1] if view else ""}"'
+    head = (  # what is black says no colour
+        f'<svg role="img" fill="currentColor" aria-label="{label}" viewBox="{view[1] if view else ""}"'
         f' style="max-width:{SCALE * drawn.size[0]:.0f}px" width="{drawn.size[0]}" height="{drawn.size[1]}">'
     )
     return Markup(head + body)

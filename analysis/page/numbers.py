@@ -47,11 +47,11 @@ def short_heads(block: Block) -> dict[str, list]:
     plain = heads(block)
     quantities = plain[: len(plain) - len(block.columns)]
     shown = [*quantities]
-    for column, lines in zip(block.columns, plain[len(quantities) :], strict=True):
+    for column in block.columns:
         task, _, metric = task_name(column).rpartition(", ")
         unit = "nats, less is better" if column.is_nats else "%"
-        more = [block.column_notes[column], *lines[3:]]
-        shown.append((task, f"{metric}, {unit}", *filter(None, more)))
+        note = block.column_notes[column]
+        shown.append((task, f"{metric}, {unit}", *([note] if note else [])))
     told = ["" for _ in quantities] + [f"{column.name}, {column.items:,} test items" for column in block.columns]
     return {"heads": shown, "told": told, "labels": [" · ".join(lines) for lines in shown]}
 
@@ -59,7 +59,8 @@ def short_heads(block: Block) -> dict[str, list]:
 def told_once(table: PaperTable) -> PaperTable:
     """The table with its usual seed count among its notes alone."""
     cells = [cell for row in table.rows for cell in row.cells]
-    usual = _usual_count(line for cell in cells for line in cell.lines)
+    usual = _usual_count(line for cell in cells for line in cell.lines[:1])
+    usual = usual or _usual_count(line for cell in cells for line in cell.lines)
     if not usual:
         return table
     rows = tuple(

@@ -77,10 +77,10 @@ def make(results: Results, out: Path, command: str, energy: Path | None = None) 
 
     from analysis.blocks.block import build_blocks
     from analysis.blocks.rows import BASELINE
-    from analysis.figures.sections import draw_blocks
     from analysis.figures.style import looks
     from analysis.page.answers import read
     from analysis.page.departures import departures  # here: a wrong folder is told before plotting is loaded
+    from analysis.page.drawn import draw
     from analysis.page.page import Page
     from analysis.pruned.section import build
     from analysis.read.methods import families
@@ -108,10 +108,11 @@ def make(results: Results, out: Path, command: str, energy: Path | None = None) 
         write_text(tables / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
     known = families(run for block in blocks for run in block.runs)
     methods = [*results.methods, *(row.method for block in blocks for row in block.rows)]
-    appearance = looks({method: known.get(method, method) for method in methods}, BASELINE)
-    sections = draw_blocks(blocks, appearance)
-    for figure in [*(figure for section in sections for figure in section.figures), *pruned.drawings]:
-        for ending, image in (("png", figure.png), ("svg", figure.svg)):
+    by_family = looks([known.get(method, method) for method in methods], BASELINE)
+    appearance = {**{method: by_family[known.get(method, method)] for method in methods}, **by_family}
+    figures = draw(reading.headline, blocks, appearance)
+    for figure in [*figures.all, *pruned.drawings]:
+        for ending, image in (("png", figure.png), ("svg", figure.svg), ("pdf", figure.pdf)):
             path = out / "figures" / f"{figure.name}.{ending}"
             write_atomic(path, lambda file, image=image: file.write(image))  # type: ignore[misc]
         if figure.data:
@@ -120,7 +121,7 @@ def make(results: Results, out: Path, command: str, energy: Path | None = None) 
     index = out / "index.html"
     if page.has_provenance_page:
         write_text(out / "provenance.html", page.provenance())
-    write_text(index, page.render(sections, departures(ROOT, elsewhere()), reading, pruned.page))
+    write_text(index, page.render(figures, departures(ROOT, elsewhere()), reading, pruned.page))
     return index
 
 

@@ -1,8 +1,11 @@
-"""How figures look: one colour, marker and line a method, told apart in grey and by colour-blind people."""
+"""How figures look: at a paper's column widths, in a fixed palette that the page turns dark, told apart in grey.
+
+SCAN and its control have colours; other methods are grey with markers of their own, and on the page the one that
+is pointed at takes its colour.
+"""
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 import textwrap
@@ -11,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import matplotlib
-from PIL import Image
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -19,33 +21,50 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-WIDTH_INCHES = 4.2
-"""One panel a figure: at a phone's width its 9 pt letters are still read."""
-PANEL_INCHES = 3.1
-"""One of several panels."""
-MOST_INCHES = 9.3
-"""Of a figure: three panels, or two wide ones."""
-DPI = 130
+COLUMN_INCHES = 3.3
+"""Of a paper in two columns."""
+PAGE_INCHES = 6.9
+"""Both columns, or the text of a paper in one."""
+DPI = 200
 
-_COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe and Ito, without yellow
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d")
-_LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
-_BASELINE = ("#000000", "o", "-")
+INK, SOFT, GRID, BAND, PAPER = "#000000", "#6b6b6b", "#dddddd", "#ebebeb", "#ffffff"
+STRONG = {"scan": "#d55e00", "scan_random": "#0072b2"}
+"""Methods with a colour of their own; Okabe and Ito's, as the hues below."""
+HUES = ("#009e73", "#cc79a7", "#b38600", "#3a93c9", "#8a5fbf", "#7a5c3e")
+"""What a grey method takes when it is pointed at."""
+_MARKERS = ("^", "D", "v", "P", "X", "*", "<", ">", "p", "h", "d")
+_LINES: tuple[str | tuple[int, tuple[int, ...]], ...] = (
+    "--",
+    "-.",
+    (0, (1, 1)),
+    (0, (5, 1, 1, 1, 1, 1)),
+    (0, (3, 3)),
+)
 
 RC = {
-    "font.size": 9,
-    "figure.titlesize": 10,
-    "figure.titleweight": "bold",
+    "font.size": 8,
+    "axes.labelsize": 7.5,
+    "axes.titlesize": 7.5,
+    "axes.titleweight": "bold",
+    "axes.linewidth": 0.6,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.2,
     "axes.grid": True,
     "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
+    "grid.color": GRID,
+    "grid.linewidth": 0.5,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 7,
     "text.parse_math": False,  # a "$" in a method's name is a dollar
     "font.family": ["DejaVu Sans", "sans-serif"],
+    "pdf.fonttype": 42,  # whole fonts, as journals ask
     "svg.fonttype": "none",  # letters stay letters: a fifth of the size, and they can be searched
     "svg.hashsalt": "scan-bench",  # the same records give the same file
 }
@@ -58,6 +77,24 @@ class Look:
     colour: str
     marker: str
     line: str | tuple[int, tuple[int, ...]]
+    hue: str = ""
+    """What it is drawn in when it is pointed at; its own colour by default."""
+    gid: str = ""
+    """Marks all that is drawn of the method in a figure (``_small``)."""
+
+    @property
+    def is_strong(self) -> bool:
+        return self.colour != SOFT
+
+    @property
+    def order(self) -> float:
+        """What is strong lies above the rest."""
+        return 3.0 if self.is_strong else 2.0
+
+    @property
+    def face(self) -> str:
+        """Of markers: what is grey is hollow."""
+        return self.colour if self.is_strong else PAPER
 
 
 @dataclass(frozen=True)
@@ -70,6 +107,7 @@ class Drawing:
     caption: str
     png: bytes
     svg: bytes
+    pdf: bytes
     data: Sequence[Mapping[str, object]] = ()
     """What is drawn, rows of a CSV."""
     size: tuple[int, int] = (0, 0)
@@ -77,24 +115,31 @@ class Drawing:
 
     @property
     def is_wide(self) -> bool:
-        """Several panels side by side."""
-        return self.size[0] > 96 * WIDTH_INCHES
+        """Wider than one column."""
+        return self.size[0] > 1.2 * 96 * COLUMN_INCHES
 
 
-def looks(family_of: Mapping[str, str], baseline: str) -> dict[str, Look]:
-    """The same look for a method in every figure of a report; ``family_of`` holds all methods in order.
-
-    Methods of a family share colour and marker; no two of the first families share both.
-    """
-    others = [name for name in family_of if family_of[name] != baseline]
-    families = {family: i for i, family in enumerate(dict.fromkeys(family_of[name] for name in others))}
-    found = {name: Look(*_BASELINE[:2], "--") for name in family_of if family_of[name] == baseline}
-    for i, name in enumerate(others):
-        place = families[family_of[name]]
-        found[name] = Look(
-            _COLOURS[place % len(_COLOURS)], _MARKERS[(place + 1) % len(_MARKERS)], _LINES[(i + 1) % len(_LINES)]
-        )
-    return {**found, baseline: Look(*_BASELINE)}
+def looks(methods: Sequence[str], baseline: str) -> dict[str, Look]:
+    """The same look for a method in every figure of a report, however it is set; the first 11 differ."""
+    found = {}
+    greys, kinds = 0, dict.fromkeys(STRONG, 0)
+    for i, method in enumerate(dict.fromkeys([baseline, *methods])):
+        name = method.partition("(")[0].partition(",")[0]
+        name = "scan" if method.startswith("coreset(runs=scan") else name
+        if name == baseline:
+            look = Look(INK, "o", "-" if method == baseline else "--", INK)
+        elif name in STRONG:
+            kind = kinds[name]
+            kinds[name] += 1
+            marker = ("o" if name == "scan" else "s") if kind == 0 else _MARKERS[kind - 1]
+            line = ("-" if name == "scan" else "--") if kind == 0 else _LINES[kind % len(_LINES)]
+            look = Look(STRONG[name], marker, line, STRONG[name])
+        else:
+            marker, line = _MARKERS[greys % len(_MARKERS)], _LINES[greys % len(_LINES)]
+            look = Look(SOFT, marker, line, HUES[greys % len(HUES)])
+            greys += 1
+        found[method] = Look(look.colour, look.marker, look.line, look.hue, f"m-{i}-{look.hue[1:]}")
+    return found
 
 
 def slug(*parts: str) -> str:
@@ -104,36 +149,41 @@ def slug(*parts: str) -> str:
 
 @contextmanager
 def panels(
-    count: int, height_inches: float = 2.7, width_inches: float = PANEL_INCHES
+    count: int,
+    height_inches: float = 1.9,
+    a_row: int = 3,
+    width_inches: float = PAGE_INCHES,
+    width_of_one: float = COLUMN_INCHES,
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure with so many panels of that size, closed at the end; ``finish`` adds the height of the legend."""
-    columns = min(count, int(MOST_INCHES / width_inches))
-    width = WIDTH_INCHES if count == 1 else width_inches * columns
+    """A figure of that width with so many panels, closed at the end.
+
+    ``height_inches`` is that of a panel; ``finish`` adds the height of the legend.
+    """
+    columns = min(count, a_row)
+    width = width_of_one if count == 1 else width_inches
     with matplotlib.rc_context(RC):
         rows = -(-count // columns)
-        figure, grid = plt.subplots(
+        figure, found = plt.subplots(
             rows, columns, figsize=(width, height_inches * rows), layout="constrained", squeeze=False
         )
-        for unused in grid.flat[count:]:
+        for unused in found.flat[count:]:
             unused.set_axis_off()
         try:
-            yield figure, list(grid.flat[:count])
+            yield figure, list(found.flat[:count])
         finally:
             plt.close(figure)
 
 
 @contextmanager
-def axes(height_inches: float = 2.7) -> Iterator[tuple[Figure, Axes]]:
-    """A figure with one panel."""
+def axes(height_inches: float = 2.2) -> Iterator[tuple[Figure, Axes]]:
+    """A figure with one panel, a column wide."""
     with panels(1, height_inches) as (figure, (panel,)):
         yield figure, panel
 
 
-def finish(figure: Figure, drawn: Axes | Sequence[Axes], title: str) -> None:
-    """Title over the whole width; methods and seed counts under the panels, where no line is covered."""
+def finish(figure: Figure, drawn: Axes | Sequence[Axes]) -> None:
+    """Methods and seed counts under the panels, where no line is covered; the title is the caption's."""
     drawn = [drawn] if isinstance(drawn, Axes) else drawn
-    wide = len(drawn) > 1
-    figure.suptitle(textwrap.fill(title, 110 if wide else 46), x=0.01, ha="left")
     known: dict[str, Artist] = {}
     for panel in drawn:
         panel.set_ylabel(textwrap.fill(panel.get_ylabel(), 28))
@@ -141,37 +191,32 @@ def finish(figure: Figure, drawn: Axes | Sequence[Axes], title: str) -> None:
         for handle, label in zip(handles, labels, strict=True):
             known.setdefault(label, handle)
     longest = max(map(len, known), default=0)
-    columns = max(1, min(len(known), int(figure.get_figwidth() / (0.6 + 0.071 * longest))))
+    columns = max(1, min(len(known), int(figure.get_figwidth() / (0.5 + 0.06 * longest))))
     if known:
-        figure.set_figheight(figure.get_figheight() + 0.165 * -(-len(known) // columns))
-        figure.legend(list(known.values()), list(known), loc="outside lower left", ncols=columns, handlelength=3.2)
-
-
-def embedded(drawing: Drawing) -> str:
-    """The figure as a data address, without loss: a quarter of the bytes of the SVG that lies beside the page."""
-    file = io.BytesIO()
-    Image.open(io.BytesIO(drawing.png)).convert("RGB").save(file, "webp", lossless=True, quality=100, method=4)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+        figure.set_figheight(figure.get_figheight() + 0.145 * -(-len(known) // columns))
+        figure.legend(list(known.values()), list(known), loc="outside lower left", ncols=columns, handlelength=3)
 
 
 def drawing(
     figure: Figure, name: str, title: str, caption: str, data: Sequence[Mapping[str, object]] = ()
 ) -> Drawing:
     if (engine := figure.get_layout_engine()) is not None:
-        engine.execute(figure)  # once for both files: it takes as long as drawing
+        engine.execute(figure)  # once for all files: it takes as long as drawing
     figure.set_layout_engine(None)
-    png, svg = io.BytesIO(), io.BytesIO()
+    png, svg, pdf = io.BytesIO(), io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=DPI, pil_kwargs={"compress_level": 4})
-    figure.savefig(svg, format="svg", metadata={"Date": None})
+    figure.savefig(svg, format="svg", metadata={"Date": None}, transparent=True)
+    figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
     width, height = (round(96 * inches) for inches in figure.get_size_inches())
     small = _small(svg.getvalue().decode()).encode()
-    return Drawing(name, title, caption, png.getvalue(), small, data, (width, height))
+    return Drawing(name, title, caption, png.getvalue(), small, pdf.getvalue(), data, (width, height))
 
 
 def _small(svg: str) -> str:
-    """The same picture in a third of the bytes: a tenth of a point is enough, groups need no names."""
+    """The same picture in a third of the bytes: a tenth of a point is enough, only methods' groups keep names."""
     svg = re.sub(r"(?s)<!DOCTYPE.*?>|<metadata>.*?</metadata>", "", svg)
     svg = re.sub(r"font-family: [^;\"]*", "font-family: DejaVu Sans, Verdana, sans-serif", svg)
+    svg = re.sub(r'<g id="m-(\d+)-([0-9a-f]{6})"', r'<g data-m="\1" style="--hue:#\2"', svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r"(?s)<[^>]*>", _small_tag, svg)
     return re.sub(r">\s+<", "><", svg)  # a label has its own spaces

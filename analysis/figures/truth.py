@@ -45,7 +45,7 @@ def _pruned(block: Block, flag: str, rows: Sequence[TruthRow], prefix: str) -> D
             _base_rate(panel, rows)
         labels = [f"{row.method}\n(n = {len(row.by_seed)})" for row in pruned]
         _share_axis(panel, labels, "share, %")
-        finish(figure, panel, f"{flag}: what was pruned")
+        finish(figure, panel)
         caption = f"{block.title}. Large: mean over seeds; small: each seed. Bars: as many samples at random."
         title = f"Pruned samples against the planted flag '{flag}'"
         return drawing(figure, slug(prefix, "pruned", flag), title, caption)
@@ -65,7 +65,7 @@ def _candidates(block: Block, flag: str, rows: Sequence[TruthRow], prefix: str, 
             f"{row.method}:\n{kind} (n = {value.n})" for row, kind in kinds if (value := row.candidates[kind])
         ]
         _share_axis(panel, labels, "share with the flag, %")
-        finish(figure, panel, f"{flag}: among candidates")
+        finish(figure, panel)
         caption = f"{block.title}. What each method would leave out at the end, by reason. Small: each seed."
         return drawing(figure, slug(prefix, "candidates", flag), f"Share of '{flag}' among candidates", caption)
 

@@ -15,6 +15,8 @@ from analysis.claims.registry import read_claims
 from analysis.claims.tables import TOLD as CLAIMS_TOLD
 from analysis.claims.tables import claims_frame, claims_table, published_tables
 from analysis.page.checklist import Section, checklist, checklist_markdown
+from analysis.page.grid import headline_table
+from analysis.page.headline import Headline
 from analysis.read.results import Results
 from analysis.tables.costs import read_energy
 from analysis.tables.paper import TOLD, paper_tables
@@ -22,18 +24,21 @@ from analysis.tables.render import PaperTable, frame_of, latex_of, markdown_of
 from benchmark.files import write_text
 
 KINDS = {
-    "main": "Methods by architecture",
+    "main": "Tables as in the paper: methods by architecture",
     "coresets": "Coresets at equal budgets",
     "ablations": "Ablations of SCAN",
-    "cost": "Cost",
+    "cost": "Cost by device",
 }
 """The sections of the paper's tables, in order."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """All that ``claims.html``, ``papertables.html`` and ``checklist.html`` show."""
+    """All that the page tells of the records beside their main tables."""
 
+    headline: Headline
+    grid: PaperTable | None
+    """Methods by task; None where nothing stands beside full data."""
     judged: tuple[Judged, ...]
     published: tuple[PaperTable, ...]
     tables: tuple[PaperTable, ...]
@@ -47,12 +52,18 @@ class Reading:
     def write(self, tables: Path) -> None:
         """Markdown, LaTeX and CSV of everything, into the folder of tables; the page adds the HTML."""
         verdicts, brief = claims_table(self.judged), claims_table(self.judged, is_brief=True)
+        first = [self.grid] if self.grid else []
+        write_text(
+            tables / "headline.md", markdown_of(first, "Methods against full data", self.headline.sentences)
+        )
+        write_text(tables / "headline.tex", latex_of(first, self.headline.sentences))
         write_text(tables / "paper.md", markdown_of(self.tables, "Paper tables", self.tables_told))
         write_text(tables / "paper.tex", latex_of(self.tables, self.tables_told))
         write_text(tables / "claims.md", markdown_of([verdicts, *self.published], "Claims", self.claims_told))
         write_text(tables / "claims.tex", latex_of([brief, *self.published], self.claims_told))
         write_text(tables / "checklist.md", checklist_markdown(self.sections))
-        for name, frame in (("paper", frame_of(self.tables)), ("claims", claims_frame(self.judged))):
+        frames = {"headline": frame_of(first), "paper": frame_of(self.tables), "claims": claims_frame(self.judged)}
+        for name, frame in frames.items():
             write_text(tables / f"{name}.csv", frame.to_csv(index=False, lineterminator="\n"))
 
 
@@ -64,4 +75,13 @@ def read(results: Results, blocks: Sequence[Block], command: str, energy: Path |
     tables = paper_tables(blocks, results.runs, watts, functools.partial(numbers.beside, registry))
     judged = judge(registry, blocks, results)
     sections = checklist(results, blocks, tables, judged, command)
-    return Reading(tuple(judged), tuple(published_tables(numbers)), tuple(tables), tuple(sections), command)
+    headline = Headline.of(registry, blocks)
+    return Reading(
+        headline,
+        headline_table(headline),
+        tuple(judged),
+        tuple(published_tables(numbers)),
+        tuple(tables),
+        tuple(sections),
+        command,
+    )

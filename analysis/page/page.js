@@ -1,4 +1,4 @@
-// Sorting, filtering, folding and the colour scheme. Without it everything is still there to read.
+// Sorting, filtering, folding, pointing and the colour scheme. Without it everything is still there to read.
 "use strict";
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const make = (tag, properties = {}, ...children) => {
@@ -69,7 +69,9 @@ if (bar) {
   const text = bar.querySelector("input"), shown = bar.querySelector("output");
   const selects = fields.map(field => bar.querySelector(`select[name=${field}]`));
   const rows = all("table.sortable tbody tr").map(row => [row, row.textContent.toLowerCase()]);
+  const tables = document.getElementById("tables");
   const apply = () => {
+    if (tables && (text.value || selects.some(select => select.value))) tables.open = true;
     const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
     const isOut = element => selects.some((select, i) => select.value && (element.dataset[fields[i]] ?? select.value) !== select.value);
     let count = 0;
@@ -92,7 +94,13 @@ if (bar) {
   apply();
 }
 
-// Folding: all at once; folded on a phone where there are many; a link opens what it leads to; open on paper.
+// Pointing at a method in a figure shows all of it there in its colour.
+all(".drawing").forEach(drawing => drawing.addEventListener("pointerover", event => {
+  const method = event.target.closest("[data-m]")?.dataset.m;
+  all("[data-m]", drawing).forEach(one => one.classList.toggle("on", one.dataset.m === method));
+}));
+
+// Folding: all at once; folded on a phone where there are many; a link opens what it leads to.
 all("[data-fold]").forEach(button => {
   button.hidden = false;
   button.onclick = () => all("details.block").forEach(one => { one.open = button.dataset.fold === "open"; });
@@ -105,4 +113,3 @@ const reveal = () => {
 };
 addEventListener("hashchange", reveal);
 if (location.hash) reveal();
-addEventListener("beforeprint", () => all("details").forEach(one => { one.open = true; }));

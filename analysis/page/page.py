@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,21 +17,24 @@ from markupsafe import Markup, escape
 
 from analysis.blocks.block import Block, planned_only
 from analysis.blocks.rows import Row
-from analysis.blocks.words import code_version, control_cells, facts, heads, row_cells, row_notes
-from analysis.figures.sections import Section
-from analysis.figures.style import Drawing
+from analysis.blocks.words import control_cells
 from analysis.page.answers import Reading
 from analysis.page.departures import Departure
+from analysis.page.drawn import Figures
+from analysis.page.headline import cost_sentence
+from analysis.page.inline import inline
+from analysis.page.numbers import numbers, short_heads, told_once
+from analysis.page.provenance import provenance
+from analysis.page.verdicts import beside, said, scale_told, style, verdicts
 from analysis.read.results import Results, Run
 from analysis.tables.foreign import HEADS, NOTE, foreign_rows
 from analysis.tables.main import legend
 from analysis.tables.truth import TOLD, kinds_of, truth_cells, truth_heads, truth_rows
-from benchmark.runs.folder import RunFolder
 
 MOST_RECORDS_INLINE = 1000
 """Of more, the rows of provenance get a page of their own."""
-MOST_LINKS = 200
-"""Records that a claim or an item of the checklist links to one by one."""
+MOST_LINKS = 40
+"""Rows of provenance that a claim or an item of the checklist links to."""
 
 
 class Page:
@@ -40,7 +43,7 @@ class Page:
     def __init__(self, results: Results, blocks: Sequence[Block], out: Path) -> None:
         self.results, self.blocks = results, blocks
         self._base = _way(results.folder, out)
-        self._provenance = {run.folder: self._told(run, i) for i, run in enumerate(results.runs)}
+        self._groups, self._places = provenance(results.runs, self._way_to)
         self._tables = [self._table(block, i) for i, block in enumerate(blocks) if block.runs]
         self._jinja = jinja2.Environment(
             loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -48,8 +51,12 @@ class Page:
             undefined=jinja2.StrictUndefined,
         )
         self._jinja.filters["tight"] = _tight
+        self._jinja.filters["inline"] = inline
+        self._jinja.filters["told_once"] = told_once
         self._jinja.globals["link_of"] = self._link_of
         self._jinja.globals["config_of"] = self._config_of
+        self._jinja.globals["rows_of"] = self._rows_of
+        self._jinja.globals.update(said_of=said, style_of=style, beside=beside)
         self._jinja.globals["only_macros"] = False
         self._jinja.globals["most_links"] = MOST_LINKS
         script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
@@ -57,7 +64,7 @@ class Page:
             "script": Markup(script),
             "script_hash": "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             "choices": self._choices(),
-            "provenance": list(self._provenance.values()),
+            "provenance": self._groups,
             "digest": results.digest,
             "num_records": len(results.runs),
         }
@@ -80,7 +87,7 @@ class Page:
 
     def render(
         self,
-        sections: Sequence[Section],
+        figures: Figures,
         departures: Sequence[Departure],
         reading: Reading,
         pruned: Mapping[str, Any],
@@ -98,10 +105,15 @@ class Page:
             problems=self.results.problems,
             legend=legend(self.blocks),
             truth_told=TOLD,
-            protocols=sorted({column.protocol for block in self.blocks for column in block.columns}),
             tables=self._tables,
             planned=planned_only(self.blocks),
-            sections=[{**vars(one), "figures": [_figure(drawn) for drawn in one.figures]} for one in sections],
+            headline=reading.headline,
+            grid=reading.grid,
+            verdicts=verdicts(reading.judged),
+            scale_told=scale_told(reading.judged),
+            interim="",
+            cost=cost_sentence(reading.headline, self.results.runs),
+            **vars(figures),
             foreign=foreign_rows(self.results.foreign, self.results.controls),
             foreign_heads=HEADS,
             foreign_note=NOTE,
@@ -121,13 +133,14 @@ class Page:
         return found
 
     def _table(self, block: Block, number: int) -> dict[str, Any]:
+        told = numbers(block)
         rows: list[dict[str, Any]] = [
             {
                 "method": row.method,
-                "notes": row_notes(row),
+                "notes": told.notes[row.method],
                 "control": False,
-                "runs": [self._provenance[folder] for folder in _folders(row).values()],
-                "cells": row_cells(row, block),
+                "runs": [self._places[run.folder][1] for run in _last_by_seed(row)],
+                "cells": told.cells[row.method],
             }
             for row in block.rows
         ]
@@ -137,14 +150,13 @@ class Page:
         ]
         truth = truth_rows(block)
         kinds = kinds_of(truth)
-        anchors = {row["method"]: row["runs"][0]["anchor"] for row in rows if row["runs"]}
+        anchors = {row["method"]: row["runs"][0].anchor for row in rows if row["runs"]}
         return {
             "anchor": f"table-{number}",
             "title": block.title,
             **dict(zip(("framework", "model", "pool"), block.key[:3], strict=True)),
-            "facts": facts(block),
-            "heads": heads(block),
-            "labels": [" · ".join(lines) for lines in heads(block)],
+            "facts": told.facts,
+            **short_heads(block),
             "rows": rows,
             "truth_heads": truth_heads(kinds),
             "truth": [
@@ -152,24 +164,15 @@ class Page:
             ],
         }
 
-    def _told(self, run: Run, number: int) -> Mapping[str, Any]:
-        record = run.record
-        ranks = record["num_ranks"]
-        return {
-            "anchor": f"run-{number}",
-            "href": self._way_to(run.folder.record),
-            "name": run.folder.name,
-            "planned": run.planned,
-            "code": code_version(record["code"]),
-            "torch": record["versions"].get("torch", "unknown"),
-            "device": record["device"] + (f" × {ranks}" if ranks > 1 else ""),
-            **{key: record[key] for key in ("sweep", "framework", "model", "pool", "method", "seed", "finished")},
-        }
+    def _rows_of(self, runs: Iterable[Run]) -> list[tuple[str, str]]:
+        """Name and address of each row of provenance that holds some of the runs."""
+        rows = {self._places[run.folder][0].anchor: (run, self._places[run.folder][0]) for run in runs}
+        return [(f"{row.method}, {row.model}, {row.pool}", self._link_of(run)) for run, row in rows.values()]
 
     def _link_of(self, run: Run) -> str:
         """To the run's row of provenance."""
         page = "provenance.html" if self.has_provenance_page else ""
-        return f"{page}#{self._provenance[run.folder]['anchor']}"
+        return f"{page}#{self._places[run.folder][0].anchor}"
 
     def _config_of(self, run: Run) -> str:
         """The run's resolved configuration as seen from the report; nothing where there is none."""
@@ -180,9 +183,9 @@ class Page:
         return quote((self._base / below).as_posix()) if self._base else ""
 
 
-def _folders(row: Row) -> dict[int, RunFolder]:
-    """seed -> the folder of the run that counts: the last, where two sweeps hold one run."""
-    return {run.record["seed"]: run.folder for run in row.runs}
+def _last_by_seed(row: Row) -> list[Run]:
+    """The run that counts of each seed: the last, where two sweeps hold one run."""
+    return list({run.record["seed"]: run for run in row.runs}.values())
 
 
 def _way(results: Path, out: Path) -> Path | None:
@@ -195,10 +198,6 @@ def _way(results: Path, out: Path) -> Path | None:
     return None if common == Path(common.anchor) else Path(os.path.relpath(there, here))
 
 
-def _figure(drawn: Drawing) -> dict[str, Any]:
-    return {**vars(drawn), "is_wide": drawn.is_wide, "uri": _data_uri(drawn.svg)}
-
-
 def _tight(text: str) -> Markup:
     """Escaped; a line may break after ``_``, ``(`` and ``=`` of a name, not within an interval or a count."""
     text = re.sub(r"(?<=\[)[^\]]*(?=\])|(?<=\()n = [^)]*|n = \d+( of \d+)?|[Δ×] \S+|sd \S+", _without_breaks, text)
@@ -207,8 +206,3 @@ def _tight(text: str) -> Markup:
 
 def _without_breaks(match: re.Match[str]) -> str:
     return match[0].replace(" ", "\u00a0")
-
-
-def _data_uri(svg: bytes) -> Markup:
-    """Percent-encoded as far as an attribute of HTML and a URI need it: of text that is shorter than base64."""
-    return Markup("data:image/svg+xml," + re.sub(r"[%#\"&<>\n]", lambda m: f"%{ord(m[0]):02X}", svg.decode()))

@@ -13,6 +13,8 @@ from analysis.blocks.block import Block
 from analysis.figures.style import Drawing, Look, axes, drawing, finish, slug
 from analysis.pruned.overlap import Member, Overlap
 from analysis.pruned.read import Pruning, cycles_at_random, jaccard_at_random, with_candidates
+from analysis.read.methods import family_of
+from analysis.tables.names import method_name
 from benchmark.runs.pruned import Pruned
 
 KINDS = {"redundant": Look("#0072B2", "o", "-"), "ill_matched": Look("#D55E00", "s", "--")}
@@ -76,7 +78,7 @@ def _losses(block: Block, method: str, by_seed: Mapping[int, Pruned], prefix: st
                          linewidth=1.4, label=f"all, epoch {first.epoch + 1}")  # fmt: skip
         panel.set(xlabel="mean loss of both directions", ylabel="samples, % of the pool")
         panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}"))
-        finish(figure, panel, f"Losses and candidates of {method}")
+        finish(figure, panel)
         caption = (
             f"{block.title}, {method}, seed {seed}. Filled: candidates of the last preparation, epoch"
             f" {last.epoch + 1}. Samples are marked by their rank within a batch and direction, so zones overlap."
@@ -113,7 +115,7 @@ def _churn(block: Block, method: str, by_seed: Mapping[int, Pruned], prefix: str
         panel.set(xlabel="preparation, counted from 1", ylabel="Jaccard with the one before")
         panel.set(xlim=(1.5, longest + 1.5), ylim=(0, 1))
         panel.set_xticks(range(2, longest + 2, max(1, longest // 8)))
-        finish(figure, panel, f"Candidates that stay candidates, {method}")
+        finish(figure, panel)
         caption = (
             f"{block.title}, {method}. Candidates of both preparations / of either. Thick: mean over seeds; thin:"
             " each seed. Dotted: as many samples drawn at random."
@@ -161,7 +163,7 @@ def _cycles(block: Block, method: str, by_seed: Mapping[int, Pruned], prefix: st
         panel.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}"))
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(axis="x", visible=False)
-        finish(figure, panel, f"How often samples are candidates, {method}")
+        finish(figure, panel)
         caption = f"{block.title}, {method}, {most} preparations. Lines: if each drew its candidates at random."
         return drawing(figure, f"{prefix}-cycles", "How often samples are candidates", caption)
 
@@ -172,7 +174,8 @@ def _looks(by_seed: Mapping[int, Pruned]) -> dict[str, Look]:
 
 
 def _heatmap(block: Block, budget: float, pairs: Sequence[Overlap], prefix: str) -> Drawing | None:
-    names = [row.method for row in block.rows if any(row.method in (p.one.method, p.other.method) for p in pairs)]
+    members = {member.method: member.run.record for pair in pairs for member in (pair.one, pair.other)}
+    names = [row.method for row in block.rows if row.method in members]
     kappas: dict[tuple[str, str], list[float]] = {}
     for pair in pairs:
         if pair.kappa is not None:
@@ -188,11 +191,11 @@ def _heatmap(block: Block, budget: float, pairs: Sequence[Overlap], prefix: str)
         panel.imshow(np.abs(values), cmap="Greys", vmin=0, vmax=1.1, aspect="auto")
         for (i, j), value in np.ndenumerate(values):
             if np.isfinite(value):
-                colour = "white" if abs(value) > 0.55 else "black"
+                colour = "#fefefe" if abs(value) > 0.55 else "#010101"  # none that a dark page would turn
                 text = f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
-                panel.text(j, i, text, ha="center", va="center", color=colour, fontsize=7.5)
-        _named(panel, names)
-        finish(figure, panel, f"Who keeps the same samples, {_percent(budget)} kept")
+                panel.text(j, i, text, ha="center", va="center", color=colour, fontsize=6)
+        _named(panel, [method_name(family_of(members[name])) for name in names])
+        finish(figure, panel)
         caption = (
             f"{block.title}, mean over {len(seeds)} seed{'s' if len(seeds) > 1 else ''}. Cohen's kappa of what two"
             " coresets keep: 0 is chance, 1 the same samples, below 0 less than chance."
@@ -204,19 +207,19 @@ def _heatmap(block: Block, budget: float, pairs: Sequence[Overlap], prefix: str)
 def _named(panel: Axes, names: Sequence[str]) -> None:
     """Names beside the rows, numbers under the columns."""
     panel.set(xticks=range(len(names)), yticks=range(len(names)))
-    panel.set_yticklabels([_wrapped(f"{i + 1}\u00a0\u00a0{name}") for i, name in enumerate(names)], fontsize=8)
-    panel.set_xticklabels([str(i + 1) for i in range(len(names))], fontsize=8)
+    panel.set_yticklabels([_wrapped(f"{i + 1}\u00a0\u00a0{name}") for i, name in enumerate(names)], fontsize=7)
+    panel.set_xticklabels([str(i + 1) for i in range(len(names))], fontsize=7)
     panel.grid(visible=False)
 
 
 def _wrapped(name: str) -> str:
-    """Two lines at most; options on the second if they do not fit beside the name."""
-    name = name.replace("(", " (", 1) if len(name) > 26 else name
+    """Two lines at most."""
     return "\n".join(textwrap.wrap(name, 26, max_lines=2, placeholder="…", break_on_hyphens=False))
 
 
 def _agreement(pool: str, fingerprint: str, budget: float, pairs: Sequence[Overlap]) -> Drawing:
-    names = list(dict.fromkeys(pair.one.method for pair in pairs))
+    members = {pair.one.method: pair.one.run.record for pair in pairs}
+    names = list(members)
     kinds = {"models": Look("#0072B2", "o", "-"), "seeds": Look("#D55E00", "s", "-")}
     with axes(1.2 + 0.38 * len(names)) as (figure, panel):
         for kind, look in kinds.items():
@@ -229,11 +232,11 @@ def _agreement(pool: str, fingerprint: str, budget: float, pairs: Sequence[Overl
                     fillstyle="none", color=look.colour, label=f"{told} ({len(own)} pairs)",
                 )  # fmt: skip
         panel.axvline(0, color="#555555", linestyle=":", linewidth=1.5)
-        panel.set(xlabel="kappa: 0 chance, 1 the same samples", yticks=range(len(names)))
+        panel.set(xlabel="Cohen's kappa (0: chance)", yticks=range(len(names)))
         panel.set(ylim=(len(names) - 0.4, -0.6), xlim=(min(-0.1, panel.get_xlim()[0]), 1.05))
-        panel.set_yticklabels([_wrapped(name) for name in names], fontsize=8)
+        panel.set_yticklabels([_wrapped(method_name(family_of(members[name]))) for name in names], fontsize=7)
         panel.grid(axis="y", visible=False)
-        finish(figure, panel, f"Two runs of a method, {_percent(budget)} kept")
+        finish(figure, panel)
         models = sorted({_model(member) for pair in pairs for member in (pair.one, pair.other)})
         caption = (
             f"{pool} ({fingerprint}); models: {', '.join(models)}. A mark is a pair of runs:"

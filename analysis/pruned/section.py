@@ -15,7 +15,7 @@ from PIL import Image
 from analysis.blocks.block import Block
 from analysis.blocks.statistics import Spread
 from analysis.blocks.words import Shown, percent, shown
-from analysis.figures.style import Drawing, embedded
+from analysis.figures.style import Drawing
 from analysis.pruned.figures import draw_agreement, draw_pruned
 from analysis.pruned.frames import pruned_frames
 from analysis.pruned.overlap import overlaps
@@ -71,7 +71,7 @@ def build(results: Results, blocks: Sequence[Block]) -> Section:
     frames = pruned_frames(blocks, pruning, pairs)
     page = {
         "blocks": parts,
-        "agreement": [_figure(drawing) for drawing in agreement],
+        "agreement": agreement,
         "files": sorted(frames),
         "absent": pruning.absent,
         "problems": [*pruning.problems, *faults],
@@ -91,7 +91,7 @@ def _part(block: Block, pruning: Pruning, figures: Sequence[Drawing]) -> dict[st
         "galleries": [_gallery(block, gallery, pruning, ends) for gallery in found],
         "ends": [f"{end:.2f}" for end in ends] if ends else [],
         "classes": _classes(table, pruning.methods(block)) if table else None,
-        "figures": [_figure(drawing) for drawing in figures],
+        "figures": figures,
     }
 
 
@@ -178,8 +178,3 @@ def _signed(value: Spread | None) -> Shown:
     if value is None:
         return Shown("all alike")
     return shown(value, lambda number: f"{round(number, 2) + 0.0:.2f}".replace("-", "−"))
-
-
-def _figure(drawing: Drawing) -> dict[str, Any]:
-    told = {"name": drawing.name, "title": drawing.title, "caption": drawing.caption}
-    return {**told, "data": embedded(drawing)}

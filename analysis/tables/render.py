@@ -83,6 +83,8 @@ class PaperTable:
     """Numbers of the paper, none of ours."""
     is_text: bool = False
     """Cells are words, set to the left in LaTeX."""
+    is_one_grid: bool = False
+    """All columns stay together in LaTeX."""
 
 
 def markdown_of(tables: Iterable[PaperTable], title: str, told: Sequence[str]) -> str:
@@ -127,8 +129,9 @@ def latex_of(tables: Iterable[PaperTable], told: Sequence[str]) -> str:
     head += [f"% {' '.join(line.split())}" for line in told]
     parts = []
     for table in tables:
-        for start in range(0, max(len(table.heads), 1), LATEX_COLUMNS):
-            shown = slice(start, start + LATEX_COLUMNS)
+        together = len(table.heads) if table.is_one_grid else LATEX_COLUMNS
+        for start in range(0, max(len(table.heads), 1), max(together, 1)):
+            shown = slice(start, start + together)
             pages = _pages(table.rows, shown, len(table.heads[shown]) > 2)
             parts += [_latex_table(table, shown, rows, start + i > 0) for i, rows in enumerate(pages)]
     return "\n\n".join(["\n".join(head), *parts]) + "\n"

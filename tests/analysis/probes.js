@@ -15,7 +15,7 @@ const lowContrast = () => {
   const found = [];
   let count = 0;
   const check = (element, style, words) => {
-    const ground = behind(element), ink = over(parse(style.color), ground);
+    const ground = behind(element), ink = over(parse(element.closest("svg") ? style.fill : style.color), ground);
     const [a, b] = [light(ink), light(ground)].sort((x, y) => y - x), ratio = (a + .05) / (b + .05);
     const size = parseFloat(style.fontSize), isLarge = size >= 24 || (size >= 18.66 && parseInt(style.fontWeight) >= 700);
     count += 1;
@@ -25,7 +25,7 @@ const lowContrast = () => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const node = walker.currentNode, element = node.parentElement;
-    if (node.data.trim() && !element.closest("script, option") && isSeen(element))
+    if (node.data.trim() && !element.closest("script, style, option") && isSeen(element))
       check(element, getComputedStyle(element), node.data.trim().slice(0, 30));
   }
   for (const element of document.querySelectorAll("td, th button, input, select, summary")) {
@@ -40,14 +40,23 @@ const lowContrast = () => {
   return [count, found];
 };
 
-// [images, those that did not load].
-const imagesLoaded = async () => {
-  const images = [...document.images];
-  images.forEach(image => { image.loading = "eager"; });
-  const done = image => image.complete || new Promise(end => { image.onload = image.onerror = end; });
-  await Promise.all(images.map(done));
-  return [images.length, images.filter(image => !image.naturalWidth).length];
+// [letters in figures, those that a figure's edge cuts].
+const cutLetters = () => {
+  const texts = [...document.querySelectorAll("figure svg text")].filter(text => text.checkVisibility());
+  const isCut = text => {
+    const own = text.getBoundingClientRect(), edge = text.ownerSVGElement.getBoundingClientRect();
+    return own.left < edge.left - 1 || own.right > edge.right + 1 || own.top < edge.top - 1 || own.bottom > edge.bottom + 1;
+  };
+  return [texts.length, texts.filter(isCut).map(text => text.textContent)];
 };
+
+// Of what stands in no box that scrolls: the elements that reach over the right edge.
+const overflowing = () => [...document.querySelectorAll("body *")]
+  .filter(one => one.checkVisibility() && !one.closest(".scroll, .drawing, .skip, script"))
+  .filter(one => one.getBoundingClientRect().right > innerWidth + 1)
+  .map(one => `${one.tagName}: ${one.textContent.trim().slice(0, 30)}`);
+
+const openAll = () => document.querySelectorAll("details").forEach(one => { one.open = true; });
 
 const enter = (selector, value, kind) => {
   const control = document.querySelector(selector);

@@ -1,8 +1,9 @@
-"""What the figures show: the rows of the CSV beside each are those of the records, marks stand where they must."""
+"""What the figures show: the rows of the CSV beside each are those of the records, drawn at a paper's widths."""
 
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,17 @@ import pytest
 from report_trees import epochs, metric, put, record
 
 from analysis.blocks.block import Block, build_blocks
+from analysis.claims.registry import read_claims
 from analysis.figures import data
+from analysis.figures.differences import Arm, Panel, Words, draw_differences, signed
+from analysis.figures.style import SOFT, looks
+from analysis.page.headline import Headline
+from analysis.page.turned import draw_turned
 from analysis.read.methods import family_of
 from analysis.read.results import load
 from analysis.report import main
 
-T_975_1 = 12.706204736
+T_975_2 = 4.302652729
 BOTH = {"redundant_share": 1, "ill_matched_share": 1}
 
 
@@ -23,37 +29,32 @@ def config(name: str, **options: Any) -> dict[str, Any]:
     return {**record()["config"], "pruner": {"name": name, "options": options}}
 
 
-def run(method: str, seed: int, value: float, seen: int, seconds: float = 100.0, **changes: Any) -> dict[str, Any]:
-    training = {
-        "samples_seen": seen,
-        "pruning_rate": 1 - seen / 4000,
-        "seconds": seconds,
-        "by_epoch": epochs([seen // 4] * 4),
-    }
-    return record(method, seed, metrics=[metric(value)], training=training, **changes)
+def run(method: str, seed: int, value: float, seen: int, **changes: Any) -> dict[str, Any]:
+    kept = changes.pop("kept", [seen // 4] * 4)
+    training = {"samples_seen": seen, "pruning_rate": 1 - seen / 4000, "by_epoch": epochs(kept)}
+    named = {"metrics": [metric(value, task="zero_shot", protocol="zero_shot.v1")], "training": training}
+    if "config" not in changes:
+        changes["config"] = config(method.partition("(")[0])
+    return record(method, seed, **named, **changes)
 
 
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
-    """Full, scan, and random_subset at two budgets; two seeds each; scan is as good as full with less."""
-    folder = tmp_path / "results"
-    for seed in range(2):
+def some(results: Path, seeds: int = 3) -> Path:
+    """Full, SCAN with its control, and random_subset at two budgets; SCAN visits all in every other epoch."""
+    for seed in range(seeds):
         shift = 0.01 * seed
         put(
-            folder,
-            run("full", seed, 0.60 + shift, 4000, 200.0),
-            run("scan", seed, 0.60 + shift, 2800, 150.0),
-            run(
-                "random(keep_fraction=0.7)",
-                seed,
-                0.55 + shift,
-                2800,
-                120.0,
-                config=config("random", keep_fraction=0.7),
-            ),
-            run("random(keep_fraction=0.3)", seed, 0.40, 1200, 60.0, config=config("random", keep_fraction=0.3)),
+            results,
+            run("full", seed, 0.60 + shift, 4000),
+            run("scan", seed, 0.60 + shift + 0.001 * seed, 2800, kept=[1000, 400, 1000, 400]),
+            run("scan_random", seed, 0.59 + shift, 2800, kept=[1000, 400, 1000, 400]),
         )
-    return folder
+        for keep, seen, value in ((0.7, 2800, 0.55), (0.3, 1200, 0.40)):
+            options = config("random_subset", keep_fraction=keep)
+            put(
+                results,
+                run(f"random_subset(keep_fraction={keep})", seed, value + 0.02 * seed, seen, config=options),
+            )
+    return results
 
 
 def block_of(results: Path) -> Block:
@@ -61,67 +62,135 @@ def block_of(results: Path) -> Block:
     return block
 
 
-def drawn(results: Path, ending: str) -> list[dict[str, str]]:
-    """The rows of the figures whose name ends so."""
-    out = results.parent / "report"
-    assert main(["--results", str(results), "--out", str(out)]) == 0
-    (path,) = out.glob(f"figures/*{ending}.csv")
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of ``some`` results."""
+    folder = tmp_path_factory.mktemp("figures")
+    assert main(["--results", str(some(folder / "results")), "--out", str(folder / "report")]) == 0
+    return folder / "report"
+
+
+def drawn(report: Path, ending: str) -> list[dict[str, str]]:
+    """The rows of the figure whose name ends so."""
+    (path,) = report.glob(f"figures/*{ending}.csv")
     return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
 @pytest.mark.slow
-def test_points_are_means_of_the_records_and_the_front_is_marked(results: Path) -> None:
-    rows = {row["method"]: row for row in drawn(results, "-samples")}
-    assert {name: (float(row["x"]), round(float(row["percent"]), 6), row["n"]) for name, row in rows.items()} == {
-        "full": (4000.0, 60.5, "2"),
-        "scan": (2800.0, 60.5, "2"),
-        "random(keep_fraction=0.7)": (2800.0, 55.5, "2"),
-        "random(keep_fraction=0.3)": (1200.0, 40.0, "2"),
-    }
-    assert [name for name, row in rows.items() if row["on_front"] == "True"] == [
-        "random(keep_fraction=0.3)",
-        "scan",
+def test_the_lead_figure_holds_paired_differences_with_t_intervals(report: Path) -> None:
+    rows = {row["method"]: row for row in drawn(report, "00-lead")}
+    assert list(rows) == ["scan", "scan_random", "random_subset"]  # at the budget nearest to SCAN's
+    low = rows["random_subset"]  # −5, −4 and −3 points
+    assert (float(low["points"]), low["n"], float(low["pruned"])) == (pytest.approx(-4), "3", pytest.approx(30))
+    assert float(low["ci95_low"]) == pytest.approx(-4 - T_975_2 / 3**0.5)
+    assert rows["scan_random"]["ci95_low"] == "", "seeds that are all equal settle nothing"
+
+
+@pytest.mark.slow
+def test_figures_come_as_vectors_with_whole_fonts_at_the_widths_of_columns(report: Path) -> None:
+    for name, inches in (("00-lead", 6.9), ("00-lead-column", 3.3)):
+        pdf = (report / f"figures/{name}.pdf").read_bytes()
+        box = re.search(rb"/MediaBox \[ 0 0 ([\d.]+)", pdf)
+        assert box
+        assert float(box[1]) == pytest.approx(72 * inches)
+        assert b"/FontFile2" in pdf
+        assert b"/Type3" not in pdf
+        assert (report / f"figures/{name}.svg").is_file()
+
+
+@pytest.mark.slow
+def test_no_raw_name_stands_in_a_figure(report: Path) -> None:
+    for path in report.glob("figures/*.svg"):
+        texts = re.findall(r"<text[^>]*>([^<]*)</text>", path.read_text(encoding="utf-8"))
+        assert texts
+        assert not [text for text in texts if re.search(r"zero_shot|scan_random|keep_fraction|top1", text)], path
+
+
+@pytest.mark.slow
+def test_losses_are_drawn_of_epochs_that_visit_the_whole_pool_alone(report: Path) -> None:
+    found: dict[str, list[str]] = {}
+    for row in drawn(report, "-loss"):
+        found.setdefault(row["method"], []).append(row["epoch"])
+    assert found == {"full": ["1", "2", "3", "4"], "scan": ["1", "3"], "scan_random": ["1", "3"]}
+    kept = [row for row in drawn(report, "-kept") if row["method"] == "scan"]
+    assert [float(row["mean"]) for row in kept] == [100, 40, 100, 40]
+
+
+@pytest.mark.slow
+def test_values_stand_at_the_samples_seen_with_their_intervals(report: Path) -> None:
+    rows = {row["method"]: row for row in drawn(report, "00-samples")}
+    low = rows["random_subset(keep_fraction=0.3)"]  # 40, 42 and 44 %
+    assert (float(low["seen"]), float(low["percent"])) == (pytest.approx(30), pytest.approx(42))
+    assert float(low["ci95_high"]) == pytest.approx(42 + T_975_2 * 2 / 3**0.5)
+
+
+@pytest.mark.slow
+def test_a_method_at_two_budgets_is_a_line(report: Path) -> None:
+    rows = drawn(report, "00-coresets")
+    assert [(row["method"], float(row["x"])) for row in rows] == [
+        ("random_subset", pytest.approx(30)),
+        ("random_subset", pytest.approx(70)),
     ]
+    assert not (report / "figures/00-dose.csv").exists()
 
 
-@pytest.mark.slow
-def test_the_page_says_which_methods_are_on_the_front(results: Path) -> None:
-    drawn(results, "-seconds")
-    page = (results.parent / "report/index.html").read_text(encoding="utf-8")
-    assert "On the front of the means: random(keep_fraction=0.3), random(keep_fraction=0.7), scan." in page
+def test_noise_is_a_line_from_the_clean_pool_to_the_planted_one(tmp_path: Path) -> None:
+    for seed in range(2):
+        for method, clean, noisy in (("full", 0.6, 0.5), ("scan", 0.6, 0.55)):
+            for share, value in ((0.0, clean), (0.3, noisy)):
+                pool = {"name": "shapes", "options": {"plant": {"swapped_captions": share, "seed": 0}}}
+                told = {"pool": f"shapes-{share}", "pool_facts": {"num_samples": 1000, "fingerprint": f"f{share}"}}
+                told["pool_facts"]["skipped"] = {}
+                name = f"{method}-{share}-{seed}"
+                put(
+                    tmp_path,
+                    run(method, seed, value, 4000, run=name, config={**config(method), "pool": pool}, **told),
+                )
+    blocks = build_blocks(load(tmp_path))
+    appearance = looks(["full", "scan"], "full")
+    (figure,) = draw_turned(read_claims(), blocks, appearance)
+    assert figure.name == "00-noise"
+    assert [(row["x"], round(float(str(row["points"])), 6)) for row in figure.data] == [(0.0, 0.0), (30.0, 5.0)]
 
 
-def test_two_equal_points_are_both_on_the_front(tmp_path: Path) -> None:
-    put(tmp_path, run("full", 0, 0.6, 4000), run("a", 0, 0.6, 4000), run("b", 0, 0.5, 4000))
-    block = block_of(tmp_path)
-    found = data.points(block, block.columns[0], "samples_seen")
-    assert {p.method: p.on_front for p in found} == {"full": True, "a": True, "b": False}
+def test_two_seeds_are_two_points_and_no_interval() -> None:
+    effect = data.effect_of([0.01, 0.03])
+    assert effect is not None
+    assert (effect.interval, effect.points, effect.mean) == (None, (1.0, 3.0), 2.0)
 
 
-def test_seconds_of_another_device_are_left_out_and_told(tmp_path: Path) -> None:
-    put(tmp_path, run("full", 0, 0.6, 4000), run("a", 0, 0.6, 3000), run("b", 0, 0.6, 3000, device="faster"))
-    block = block_of(tmp_path)
-    assert {p.method for p in data.points(block, block.columns[0], "seconds")} == {"full", "a"}
-    assert {p.method for p in data.points(block, block.columns[0], "samples_seen")} == {"full", "a", "b"}
-    assert "1 on other devices are left out" in data.left_out_devices(block)
+def test_the_average_over_configurations_is_taken_seed_by_seed(tmp_path: Path) -> None:
+    for model, gains in (("a", (0.01, 0.03, 0.02)), ("b", (0.03, 0.05, 0.04))):
+        for seed, gain in enumerate(gains):
+            put(tmp_path, run("full", seed, 0.5, 4000, model=model, run=f"{model}-{seed}"))
+            put(tmp_path, run("scan", seed, 0.5 + gain, 2800, model=model, run=f"{model}-scan-{seed}"))
+    headline = Headline.of(read_claims(), build_blocks(load(tmp_path)))
+    (arm,) = headline.arms
+    effect = arm.average
+    assert effect is not None
+    assert (effect.n, effect.configurations, effect.mean) == (3, 2, pytest.approx(3.0))  # 2, 4 and 3 points
+    assert effect.interval == (pytest.approx(3 - T_975_2 / 3**0.5), pytest.approx(3 + T_975_2 / 3**0.5))
+    assert headline.sentences[0].startswith("SCAN saw 70 % of the samples and gained 3.0 points against full data")
 
 
-@pytest.mark.slow
-def test_a_family_is_a_line_over_its_measured_pruning_rates(results: Path) -> None:
-    rows = [row for row in drawn(results, "-budgets") if row["family"] == "random"]
-    assert sorted((float(row["pruned"]), float(row["percent"]), row["n"]) for row in rows) == [
-        (pytest.approx(30.0), pytest.approx(55.5), "2"),
-        (pytest.approx(70.0), pytest.approx(40.0), "2"),
-    ]
-    block = block_of(results)
-    assert list(data.lines(data.points(block, block.columns[0], "pruning_rate"))) == ["random"]
+def test_an_interval_that_leaves_the_scale_says_how_far_it_goes() -> None:
+    arms = [Arm("scan", "SCAN", looks(["scan"], "full")["scan"])]
+    near = data.Effect(3, 0.5, (0.1, 0.9), (0.5,))
+    far = data.Effect(3, -1.0, (-80.0, 78.0), (-1.0,))
+    shown = [Panel("average", {"scan": [near]}), Panel("one", {"scan": [far]})]
+    figure = draw_differences(Words("x", "t", "c."), arms, shown, margin=1)
+    assert ">−80<" in figure.svg.decode()
+    assert ">+78<" in figure.svg.decode()
+    assert "An arrow" in figure.caption
+    assert "An arrow" not in draw_differences(Words("x", "t", "c."), arms, shown[:1], margin=1).caption
 
 
-@pytest.mark.slow
-def test_one_budget_makes_no_figure_over_budgets(tmp_path: Path) -> None:
-    put(tmp_path / "results", run("full", 0, 0.6, 4000), run("scan", 0, 0.6, 2800))
-    assert main(["--results", str(tmp_path / "results"), "--out", str(tmp_path / "report")]) == 0
-    assert not list(tmp_path.glob("report/figures/*budgets*"))
+def test_scan_and_its_control_are_strong_and_others_grey_with_marks_of_their_own() -> None:
+    found = looks(["semdedup", "scan", "scan_random", "density", "infobatch"], "full")
+    strong = {name for name, look in found.items() if look.is_strong}
+    assert strong == {"full", "scan", "scan_random"}
+    assert {look.colour for name, look in found.items() if name not in strong} == {SOFT}
+    assert len({(look.colour, look.marker) for look in found.values()}) == len(found)
 
 
 @pytest.mark.parametrize(
@@ -135,60 +204,12 @@ def test_one_budget_makes_no_figure_over_budgets(tmp_path: Path) -> None:
         ("scan(cycle=4)", {"cycle": 4}, "scan(cycle=4)"),
         ("infobatch", {"prune_ratio": 0.5}, "infobatch"),
     ],
-)  # fmt: skip
+)
 def test_methods_that_differ_in_their_budget_alone_are_a_family(
     method: str, options: dict[str, Any], family: str
 ) -> None:
     assert family_of(record(method, config=config("any", **options))) == family
 
 
-@pytest.mark.slow
-def test_curves_are_those_of_the_records(results: Path) -> None:
-    kept = [row for row in drawn(results, "-kept") if row["method"] == "scan"]
-    assert [(row["epoch"], float(row["mean"]), row["n"]) for row in kept] == [
-        (str(epoch), pytest.approx(70.0), "2") for epoch in (1, 2, 3, 4)
-    ]
-
-
-@pytest.mark.slow
-def test_learning_rates_that_run_alike_are_one_curve(results: Path) -> None:
-    assert {row["method"] for row in drawn(results, "-lr")} == {"all methods, within 3 %"}
-    other = run("jump", 0, 0.6, 4000)
-    for epoch in other["training"]["by_epoch"]:
-        epoch["lr"] *= 1.5
-    put(results, other)
-    assert {row["method"] for row in drawn(results, "-lr")} >= {"full", "jump"}
-
-
-@pytest.mark.slow
-def test_differences_are_paired_with_a_t_interval_over_seeds(results: Path) -> None:
-    rows = {row["method"]: row for row in drawn(results, "-differences")}
-    assert "full" not in rows
-    low = rows["random(keep_fraction=0.3)"]  # -20 and -21 points
-    assert (float(low["points"]), low["n"]) == (pytest.approx(-20.5), "2")
-    assert float(low["ci95_low"]) == pytest.approx(-20.5 - T_975_1 * 0.5)
-
-
-def test_the_average_over_configurations_is_taken_seed_by_seed(tmp_path: Path) -> None:
-    for model, gains in (("a", (0.01, 0.03)), ("b", (0.03, 0.05))):
-        for seed, gain in enumerate(gains):
-            named = {"model": model, "run": f"{model}-{seed}"}
-            put(tmp_path, run("full", seed, 0.5, 4000, **named))
-            put(tmp_path, run("scan", seed, 0.5 + gain, 2800, **{**named, "run": f"{model}-scan-{seed}"}))
-    blocks = build_blocks(load(tmp_path))
-    (effect,) = data.average_effects(blocks, blocks[0].columns[0])
-    assert (effect.method, effect.configurations, effect.difference.n) == ("scan", 2, 2)
-    assert effect.difference.mean == pytest.approx(3.0)  # seed 0: 2 points, seed 1: 4
-    assert effect.difference.ci95 == (pytest.approx(3 - T_975_1 * 1.0), pytest.approx(3 + T_975_1 * 1.0))
-
-
-@pytest.mark.slow
-def test_configurations_of_one_pool_share_their_figures(tmp_path: Path) -> None:
-    for model in "abc":
-        put(
-            tmp_path / "results",
-            *(run(m, 0, 0.5, 4000, model=model, run=f"{model}-{m}") for m in ("full", "scan")),
-        )
-    rows = drawn(tmp_path / "results", "-samples")
-    assert {row["panel"] for row in rows} == {"a", "b", "c"}
-    assert {row["configurations"] for row in drawn(tmp_path / "results", "-differences")} == {"3"}
+def test_numbers_of_an_axis_have_a_real_minus_and_their_sign() -> None:
+    assert [signed(value) for value in (-0.5, 0.0, 2.0)] == ["−0.5", "0", "+2"]

@@ -14,7 +14,8 @@ from analysis.blocks.block import build_blocks
 from analysis.blocks.words import row_cells
 from analysis.claims.judge import judge
 from analysis.claims.registry import read_claims
-from analysis.figures import data
+from analysis.figures.sections import headlines
+from analysis.page.drawn import Figures
 from analysis.read.results import Results, load
 from analysis.report import main
 from analysis.tables.paper import headline_columns
@@ -55,14 +56,14 @@ def test_tables_tell_nats_and_the_lower_of_two_is_the_best(results: Path) -> Non
 
 def test_nats_are_in_no_figure_and_in_no_table_of_percent(results: Path) -> None:
     (block,) = build_blocks(load(results))
-    assert [column.metric for column in data.headlines(block)] == ["top1"]
+    assert [column.metric for column in headlines(block)] == ["top1"]
     assert [column.metric for column in headline_columns(block)] == ["top1"]
 
 
 def test_the_report_names_the_unit_and_keeps_raw_values(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.figures.sections.draw_blocks", lambda *_: [])
+    monkeypatch.setattr("analysis.page.drawn.draw", lambda *_: Figures())
     put_foreign(results, metrics=[row(4.125)])
     out = tmp_path / "report"
     assert main(["--results", str(results), "--out", str(out)]) == 0

@@ -20,6 +20,7 @@ from report_trees import metric, put
 
 from analysis.page.answers import read as make_reading
 from analysis.page.checklist import Item
+from analysis.page.drawn import Figures
 from analysis.read import methods
 from analysis.read.results import Run
 from analysis.report import main
@@ -43,7 +44,7 @@ def results(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.figures.sections.draw_blocks", lambda *_: [])
+    monkeypatch.setattr("analysis.page.drawn.draw", lambda *_: Figures())
 
 
 def tables(results: Path, kind: str, *records: dict[str, Any], energy: Energy = ENERGY) -> list[PaperTable]:
@@ -280,16 +281,28 @@ def test_every_table_is_written_in_every_format_and_numbers_link_to_records(resu
     some_of_all(results)
     out = tmp_path / "report"
     assert main(["--results", str(results), "--out", str(out)]) == 0
-    for name in ("paper.html", "paper.md", "paper.tex", "paper.csv", "claims.md", "claims.tex", "claims.csv"):
+    for name in (
+        "headline.md",
+        "headline.csv",
+        "paper.html",
+        "paper.md",
+        "paper.tex",
+        "paper.csv",
+        "claims.md",
+        "claims.tex",
+        "claims.csv",
+    ):
         assert (out / "tables" / name).stat().st_size > 500, name
     rows = list(csv.DictReader((out / "tables/paper.csv").read_text(encoding="utf-8").splitlines()))
     assert {row["kind"] for row in rows} == {"main", "coresets", "ablations", "cost"}
     assert all(row["runs"] for row in rows if row["n"] and row["n"] != "0")
     page = (out / "index.html").read_text(encoding="utf-8")
-    assert page.index('id="claims"') < page.index('id="paper"') < page.index('id="tables"')
+    places = [page.index(f'id="{name}"') for name in ("answer", "methods", "cost", "claims", "tables", "main")]
+    assert places == sorted(places)
     assert {a for a in re.findall(r'href="#([^"]+)"', page) if f'id="{a}"' not in page} == set()
-    table = page[page.index('id="paper"') : page.index('id="tables"')]
-    assert table.count("n\u00a0=\u00a02") > 10
+    table = page[page.index('id="main"') : page.index('id="missing"')]
+    assert table.count("n = 2 seeds where a cell does not say another") > 2
+    assert "n\u00a0=\u00a02)" not in table, "told once"
     assert table.count('href="#run-') > 20
     assert "published numbers" in page.lower()
 
@@ -313,7 +326,7 @@ def test_the_latex_of_papers_tables_and_claims_compiles(results: Path, tmp_path:
     out = tmp_path / "report"
     main(["--results", str(results), "--out", str(out)])
     head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}\begin{document}"
-    body = "".join(rf"\input{{{out / 'tables' / name}}}" for name in ("claims.tex", "paper.tex"))
+    body = "".join(rf"\input{{{out / 'tables' / name}}}" for name in ("headline.tex", "claims.tex", "paper.tex"))
     (tmp_path / "all.tex").write_text(head + body + r"\end{document}")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "all.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=patience(60), check=False)

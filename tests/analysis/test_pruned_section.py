@@ -323,7 +323,7 @@ def test_figures_are_drawn_linked_and_the_same_from_the_same_files(
     assert "Losses with the zones of candidates." in words
     hrefs = [href for href in re.findall(r'href="([^"#]+)"', page) if not href.startswith("data:")]
     assert [href for href in hrefs if not (out / href).is_file()] == []
-    assert set(re.findall(r'<img [^>]*src="([^:]*):', page)) == {"data"}
+    assert not re.findall(r'<img [^>]*src="(?!data:)', page)
     assert make(results, capsys)[0] == page
     cycles = [row for row in table(results, "pruned_cycles") if row["kind"] == "redundant"]
     assert [float(row["samples"]) for row in cycles] == [600, 200, 200]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -11,9 +10,8 @@ import pytest
 from report_trees import plan, put, put_foreign, record
 
 from analysis.page import page
+from analysis.page.drawn import Figures
 from analysis.report import main
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def report(tree: Path) -> str:
@@ -22,27 +20,11 @@ def report(tree: Path) -> str:
     return (tree / "report/index.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
-def test_sixteen_configurations_make_a_page_below_5_mb(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("perf_report", ROOT / "perf/report.py")
-    assert spec is not None
-    assert spec.loader is not None
-    perf = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(perf)
-    perf.make(tmp_path / "results", num_methods=8, num_seeds=3, at_most=16 * 8 * 3)
-    text = report(tmp_path)
-    assert "384 records; 384 runs planned, none missing" in re.sub(r"\s+", " ", text)
-    assert len(text.encode()) < 5e6
-    assert len(list(tmp_path.glob("report/figures/*.svg"))) <= 24
-    for _, model, pool in perf.CONFIGURATIONS:
-        assert f'data-model="{model}" data-pool="{pool}"' in text
-
-
 def test_many_records_have_a_page_of_their_own_that_links_lead_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "MOST_RECORDS_INLINE", 3)
-    monkeypatch.setattr("analysis.figures.sections.draw_blocks", lambda *_: [])
+    monkeypatch.setattr("analysis.page.drawn.draw", lambda *_: Figures())
     put(tmp_path / "results", *(record(method, seed) for method in ("full", "scan") for seed in range(12)))
     text = report(tmp_path)
     rows = (tmp_path / "report/provenance.html").read_text(encoding="utf-8")
@@ -58,7 +40,7 @@ def test_many_records_have_a_page_of_their_own_that_links_lead_to(
 def test_a_mix_of_unreadable_foreign_and_older_records_is_reported_and_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.figures.sections.draw_blocks", lambda *_: [])
+    monkeypatch.setattr("analysis.page.drawn.draw", lambda *_: Figures())
     results = tmp_path / "results"
     good, older = record("full", 0), record("scan", 0)
     del older["training"]["pruning_seconds"]  # before that was counted

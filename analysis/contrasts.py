@@ -462,14 +462,18 @@ def figure(question: Question, found: Sequence[Answer], margin: float) -> style.
             mean, interval = 100 * float(np.mean(one.differences)), t_interval(one.differences, 0.95)
             if interval is not None:
                 panel.plot(
-                    [100 * edge for edge in interval], [place, place], color="#0072B2", linewidth=1.8, zorder=3
+                    [100 * edge for edge in interval],
+                    [place, place],
+                    color=style.STRONG["scan"],
+                    linewidth=1.8,
+                    zorder=3,
                 )
-            panel.plot(mean, place, "o", color="#0072B2", markersize=5, zorder=4)
+            panel.plot(mean, place, "o", color=style.STRONG["scan"], markersize=5, zorder=4)
         panel.set_yticks(range(len(shown)), [f"{one.contrast.id}  {one.contrast.asks}" for one in shown])
         panel.set_ylim(len(shown) - 0.5, -0.5)
         panel.grid(axis="y", visible=False)
         panel.set_xlabel("difference, points")
-        drawn.set_size_inches(style.WIDTH_INCHES + 2.4, drawn.get_figheight())
+        drawn.set_size_inches(style.PAGE_INCHES, drawn.get_figheight())
         title = f"{question.id}. {question.asks}"
         caption = f"Mean and 95 % interval over {len(shown[0].differences)} seeds (ticks); grey: the margin."
         return style.drawing(drawn, style.slug("contrasts", question.id), title, caption)

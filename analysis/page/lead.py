@@ -57,7 +57,7 @@ def _panels(headline: Headline) -> tuple[list[Panel], str]:
         shown.append(Panel(f"average of {most}", average))
     if len(measured) <= MOST_SINGLE:
         return [*shown, *(Panel(_title(own[i]), _parts(headline, [i])) for i in measured)], ""
-    groups = {}
+    groups: dict[str, list[int]] = {}
     for i in measured:
         framework, _, pool = own[i].key
         groups.setdefault(f"{FRAMEWORKS.get(framework, framework)} on {pool_name(pool)}", []).append(i)

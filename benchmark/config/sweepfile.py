@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

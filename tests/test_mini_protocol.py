@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from analysis import contrasts
 from analysis.contrasts import read_registered
 from benchmark.config.run import RunConfig
 from benchmark.config.sweepfile import read_sweep
@@ -112,3 +113,10 @@ def test_every_record_was_begun_after_the_protocol_was_committed_and_by_code_tha
 
 def has(name: str) -> bool:
     return subprocess.run(["git", "cat-file", "-e", name], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_the_answers_on_the_page_are_those_of_the_records(tmp_path: Path) -> None:
+    assert contrasts.main([str(CONTRASTS), "--out", str(tmp_path)]) == 0
+    for name in ("contrasts.md", "contrasts.csv"):
+        assert (CONTRASTS.parent / "contrasts" / name).read_text() == (tmp_path / name).read_text()

@@ -46,7 +46,7 @@ class _Epoch:
     number: int
     plan: EpochPlan
     order: np.ndarray
-    """int64: ids that it trains on, in order, as many on each rank."""
+    """int64: ids that it trains on, in order."""
     done: int = 0
     """Of them, what the loop has had, on all ranks."""
     step: int = 0
@@ -128,7 +128,7 @@ class Pruned(Dataset[Any]):
         self._reference_loss = reference_loss
         self._reference_epoch = -1
         self._is_set_up = self._is_under_way = False
-        self._given = 0  # ids of the epoch that this rank's sampler has given
+        self._given = 0  # samples of the epoch that samplers have given, if those of all ranks went as far as this
         self._now: _Epoch | None = None
         self._pending: list[tuple[_Step, Tensor]] = []
 
@@ -263,9 +263,9 @@ class Pruned(Dataset[Any]):
     def _ids(self) -> Iterator[int]:
         """This rank's ids of the epoch that a pass over the loader begins, or goes on with."""
         now, ranks = self._epoch(), dist.world()
-        if 0 < len(now.order) <= self._given * ranks and not now.is_complete:
+        if len(now.order) - self._given < ranks <= len(now.order) and not now.is_complete:
             warnings.warn(
-                f"epoch {now.number}: the sampler gave {len(now.order)} samples and update(losses) came for"
+                f"epoch {now.number}: the sampler gave {self._given} samples and update(losses) came for"
                 f" {now.done}: call it for every batch, and leave the loader out of accelerate's prepare",
                 stacklevel=2,
             )
@@ -275,9 +275,10 @@ class Pruned(Dataset[Any]):
         if now.number >= self.num_epochs:
             raise ValueError(f"all {self.num_epochs} epochs are over: num_epochs says how many there are")
         dist.assert_same(now.plan.checksum(), f"what epoch {now.number} trains on")
-        self._given = now.done // ranks
-        for sample_id in now.order[now.done + dist.rank() :: ranks].tolist():
-            self._given += 1
+        self._given = now.done
+        left = now.order[now.done :]
+        for sample_id in left[: len(left) - len(left) % ranks][dist.rank() :: ranks].tolist():
+            self._given += ranks
             yield sample_id
 
     def _length(self) -> int:
@@ -307,8 +308,7 @@ class Pruned(Dataset[Any]):
         if plan.super_batch != self.method.super_batch:
             raise ValueError(f"{self._name} plans super-batches of several sizes, which no one loader can hold")
         order = full_order(len(self), seed=self.seed, epoch=epoch).astype(np.int64)
-        order = order[plan.keep[order]]  # as in our trainer: what two methods keep comes in one order
-        return _Epoch(epoch, plan, order[: len(order) - len(order) % dist.world()])
+        return _Epoch(epoch, plan, order[plan.keep[order]])  # as in our trainer: two methods keep one order
 
     def _under_way(self) -> _Epoch:
         now, self._is_under_way = self._epoch(), True
@@ -325,9 +325,9 @@ class Pruned(Dataset[Any]):
     def _next(self, now: _Epoch, count: int) -> _Step:
         """The next ``count`` samples of each rank."""
         end = now.done + count * dist.world()
-        if end > self._given * dist.world():
+        if end > self._given:
             raise RuntimeError(
-                f"epoch {now.number}: losses of {end} samples, and the sampler gave {self._given * dist.world()}:"
+                f"epoch {now.number}: losses of {end} samples, and the sampler gave {self._given}:"
                 " give the DataLoader sampler=pruned.sampler and no shuffle, and call update once for each batch"
             )
         step = _dealt(now.order[now.done : end])

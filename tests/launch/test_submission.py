@@ -211,13 +211,16 @@ def test_queued_and_requeued_jobs_run_the_code_as_it_was_submitted(
         shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
     mine = (project / "baselines" / "full.py").read_text().replace("class Full", "class Mine")
-    (project / "baselines" / "mine.py").write_text(mine)  # nobody has committed it
+    elsewhere = tmp_path / "methods" / "mine.py"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(mine)
     path = write_sweep(clip_grid(pruner="mine", launch=HELD, train=SHORT))
-    subprocess.run(command(path), cwd=project, check=True, capture_output=True)
+    words = [*command(path), "--methods", str(elsewhere.parent)]
+    subprocess.run(words, cwd=project, check=True, capture_output=True)
     (job_id,) = jobs(path)
     code = project / "benchmark" / "job" / "process.py"
     code.write_text("raise RuntimeError('edited')\n" + code.read_text())
-    (project / "baselines" / "mine.py").unlink()
+    elsewhere.unlink()
     says("scontrol", "release", job_id)
     wait_for(lambda: "R" in says("squeue", "-h", "-j", job_id, "-t", "all", "-o", "%t"), "it runs")
     says("scontrol", "requeuehold", job_id)  # in the midst of its start, or later

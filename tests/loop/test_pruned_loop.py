@@ -62,10 +62,10 @@ def similarity_at(epoch: int, ids: Any) -> Tensor:
     return torch.from_numpy(np.random.default_rng(epoch).uniform(-1, 1, N).astype(np.float32)[np.asarray(ids)])
 
 
-def drive(pruned: Pruned, steps: int | None = None) -> list[Step]:
+def drive(pruned: Pruned, steps: int | None = None, **options: Any) -> list[Step]:
     """The loop of a user, to its end or for some steps, on whatever ranks there are."""
     size = round(B * pruned.super_batch) // dist.world()
-    loader = DataLoader(pruned, batch_size=size, sampler=pruned.sampler, drop_last=True)
+    loader = DataLoader(pruned, batch_size=size, sampler=pruned.sampler, drop_last=True, **options)
     seen: list[Step] = []
     while (epoch := pruned.epoch) < pruned.num_epochs:
         for (ids,) in loader:
@@ -207,6 +207,11 @@ def test_a_checkpoint_goes_on_where_its_epoch_stood(name: str, steps: int) -> No
     resumed.load_state_dict(through_a_file(begun.state_dict()))
     assert_same_steps(before + drive(resumed), whole)
     assert_same_state(resumed.state_dict()["method"], one.state_dict()["method"])
+
+
+def test_workers_that_read_ahead_mix_nothing_up() -> None:
+    options = {"num_workers": 1, "persistent_workers": True, "prefetch_factor": 8}
+    assert drive(Pruned(ids_of(), Scan(), EPOCHS), **options) == drive(Pruned(ids_of(), Scan(), EPOCHS))
 
 
 def test_two_ranks_choose_what_one_process_does_also_from_a_checkpoint_of_one() -> None:

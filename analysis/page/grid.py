@@ -31,18 +31,17 @@ class Task:
 
 def headline_table(headline: Headline) -> PaperTable | None:
     """Methods by tasks in one grid: mean difference to full with its interval; None where nothing is compared."""
-    if not headline.arms:
-        return None
     tasks = list(dict.fromkeys(_tasks(headline.configurations)))
+    compared = [arm for arm in headline.arms if any(_strata(headline, arm, task) for task in tasks)]
+    if not compared:
+        return None
     tasks.sort(key=lambda one: (one.framework, list(TASK_WORDS).index(one.task)))
-    most = {task: max(len(_strata(headline, arm, task)) for arm in headline.arms) for task in tasks}
-    effects = {
-        (arm.family, task): average_of(_strata(headline, arm, task)) for arm in headline.arms for task in tasks
-    }
+    most = {task: max(len(_strata(headline, arm, task)) for arm in compared) for task in tasks}
+    effects = {(arm.family, task): average_of(_strata(headline, arm, task)) for arm in compared for task in tasks}
     counts = [effect.n for effect in effects.values() if effect]
     usual = max(set(counts), key=counts.count) if counts else 0
     rows = [_full_row(headline, tasks)]
-    for arm in headline.arms:
+    for arm in compared:
         cells = [PaperCell((percent(arm.pruned),), facts={"mean": arm.pruned})]
         cells += [_cell(effects[arm.family, task], most[task], usual) for task in tasks]
         rows.append(PaperRow(arm.name, (*cells, _seconds(arm))))
@@ -64,7 +63,7 @@ def _columns(c: Configuration) -> list[Column]:
 
 def _strata(headline: Headline, arm: Arm, task: Task) -> list[BySeed]:
     """Of each configuration that has the task, the method's difference to full over its data sets."""
-    strata = []
+    strata: list[BySeed] = []
     for i, row in arm.rows.items():
         c = headline.configurations[i]
         if c.key[0] == task.framework and c.full is not None:
@@ -95,7 +94,7 @@ def _cell(effect: Effect | None, most: int, usual: int) -> PaperCell:
     settles = effect.interval is not None and (effect.interval[0] > 0 or effect.interval[1] < 0)
     marks = "*" * settles + "†" * (effect.configurations < most) + "‡" * (effect.n != usual)
     ends = effect.interval if effect.interval is not None else effect.points if effect.n == 2 else ()
-    told = ", ".join(points(end / 100) for end in ends)
+    told = ", ".join(f"{end:+.1f}" for end in ends).replace("-", "−")  # an end of −0.0 is below 0
     brackets = "[]" if effect.interval is not None else "()"
     text = f"{points(effect.mean / 100)}{marks}" + (f" {brackets[0]}{told}{brackets[1]}" if told else "")
     low, high = effect.interval or (None, None)

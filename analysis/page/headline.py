@@ -31,7 +31,7 @@ class Arm:
     rows: Mapping[int, Row]
     """By number of the configuration."""
     effects: Mapping[int, BySeed]
-    """seed -> difference to full, of the configurations that have it by the claims' measure."""
+    """seed -> difference to full, of the configurations that have any by the claims' measure."""
 
     @property
     def name(self) -> str:
@@ -66,7 +66,7 @@ class Headline:
         own = next((found for found in map(_comparing, (scales.at_paper, scales.here, planted)) if found), ())
         rows = [rows_by_family(c) for c in own]
         families = dict.fromkeys(family for found in rows for family in found)
-        arms = [arm for family in families if (arm := _arm(family, own, rows)).effects]
+        arms = [_arm(family, own, rows) for family in families]
         arms.sort(key=lambda arm: (arm.family != SCAN, arm.family != CONTROL, -_mean(arm)))
         return Headline(registry, tuple(own), tuple(arms[:MOST_ARMS]), len(arms))
 
@@ -89,7 +89,7 @@ class Headline:
     def seeds(self) -> str:
         """``n = 3 seeds``, or the range."""
         counts = [effect.n for arm in self.arms if (effect := arm.average)]
-        low, high = min(counts), max(counts)
+        low, high = min(counts, default=0), max(counts, default=0)
         return f"n = {low}{f' to {high}' if high > low else ''} seed{'s' * (high > 1)}"
 
     @property
@@ -99,7 +99,7 @@ class Headline:
         scan, control = arms.get(SCAN), arms.get(CONTROL)
         effect = scan.average if scan else None
         if scan is None or effect is None:
-            return ("No run of SCAN stands beside full data of its own seed here: there is no answer yet.",)
+            return ("No run of SCAN is measured as the claims ask beside full data of its own seed.",)
         told = f"SCAN saw {100 - 100 * scan.pruned:.0f} % of the samples and {_fate(effect, is_one=True)}."
         other = control.average if control else None
         if other is None:
@@ -108,8 +108,10 @@ class Headline:
 
     @property
     def basis(self) -> str:
-        """What the numbers of the sentence are."""
-        count = len(self.configurations)
+        """What the numbers of the sentence are; empty where there are none."""
+        if not any(arm.effects for arm in self.arms):
+            return ""
+        count = max(len(arm.effects) for arm in self.arms)
         over = f"averaged over {count} configurations" if count > 1 else "in one configuration"
         return f"{self.measure}, paired by seed, {over}, {self.seeds}"
 
@@ -130,12 +132,13 @@ def rows_by_family(c: Configuration) -> dict[str, Row]:
 
 
 def _arm(family: str, own: Sequence[Configuration], rows: Sequence[Mapping[str, Row]]) -> Arm:
-    found = {}
-    for i, c in enumerate(own):
-        row = rows[i].get(family)
-        if row is not None and c.full is not None and (values := c.differences(row, c.full)):
-            found[i] = row, values
-    return Arm(family, {i: row for i, (row, _) in found.items()}, {i: values for i, (_, values) in found.items()})
+    found = {i: own_rows[family] for i, own_rows in enumerate(rows) if family in own_rows}
+    effects = {}
+    for i, row in found.items():
+        full = own[i].full
+        if full is not None and (values := own[i].differences(row, full)):
+            effects[i] = values
+    return Arm(family, found, effects)
 
 
 def _mean(arm: Arm) -> float:

@@ -21,10 +21,11 @@ MOST_SINGLE = 4
 
 def draw_lead(headline: Headline, looks: Mapping[str, Look]) -> list[Drawing]:
     """For a page's width and, panels under each other, for a column's; none where there is nothing to compare."""
-    if not headline.arms:
+    measured = [arm for arm in headline.arms if arm.effects]
+    if not measured:
         return []
-    arms = [Arm(arm.family, arm.name, looks[arm.family], 100 * arm.pruned) for arm in headline.arms]
-    left_out = headline.num_methods - len(arms)
+    arms = [Arm(arm.family, arm.name, looks[arm.family], 100 * arm.pruned) for arm in measured]
+    left_out = headline.num_methods - len(headline.arms)
     caption = (
         f"Difference to full data in points of {headline.measure}, paired by seed: mean and 95 % interval over"
         f" {headline.seeds}{_of_few(headline)}. Beside each name the share of the samples it left out; grey band:"
@@ -40,7 +41,7 @@ def draw_lead(headline: Headline, looks: Mapping[str, Look]) -> list[Drawing]:
 
 
 def _of_few(headline: Headline) -> str:
-    least = min(effect.n for arm in headline.arms if (effect := arm.average))
+    least = min((effect.n for arm in headline.arms if (effect := arm.average)), default=1)
     return "; of fewer than three seeds, each seed's own" if least < LEAST_FOR_INTERVAL else ""
 
 
@@ -48,17 +49,18 @@ def _panels(headline: Headline) -> tuple[list[Panel], str]:
     """The average and its parts, and what tells the thin lines apart."""
     own = headline.configurations
     shown = []
-    if len(own) > 1:
+    measured = [i for i in range(len(own)) if any(i in arm.effects for arm in headline.arms)]
+    if len(measured) > 1:
         most = max(len(arm.effects) for arm in headline.arms)  # over fewer it is another average
         whole = [arm for arm in headline.arms if len(arm.effects) == most]
         average = {arm.family: [effect] for arm in whole if (effect := arm.average)}
-        shown.append(Panel(f"average of {len(own)}", average))
-    if len(own) <= MOST_SINGLE:
-        groups = {_title(c): [i] for i, c in enumerate(own)}
-        return [*shown, *(Panel(title, _parts(headline, found)) for title, found in groups.items())], ""
-    groups = {}
-    for i, c in enumerate(own):
-        groups.setdefault(f"{FRAMEWORKS.get(c.key[0], c.key[0])} on {pool_name(c.key[2])}", []).append(i)
+        shown.append(Panel(f"average of {most}", average))
+    if len(measured) <= MOST_SINGLE:
+        return [*shown, *(Panel(_title(own[i]), _parts(headline, [i])) for i in measured)], ""
+    groups: dict[str, list[int]] = {}
+    for i in measured:
+        framework, _, pool = own[i].key
+        groups.setdefault(f"{FRAMEWORKS.get(framework, framework)} on {pool_name(pool)}", []).append(i)
     models = "; ".join(f"{title}: {', '.join(own[i].key[1] for i in found)}" for title, found in groups.items())
     shown += [Panel(title, _parts(headline, found)) for title, found in groups.items()]
     return shown, f" Thin lines, from the top: {models}."
@@ -84,7 +86,7 @@ def draw_samples_seen(headline: Headline, blocks: Sequence[Block], looks: Mappin
     Full data trained for less, which takes part in no claim, stands in ``blocks``.
     """
     own = headline.configurations
-    if not headline.arms or len(own) > MOST_SINGLE:
+    if not any(arm.effects for arm in headline.arms) or len(own) > MOST_SINGLE:
         return []
     shown = []
     for c in own:
@@ -94,7 +96,7 @@ def draw_samples_seen(headline: Headline, blocks: Sequence[Block], looks: Mappin
             if row.runs and (effect := effect_of(list(values.values()))) is not None:
                 points.append(Point(row.method, family_of(row.runs[0].record), seen(row), effect))
         shown.append(Scatter(_title(c), points))
-    caption = f"{headline.measure}. Mean and 95 % interval over at least three seeds; of fewer, each seed."
+    caption = f"By {headline.measure}; mean and 95 % interval over at least three seeds, of fewer each seed."
     return [
         draw_samples(Words("00-samples", "Accuracy against samples seen", caption), "accuracy, %", shown, looks)
     ]

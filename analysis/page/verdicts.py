@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from analysis.claims.finding import Finding, Judged
 
+POSITIVE = ("supported", "the same")
+NOT_SPECIFIC = "not specific to SCAN"
+"""How a control's line ends that meets the same rule."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -36,7 +40,15 @@ def at_scale(one: Judged) -> Finding:
 
 def _verdict(one: Judged, found: Finding) -> Verdict:
     claim = one.claim.claim.rstrip(".")
-    return Verdict(one.claim.id, said(found), style(found), claim, line(found), getattr(found, "control", ""))
+    return Verdict(one.claim.id, said(found), style(found), claim, line(found), _control(found))
+
+
+def _control(found: Finding) -> str:
+    """What the control says of a positive verdict; with the others it stands among the claims."""
+    told = str(getattr(found, "control", ""))
+    if told.endswith(NOT_SPECIFIC):
+        return NOT_SPECIFIC
+    return told if found.verdict in POSITIVE else ""
 
 
 def scale_told(judged: Sequence[Judged]) -> str:

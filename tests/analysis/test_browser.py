@@ -50,7 +50,11 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 name = f"{model}-{'hostile' if method == HOSTILE else method}-s{seed}"
                 runs.append(record(
                     method, seed, model=model, run=name, **changes,
-                    metrics=[metric(value + 0.001 * seed**2), metric(0.5, task="knn", protocol="knn.v1")],
+                    metrics=[
+                        metric(value + 0.001 * seed**2, task="zero_shot", protocol="zero_shot.v1"),
+                        metric(value + 0.001 * seed**2),
+                        metric(0.5, task="knn", protocol="knn.v1"),
+                    ],
                     pruning_truth=[] if method == "full" else [found | {"candidates": {"redundant": 0.2}}],
                 ))  # fmt: skip
     absent = [record("late", seed, run=f"late-{seed}") for seed in range(2)]

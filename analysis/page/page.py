@@ -109,7 +109,7 @@ class Page:
             planned=planned_only(self.blocks),
             headline=reading.headline,
             grid=reading.grid,
-            verdicts=verdicts(reading.judged),
+            verdicts=verdicts(reading.judged, reading.headline.seeds),
             scale_told=scale_told(reading.judged),
             interim="",
             cost=cost_sentence(reading.headline, self.results.runs),

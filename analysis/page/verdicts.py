@@ -25,22 +25,23 @@ class Verdict:
     control: str
 
 
-def verdicts(judged: Sequence[Judged]) -> list[Verdict]:
+def verdicts(judged: Sequence[Judged], seeds: str) -> list[Verdict]:
     """Each claim at the paper's scale if a record of it is there, else at the scale of the records.
 
-    None where no claim has a record.
+    None where no claim has a record. ``seeds`` is told above them and not in each.
     """
     found = [(one, at_scale(one)) for one in judged]
-    return [_verdict(*both) for both in found] if any(one.covered for _, one in found) else []
+    return [_verdict(*both, seeds) for both in found] if any(one.covered for _, one in found) else []
 
 
 def at_scale(one: Judged) -> Finding:
     return one.at_paper if one.at_paper.covered else one.here
 
 
-def _verdict(one: Judged, found: Finding) -> Verdict:
+def _verdict(one: Judged, found: Finding, seeds: str) -> Verdict:
     claim = one.claim.claim.rstrip(".")
-    return Verdict(one.claim.id, said(found), style(found), claim, line(found), _control(found))
+    told = line(found).replace(f" ({seeds})", "")
+    return Verdict(one.claim.id, said(found), style(found), claim, told, _control(found))
 
 
 def _control(found: Finding) -> str:

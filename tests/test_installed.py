@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import scan_bench
-from benchmark.config.sweepfile import own_sweeps, read_sweep
+from benchmark.config.sweepfile import cost_of, own_sweeps, read_sweep
 
 ROOT = Path(__file__).parent.parent
 
@@ -55,13 +55,21 @@ def test_a_sweep_that_comes_along_is_planned_by_its_name(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "quickstart").mkdir()  # a folder of that name is no sweep
     assert scan_bench.main(["sweep", "quickstart", "--dry-run"]) == 0
-    assert "quickstart: 15 runs" in capsys.readouterr().out
+    assert "quickstart: 17 runs" in capsys.readouterr().out
     assert scan_bench.main(["sweep", "quickstar", "--dry-run"]) == 2
     assert "quickstar: no such file; did you mean 'quickstart'?" in capsys.readouterr().err
     own = tmp_path / "quickstart.yaml"
     own.write_text("name: mine\ngrid: []")
     assert scan_bench.main(["sweep", "quickstart.yaml", "--dry-run"]) == 2
     assert "quickstart.yaml: grid" in capsys.readouterr().err
+
+
+def test_what_a_sweeps_file_says_of_its_cost_is_found(tmp_path: Path) -> None:
+    assert cost_of(own_sweeps()["quickstart"]) == "under 3 minutes on 2 cores"
+    assert cost_of(own_sweeps()["paper_coresets"])
+    plain = tmp_path / "x.yaml"
+    plain.write_text("name: x\n# Cost: none.\n")
+    assert cost_of(plain) == ""
 
 
 def test_all_sweeps_of_the_checkout_come_along() -> None:

@@ -124,8 +124,9 @@ def _row(label: str, where: str, contrast: Contrast, effect: float, registry: Re
     residual = "—" if pooled is None else f"{100 * pooled.sd:.2f} ({pooled.df} df, p = {pooled.p:.2f})"
     needed = contrast.needed(effect)
     seeds = "not known" if contrast.sd is None else "no number" if needed is None else whole(needed)
-    items = (crossed, "—", "—")
-    if not isinstance(crossed, str):
+    if isinstance(crossed, str):
+        items = (crossed, "—", "—")
+    else:
         more = needed_items(crossed, effect, contrast.level, registry.plan.seeds)
         shares = " / ".join(f"{100 * share:.0f}" for share in crossed.shares)
         with_seeds = f"{registry.plan.seeds} seeds"

@@ -125,7 +125,7 @@ def _row(label: str, where: str, contrast: Contrast, effect: float, registry: Re
     needed = contrast.needed(effect)
     seeds = "not known" if contrast.sd is None else "no number" if needed is None else whole(needed)
     if isinstance(crossed, str):
-        items: tuple[str, str, str] = (crossed, "—", "—")
+        items = (crossed, "—", "—")
     else:
         more = needed_items(crossed, effect, contrast.level, registry.plan.seeds)
         shares = " / ".join(f"{100 * share:.0f}" for share in crossed.shares)

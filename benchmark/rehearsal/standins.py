@@ -28,6 +28,8 @@ HELD_OUT = 512
 """Images of the test split, and pairs for retrieval."""
 CAPTIONS = 5
 """Of each held-out image."""
+KEPT = ("name", "decode_size", "cache_gb", "cache_folder", "plant")
+"""Options of a pool of pairs that do not say where in a file its samples lie."""
 VERSION = 1
 
 
@@ -40,7 +42,7 @@ class StandIns:
     def pool(self, framework: str, choice: Choice, num_samples: int) -> Choice:
         """A training pool in the place of one that is not there: pairs in shards for CLIP, images for MoCo."""
         if framework == "clip":
-            own = choice.options if choice.name == "webdataset" else {"name": choice.name}
+            own = {"name": choice.name, **{key: choice.options[key] for key in KEPT if key in choice.options}}
             told = {**own, "shards": f"{self._shards(num_samples)}/*.tar", "num_samples": num_samples}
             return Choice(name="webdataset", options=told)
         return self.labelled(choice.name, num_samples)

@@ -168,6 +168,28 @@ def test_a_damaged_page_costs_its_row_group_alone(tmp_path: Path) -> None:
     assert pool.skipped == {"shard_damaged": 1}
 
 
+def test_a_disk_that_fails_is_an_error_and_no_damage_to_be_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a.parquet", image=IMAGES, caption=TEXTS)
+    read = byteranges.ByteRanges._local
+
+    def failing(ranges: Any, name: str, start: int, *rest: Any) -> bytes:
+        if start < 100:  # the first pages, not the footer
+            raise OSError(5, "Input/output error")
+        return read(ranges, name, start, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(byteranges.ByteRanges, "_local", failing)
+        with pytest.raises(PoolError, match=r"a\.parquet cannot be read: OSError"):
+            opened(tmp_path)
+    pool = opened(tmp_path)
+    assert (pool.num_samples, pool.skipped) == (7, {})
+    monkeypatch.setattr(byteranges.ByteRanges, "_local", failing)
+    with pytest.raises(PoolError, match=r"a\.parquet cannot be read: OSError"):
+        pool.read(0)
+
+
 def test_a_file_that_changes_is_indexed_anew_and_not_read_on(tmp_path: Path, loaded: list[int]) -> None:
     path = write(tmp_path / "a.parquet", image=IMAGES, caption=TEXTS)
     write(tmp_path / "b.parquet", image=IMAGES, caption=TEXTS)

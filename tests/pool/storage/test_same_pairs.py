@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pair_files import FORMS, make_pairs
 from tiny import TINY_CLIP, clip_grid
 
@@ -20,6 +21,7 @@ from benchmark.models.objective import Objective
 from benchmark.plan.plan import PlannedRun
 from benchmark.pool.samples import Pool, PoolError
 from benchmark.pool.source import make_source
+from benchmark.pool.storage.format import span, starts_of
 from benchmark.pool.storage.shards import ShardPool
 from benchmark.runs.record import read_record
 from benchmark.training.loader import Loader
@@ -55,8 +57,8 @@ def test_ids_captions_and_pixels_are_the_same(pools: Pools, form: str) -> None:
 
 
 def losses(pool: Pool, objective: Objective) -> list[list[float]]:
-    """Of each sample, step by step, in an epoch that leaves samples out."""
-    objective = copy.deepcopy(objective)
+    """Of each sample, step by step, in an epoch that leaves samples out; the model is then as it was."""
+    before = {name: value.clone() for name, value in objective.state_dict().items()}
     optimizer = torch.optim.SGD(objective.parameters(), 0.1)
     loader = Loader(pool, objective.transform, batch_size=50, seed=0)
     found = []
@@ -66,9 +68,11 @@ def losses(pool: Pool, objective: Objective) -> list[list[float]]:
         optimizer.zero_grad()
         loss.mean().backward()
         optimizer.step()
+    objective.load_state_dict(before)
     return found
 
 
+@pytest.mark.slow
 def test_losses_are_the_same(pools: Pools) -> None:
     model = make_objective("clip", resolve_model("clip", as_choice(TINY_CLIP, "model"), "model"), seed=0)
     due = losses(opened(pools["tar"]), model)
@@ -124,6 +128,17 @@ def test_copies_on_the_machine_serve_what_lies_in_its_place(
         assert pool.cache.copy(want, lambda _key: 0.0)
     monkeypatch.setattr(pool.reader, "read", lambda *_: pytest.fail("it is read in its place"))
     assert [pool.read_bytes(i)[0] for i in range(300)] == [image for image, _ in PAIRS]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 1200), min_size=1, max_size=6), st.data())
+def test_any_range_of_values_is_that_of_all_of_them_in_a_row(lengths: list[int], data: st.DataObject) -> None:
+    values = [bytes([65 + i]) * length for i, length in enumerate(lengths)]
+    row = b"".join(value + bytes(-len(value) % 512) for value in values)
+    start = data.draw(st.integers(0, len(row)))
+    length = data.draw(st.integers(0, len(row) - start))
+    starts = starts_of(np.array(lengths, dtype=np.int64))
+    assert span(starts, values.__getitem__, start, length) == row[start : start + length]
 
 
 def test_an_index_is_of_the_options_that_it_was_made_with(pools: Pools) -> None:

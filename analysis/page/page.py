@@ -15,7 +15,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup, escape
 
-from analysis.blocks.block import Block, planned_only
+from analysis.blocks.block import Block, planned_only, used_runs
 from analysis.blocks.rows import Row
 from analysis.blocks.words import control_cells
 from analysis.page.answers import Reading
@@ -43,7 +43,7 @@ class Page:
     def __init__(self, results: Results, blocks: Sequence[Block], out: Path) -> None:
         self.results, self.blocks = results, blocks
         self._base = _way(results.folder, out)
-        self._groups, self._places = provenance(results.runs, self._way_to)
+        self._groups, self._places = provenance(used_runs(blocks), self._way_to)
         self._tables = [self._table(block, i) for i, block in enumerate(blocks) if block.runs]
         self._jinja = jinja2.Environment(
             loader=jinja2.FileSystemLoader(Path(__file__).parent),

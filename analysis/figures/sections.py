@@ -188,7 +188,8 @@ def _effect(own: Sequence[Block], column: Column, method: str) -> data.Effect | 
     strata, is_below = [], False
     for block in own:
         rows = {row.method: row for row in block.rows}
-        if method in rows and BASELINE in rows:
+        counts = column not in block.marks or len(own) == 1
+        if counts and method in rows and BASELINE in rows:
             found = paired_differences(rows[method].values.get(column, {}), rows[BASELINE].values.get(column, {}))
             if found:
                 strata.append(found)

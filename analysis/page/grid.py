@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from analysis.blocks.rows import Column
-from analysis.blocks.statistics import BySeed, paired_differences
+from analysis.blocks.statistics import BySeed, mean_by_seed, paired_differences
 from analysis.blocks.words import percent, points
-from analysis.claims.configuration import Configuration, mean_by_seed
+from analysis.claims.configuration import Configuration
 from analysis.figures.data import Effect, average_of
+from analysis.figures.sections import task_name
 from analysis.page.headline import Arm, Headline
 from analysis.tables.cells import TASK_WORDS
-from analysis.tables.names import FRAMEWORKS
+from analysis.tables.names import FRAMEWORKS, configuration_name
 from analysis.tables.paper import headline_columns
 from analysis.tables.render import PaperCell, PaperRow, PaperTable
 
@@ -57,8 +58,7 @@ def _tasks(configurations: Sequence[Configuration]) -> Iterator[Task]:
 
 
 def _columns(c: Configuration) -> list[Column]:
-    marks = getattr(c.block, "marks", {})
-    return [column for column in headline_columns(c.block) if column not in marks]
+    return [column for column in headline_columns(c.block) if column not in c.block.marks]
 
 
 def _strata(headline: Headline, arm: Arm, task: Task) -> list[BySeed]:
@@ -125,6 +125,14 @@ def _notes(headline: Headline, tasks: Sequence[Task], usual: int, cells: Sequenc
         f" {usual} seeds{' (in round brackets: both seeds)' if usual == 2 else ''}; averaged over the data sets of"
         f" a task, then over {over}. Seconds: on the same device."
     ]
+    left_out = {
+        f"{configuration_name(*c.key, c.block.note)}: {task_name(column)} ({c.block.marks[column]})"
+        for c in headline.configurations
+        for column in headline_columns(c.block)
+        if column in c.block.marks
+    }
+    if left_out:
+        notes.append(f"In no average, by full data alone: {'; '.join(sorted(left_out))}.")
     told = {
         "*": "the interval does not hold 0 (no correction for the number of cells)",
         "†": "fewer configurations than other methods of the column",

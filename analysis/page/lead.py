@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from analysis.blocks.block import Block
-from analysis.claims.configuration import Configuration, mean_by_seed
+from analysis.blocks.statistics import mean_by_seed
+from analysis.claims.configuration import Configuration
 from analysis.figures.data import LEAST_FOR_INTERVAL, Effect, Point, effect_of, seen
 from analysis.figures.differences import Arm, Panel, Words, draw_differences
 from analysis.figures.plots import Scatter, draw_samples

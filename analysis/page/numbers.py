@@ -50,8 +50,8 @@ def short_heads(block: Block) -> dict[str, list]:
     for column in block.columns:
         task, _, metric = task_name(column).rpartition(", ")
         unit = "nats, less is better" if column.is_nats else "%"
-        note = block.column_notes[column]
-        shown.append((task, f"{metric}, {unit}", *([note] if note else [])))
+        more = (block.column_notes[column], block.marks.get(column, ""))
+        shown.append((task, f"{metric}, {unit}", *filter(None, more)))
     told = ["" for _ in quantities] + [f"{column.name}, {column.items:,} test items" for column in block.columns]
     return {"heads": shown, "told": told, "labels": [" · ".join(lines) for lines in shown]}
 

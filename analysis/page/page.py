@@ -15,7 +15,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup, escape
 
-from analysis.blocks.block import Block, planned_only, used_runs
+from analysis.blocks.block import Block, interim, planned_only, used_runs
 from analysis.blocks.rows import Row
 from analysis.blocks.words import control_cells
 from analysis.page.answers import Reading
@@ -25,7 +25,7 @@ from analysis.page.headline import cost_sentence
 from analysis.page.inline import inline
 from analysis.page.numbers import numbers, short_heads, told_once
 from analysis.page.provenance import provenance
-from analysis.page.verdicts import beside, said, scale_told, style, verdicts
+from analysis.page.verdicts import scale_told, style, verdicts
 from analysis.read.results import Results, Run
 from analysis.tables.foreign import HEADS, NOTE, foreign_rows
 from analysis.tables.main import legend
@@ -56,7 +56,7 @@ class Page:
         self._jinja.globals["link_of"] = self._link_of
         self._jinja.globals["config_of"] = self._config_of
         self._jinja.globals["rows_of"] = self._rows_of
-        self._jinja.globals.update(said_of=said, style_of=style, beside=beside)
+        self._jinja.globals["style_of"] = style
         self._jinja.globals["only_macros"] = False
         self._jinja.globals["most_links"] = MOST_LINKS
         script = (Path(__file__).parent / "page.js").read_text(encoding="utf-8")
@@ -111,7 +111,7 @@ class Page:
             grid=reading.grid,
             verdicts=verdicts(reading.judged, reading.headline.seeds),
             scale_told=scale_told(reading.judged),
-            interim="",
+            interim=interim(self.blocks, reading.headline.registry.plan.seeds),
             cost=cost_sentence(reading.headline, self.results.runs),
             **vars(figures),
             foreign=foreign_rows(self.results.foreign, self.results.controls),

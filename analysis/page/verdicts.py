@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.claims.finding import Finding, Judged
+from analysis.claims.verdicts import SAME, SUPPORTED
 
-POSITIVE = ("supported", "the same")
 NOT_SPECIFIC = "not specific to SCAN"
 """How a control's line ends that meets the same rule."""
 
@@ -40,16 +40,15 @@ def at_scale(one: Judged) -> Finding:
 
 def _verdict(one: Judged, found: Finding, seeds: str) -> Verdict:
     claim = one.claim.claim.rstrip(".")
-    told = line(found).replace(f" ({seeds})", "")
-    return Verdict(one.claim.id, said(found), style(found), claim, told, _control(found))
+    told = found.line.replace(f" ({seeds})", "")
+    return Verdict(one.claim.id, found.said, style(found), claim, told, _control(found))
 
 
 def _control(found: Finding) -> str:
     """What the control says of a positive verdict; with the others it stands among the claims."""
-    told = str(getattr(found, "control", ""))
-    if told.endswith(NOT_SPECIFIC):
+    if found.control.endswith(NOT_SPECIFIC):
         return NOT_SPECIFIC
-    return told if found.verdict in POSITIVE else ""
+    return found.control if found.verdict in (SUPPORTED, SAME) else ""
 
 
 def scale_told(judged: Sequence[Judged]) -> str:
@@ -66,21 +65,5 @@ def scale_told(judged: Sequence[Judged]) -> str:
     )
 
 
-def said(found: Finding) -> str:
-    return str(getattr(found, "said", found.verdict))
-
-
 def style(found: Finding) -> str:
     return found.verdict.replace(" ", "-")
-
-
-def line(found: Finding) -> str:
-    return str(getattr(found, "line", "") or (found.told[0] if found.told else ""))
-
-
-def beside(found: Finding) -> list[str]:
-    """What else is known: that it is interim, what the control says, other measures, second opinions, warnings."""
-    told = [getattr(found, "interim", ""), getattr(found, "control", "")]
-    told += [one.told for one in getattr(found, "alternatives", ())]
-    told += [*getattr(found, "second", ()), *getattr(found, "warnings", ())]
-    return [one for one in told if one]

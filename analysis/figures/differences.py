@@ -92,7 +92,7 @@ def draw_differences(
 
 
 def _title(title: str, a_row: int) -> str:
-    width = 44 if a_row == 1 else max(14, int(76 / a_row))
+    width = 30 if a_row == 1 else max(14, int(76 / a_row))
     return textwrap.fill(title, width, max_lines=3, placeholder=" …", break_on_hyphens=False)
 
 

@@ -65,7 +65,7 @@ def test_a_sweep_that_comes_along_is_planned_by_its_name(
 
 
 def test_what_a_sweeps_file_says_of_its_cost_is_found(tmp_path: Path) -> None:
-    assert cost_of(own_sweeps()["quickstart"]) == "under 3 minutes on 2 cores"
+    assert cost_of(own_sweeps()["quickstart"]) == "under 4 minutes on 2 cores"
     assert cost_of(own_sweeps()["paper_coresets"])
     plain = tmp_path / "x.yaml"
     plain.write_text("name: x\n# Cost: none.\n")

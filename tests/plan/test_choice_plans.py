@@ -146,7 +146,7 @@ def test_a_configuration_from_before_choices_is_read(planned: Plan) -> None:
 def test_results_from_before_choices_are_done_and_start_nothing() -> None:
     from benchmark.config.sweepfile import read_sweep
 
-    runs = make_plan(read_sweep(Path("sweeps/quickstart.yaml")), Path("results"))
+    runs = make_plan(read_sweep(Path("sweeps/mini_noise.yaml")), Path("results"))
     assert {run.state.name for run in runs} == {"done"}
     assert not choices(runs)
     assert {run.choice for run in pruned(runs)} == {None}

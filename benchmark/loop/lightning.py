@@ -21,7 +21,7 @@ class PrunedCallback(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Raises ValueError for a trainer that would cut long epochs short, or has more epochs than the method."""
-        if trainer.reload_dataloaders_every_n_epochs != 1:
+        if vars(trainer)["reload_dataloaders_every_n_epochs"] != 1:  # which its class does not declare
             raise ValueError("epochs differ in length: give Trainer(reload_dataloaders_every_n_epochs=1)")
         if trainer.max_epochs is not None and trainer.max_epochs > self.pruned.num_epochs:
             raise ValueError(f"max_epochs is {trainer.max_epochs}, and num_epochs {self.pruned.num_epochs}")

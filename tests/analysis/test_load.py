@@ -16,7 +16,7 @@ from analysis.read.frame import COLUMNS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
-EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+EXAMPLES = re.findall(r"```python[^\n]*\n(.*?)```", PAGE, flags=re.DOTALL)
 
 
 def test_a_row_a_run_and_metric_with_what_is_missing_beside(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmark.runs.record import EVALUATION, SCHEMA
+from benchmark.runs.record import EVALUATION, SCHEMA, read_record
 from benchmark.runs.schema import quick_check
 
 ROOT = Path(__file__).parents[2]
-RECORDS = [json.loads(path.read_bytes()) for path in sorted(ROOT.glob("results/quickstart/*/record.json"))]
+RECORDS = [read_record(path) for path in sorted(ROOT.glob("results/quickstart/*/record.json"))]
 
 VALUES = st.one_of(
     st.none(), st.booleans(), st.integers(-2, 3), st.floats(-0.5, 2), st.text(max_size=3),

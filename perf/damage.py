@@ -57,7 +57,7 @@ COST = r"of full \(n = 1\)"
 """Lines that tell seconds too; what else they say comes from records, which are compared."""
 LINKED_BYTES = 200_000
 """Files from this size on are linked into a copy, not copied: they are replaced, never written in."""
-VOLATILE = ("started", "finished", "code", "versions", "device")
+VOLATILE = ("started", "finished", "evaluation_seconds", "code", "versions", "device")
 VOLATILE_TRAINING = ("seconds", "data_seconds", "pruning_seconds", "samples_per_second", "peak_memory_bytes")
 SEEN_AGAIN, ASKED_FOR_MORE = "finished, seen again", "finished, asked for more"
 opened: set[str] = set()
@@ -175,7 +175,8 @@ def without_times(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, list):
             value = [line for line, again in zip(value, other[name], strict=True) if line == again]
         else:
-            assert value == other[name], name
+            keys = [key for key in value if value[key] != other[name].get(key)]
+            assert value == other[name], f"{name}: {', '.join(keys)} differ"
         same[name] = value
     return same
 

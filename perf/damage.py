@@ -154,7 +154,10 @@ def outcome(results: Path, tables: Path) -> dict[str, Any]:
             found[name] = _arrays(path)
     for path in sorted(tables.glob("*.md")):
         if "cost" not in path.name and path.name != "checklist.md":
-            found[path.name] = [line for line in path.read_text().splitlines() if not re.search(COST, line)]
+            lines = [line for line in path.read_text().splitlines() if not re.search(COST, line)]
+            if path.name == "headline.md":
+                lines = [re.sub(r"[^|]*\|$", "", line) for line in lines]  # its last column tells seconds
+            found[path.name] = lines
     return found
 
 

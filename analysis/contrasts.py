@@ -14,8 +14,9 @@ import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from scipy import stats
@@ -23,8 +24,8 @@ from scipy import stats
 from analysis.blocks.statistics import t_interval
 from analysis.figures import style
 from analysis.read.results import Results, Run, load
-from benchmark.files import told, write_text
-from benchmark.options import ConfigError, Parser, check_keys, did_you_mean, load_yaml
+from benchmark.files import told, write_atomic, write_text
+from benchmark.options import ConfigError, Parser, check_keys, did_you_mean, load_yaml, must_be_mapping
 
 LEVEL = 0.05
 MOST_SEEDS = 1000
@@ -142,7 +143,11 @@ def read_registered(path: Path) -> Registered:
 
 
 def _measure(node: Any, where: str) -> Measure:
-    check_keys(node, ("name", "rows", "unit"), where)
+    must_be_mapping(node, where)
+    check_keys({"unit": "points", **node}, ("name", "rows", "unit"), where, all_required=True)
+    for i, one in enumerate(node["rows"]):
+        must_be_mapping(one, f"{where}.rows[{i}]")
+        check_keys(one, ("task", "datasets", "metrics"), f"{where}.rows[{i}]", all_required=True)
     rows = [
         (one["task"], dataset, metric)
         for one in node["rows"]
@@ -153,6 +158,7 @@ def _measure(node: Any, where: str) -> Measure:
 
 
 def _question(node: Any, where: str) -> Question:
+    must_be_mapping(node, where)
     check_keys(node, (*QUESTION_KEYS, "measure", "ceiling", "shared"), where)
     for key in QUESTION_KEYS:
         if key not in node:
@@ -160,12 +166,8 @@ def _question(node: Any, where: str) -> Question:
     ceiling = None
     if "ceiling" in node:
         ceiling = Contrast("ceiling", "", (_pair(node["ceiling"], f"{where}.ceiling"),))
-    contrasts = tuple(
-        Contrast(
-            name, one["asks"], tuple(_pair(pair, f"{where}.contrasts.{name}") for pair in _pairs(one, where, name))
-        )
-        for name, one in node["contrasts"].items()
-    )
+    must_be_mapping(node["contrasts"], f"{where}.contrasts")
+    contrasts = tuple(_contrast(name, one, f"{where}.contrasts.{name}") for name, one in node["contrasts"].items())
     return Question(
         id=str(node["id"]),
         asks=node["asks"],
@@ -181,9 +183,10 @@ def _question(node: Any, where: str) -> Question:
     )
 
 
-def _pairs(node: Any, where: str, name: str) -> list[Any]:
-    check_keys(node, ("asks", "pairs"), f"{where}.contrasts.{name}", all_required=True)
-    return list(node["pairs"])
+def _contrast(name: str, node: Any, where: str) -> Contrast:
+    must_be_mapping(node, where)
+    check_keys(node, ("asks", "pairs"), where, all_required=True)
+    return Contrast(name, node["asks"], tuple(_pair(pair, where) for pair in node["pairs"]))
 
 
 def _pair(node: Any, where: str) -> tuple[Arm, Arm]:
@@ -371,8 +374,8 @@ def main(words: Sequence[str] | None = None) -> int:
             for question, of in found:
                 if any(answer.differences for answer in of):
                     drawn = figure(question, of, registered.margin)
-                    (options.out / f"{drawn.name}.png").write_bytes(drawn.png)
-                    (options.out / f"{drawn.name}.svg").write_bytes(drawn.svg)
+                    for ending, image in (("png", drawn.png), ("svg", drawn.svg)):
+                        write_atomic(options.out / f"{drawn.name}.{ending}", partial(_put, image))
     except (ConfigError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -382,9 +385,14 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _load(folder: Path, sweeps: Sequence[str]) -> Results | None:
+@lru_cache
+def _load(folder: Path, sweeps: tuple[str, ...]) -> Results | None:
     """None unless all of the sweeps have begun."""
     return load(folder, sweeps) if all((folder / name).is_dir() for name in sweeps) else None
+
+
+def _put(image: bytes, file: BinaryIO) -> None:
+    file.write(image)
 
 
 def points(value: float) -> str:

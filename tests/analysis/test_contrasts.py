@@ -96,6 +96,9 @@ def test_the_command_leaves_a_table_a_csv_and_a_figure(tmp_path: Path, capsys: p
     assert "No seed is whole for all arms yet (0 of 4)." in capsys.readouterr().out
     assert contrasts.main([str(registered(tmp_path, poool="x")), "--results", str(results)]) == 2
     assert "did you mean 'pool'" in capsys.readouterr().err
+    for wrong in ("x", {"asks": ""}):
+        assert contrasts.main([str(registered(tmp_path, contrasts={"A1": wrong})), "--results", str(results)]) == 2
+        assert "questions[0].contrasts.A1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

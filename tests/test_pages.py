@@ -31,7 +31,8 @@ PAGES = [
     ROOT / "perf/README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-OWN_LOOP = ROOT / "docs/own_loop.md"
+RUN_ELSEWHERE = {ROOT / "docs/own_loop.md", ROOT / "docs/results.md"}
+"""By tests/loop/test_own_loop.py and tests/analysis/test_load.py."""
 NEEDS = {"needs-data", "needs-gpu", "needs-cluster"}
 EXTRAS = {"needs-lightning", "needs-transformers", "needs-statsmodels"}
 FENCED = re.compile(r"^```([^\n`]*)\n(.*?)^```$", flags=re.DOTALL | re.MULTILINE)
@@ -79,12 +80,11 @@ READERS: dict[str, Callable[[Path], dict[str, Any]]] = {"protocols.md": two_runs
 
 @pytest.mark.parametrize(
     "page",
-    sorted({block.page for block in ALL if block.language == "python"} - {OWN_LOOP}),  # tests/loop runs that one's
+    sorted({block.page for block in ALL if block.language == "python"} - RUN_ELSEWHERE),
     ids=lambda page: page.name,
 )
 def test_every_block_of_python_runs_by_itself(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "results").symlink_to(ROOT / "results")
     for block in blocks(page):
         if block.language == "python":
             code = compile("\n" * block.line + block.text, str(page), "exec")

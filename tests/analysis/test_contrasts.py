@@ -14,6 +14,7 @@ from report_trees import metric, put, record
 
 from analysis import contrasts
 from analysis.contrasts import answers, holm, read_registered, seeds_needed, verdict
+from analysis.contrasts.figures import draw
 from analysis.read.results import load
 from benchmark.options import ConfigError
 
@@ -36,14 +37,21 @@ QUESTION = {
 }
 
 
-def registered(folder: Path, **changes: Any) -> Path:
+ROWS = {"name": "lead", "title": "What was found", "rows": [{"question": 1, "contrast": "A1", "says": "first"}]}
+LEVELS = {"title": "recalls", "question": 1, "against": "full", "lines": {"scan": "scan", "best": "oracle"}}
+DOSES = {**LEVELS, "lines": {"scan": ["scan", "oracle"]}}
+
+
+def registered(folder: Path, figures: Any = (), **changes: Any) -> Path:
     path = folder / "contrasts.yaml"
     told = {"margin": MARGIN, "measures": {"clip": {"name": "mean", **TASKS}}, "secondary": {"clip": []}}
-    path.write_text(yaml.safe_dump({**told, "questions": [{**QUESTION, **changes}]}))
+    path.write_text(
+        yaml.safe_dump({**told, "questions": [{**QUESTION, **changes}], "figures": list(figures)}, sort_keys=False)
+    )
     return path
 
 
-def fill(folder: Path, gains: dict[str, list[float]]) -> Path:
+def fill(folder: Path, gains: dict[str, list[float]], left_out: dict[str, float] | None = None) -> Path:
     """A record a model, method and seed; in one of two data sets a method gains twice what is said, in the other
     nothing; seeds differ more than methods."""
     results = folder / "results"
@@ -52,7 +60,8 @@ def fill(folder: Path, gains: dict[str, list[float]]) -> Path:
             for seed, gain in enumerate(of_seed):
                 rows = [metric(0.3 + seed / 10 + 2 * gain), metric(0.5, dataset="digits")]
                 name = f"clip-{model}-shapes-{method}-s{seed}-abc123"
-                put(results, record(method, seed, model=model, run=name, metrics=rows))
+                training = {"pruning_rate": (left_out or {}).get(method, 0.0)}
+                put(results, record(method, seed, model=model, run=name, metrics=rows, training=training))
     return results
 
 
@@ -86,11 +95,11 @@ def test_a_method_that_no_run_has_is_refused_with_the_nearest(tmp_path: Path) ->
 
 def test_the_command_leaves_a_table_a_csv_and_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = fill(tmp_path, GAINS)
-    words = [str(registered(tmp_path)), "--results", str(results), "--out", str(tmp_path / "out")]
+    words = [str(registered(tmp_path, [ROWS])), "--results", str(results), "--out", str(tmp_path / "out")]
     assert contrasts.main(words) == 0
     assert "| A1 | scan - full | +1.00 | +0.74 to +1.26 |" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "contrasts.md", "contrasts.csv", "contrasts-1.png", "contrasts-1.svg"
+        "contrasts.md", "contrasts.csv", "lead.png", "lead.svg"
     }  # fmt: skip
     assert contrasts.main([str(registered(tmp_path)), "--results", str(tmp_path)]) == 0
     assert "No seed is whole for all arms yet (0 of 4)." in capsys.readouterr().out
@@ -99,6 +108,36 @@ def test_the_command_leaves_a_table_a_csv_and_a_figure(tmp_path: Path, capsys: p
     for wrong in ("x", {"asks": ""}):
         assert contrasts.main([str(registered(tmp_path, contrasts={"A1": wrong})), "--results", str(results)]) == 2
         assert "questions[0].contrasts.A1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("levels", "told"), [(LEVELS, [0.0, 0.0]), (DOSES, [10.0, 30.0])])
+def test_levels_are_differences_to_one_other_beside_what_was_left_out(
+    tmp_path: Path, levels: dict[str, Any], told: list[float]
+) -> None:
+    results = fill(tmp_path, GAINS, {"scan": 0.1, "oracle": 0.3} if levels is DOSES else {})
+    file = read_registered(registered(tmp_path, [{"name": "levels", "title": "Levels", "panels": [levels]}]))
+    drawn = draw(file.figures[0], {}, file, lambda sweeps: load(results, sweeps))
+    assert drawn is not None
+    assert [row["points"] for row in drawn.data] == pytest.approx([1.0, 2.0])
+    assert [row.get("x", row.get("pruned")) for row in drawn.data] == pytest.approx(told)
+    assert draw(file.figures[0], {}, file, lambda sweeps: None) is None
+
+
+@pytest.mark.parametrize(
+    ("figure", "said"),
+    [
+        ({**ROWS, "panels": []}, "expected either rows or panels"),
+        (
+            {**ROWS, "rows": [{"question": 2, "contrast": "A1", "says": ""}]},
+            r"rows\[0\].question: there is no '2'",
+        ),
+        ({**ROWS, "rows": [{"question": 1, "contrast": "A3", "says": ""}]}, "there is no 'A3'"),
+        ({"name": "x", "title": "", "panels": [{**LEVELS, "lines": ["scan"]}]}, r"panels\[0\].lines"),
+    ],
+)
+def test_a_mistake_in_a_figure_names_its_place(tmp_path: Path, figure: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        read_registered(registered(tmp_path, [figure]))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,3 @@
+from analysis.contrasts.command import main
+
+raise SystemExit(main())

@@ -1,7 +1,7 @@
 """Contrasts that were registered before their runs, found again from the records: estimate, interval, p, verdict.
 
 A question has a family of contrasts. Each is a paired difference, seed by seed, of one measure; several methods of
-an arm, several pairs and several models are averaged within a seed first. Only seeds count that are whole for all
+an arm, several pairs, models and pools are averaged within a seed first. Only seeds count that are whole for all
 arms of a question. Intervals are Student's t over seeds; p-values are two-sided, adjusted by Holm in a question.
 """
 

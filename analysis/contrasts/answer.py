@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,8 @@ from analysis.contrasts.registered import Arm, Contrast, Measure, Question, Regi
 from analysis.read.results import Results, Run
 from benchmark.options import ConfigError, did_you_mean
 
+Place = tuple[str, ...]
+"""Model and pool."""
 LEVEL = 0.05
 MOST_SEEDS = 1000
 
@@ -47,12 +50,13 @@ class Values:
     def __init__(self, question: Question, contrasts: Iterable[Contrast], results: Results) -> None:
         """Raises ConfigError for a method that no run of the sweeps has, done or planned."""
         self.question = question
+        self.places = list(itertools.product(question.models, question.pools))
         self.arms = [arm for contrast in contrasts for pair in contrast.pairs for arm in pair]
-        self.runs: dict[tuple[str, str, int], list[Run]] = {}
+        self.runs: dict[tuple[str, Place, int], list[Run]] = {}
         for run in results.runs:
-            framework, model, pool = run.key
-            if (framework, pool) == (question.framework, question.pool):
-                self.runs.setdefault((run.record["method"], model, run.record["seed"]), []).append(run)
+            framework, *place = run.key
+            if framework == question.framework:
+                self.runs.setdefault((run.record["method"], tuple(place), run.record["seed"]), []).append(run)
         for arm in self.arms:
             for method in arm.methods:
                 if method not in results.methods:
@@ -67,17 +71,15 @@ class Values:
             seed
             for seed in self.question.seeds
             if all(
-                self._mean(arm, model, seed, measure.of) is not None
-                for arm in self.arms
-                for model in self.question.models
+                self._mean(arm, place, seed, measure.of) is not None for arm in self.arms for place in self.places
             )
         ]
 
     def differences(self, contrast: Contrast, measure: Measure, seeds: Iterable[int]) -> list[float]:
         """A seed each, of seeds that are whole."""
 
-        def value(arm: Arm, model: str, seed: int) -> float:
-            found = self._mean(arm, model, seed, measure.of)
+        def value(arm: Arm, place: Place, seed: int) -> float:
+            found = self._mean(arm, place, seed, measure.of)
             assert found is not None, "the seed is whole"
             return found
 
@@ -85,9 +87,9 @@ class Values:
             float(
                 np.mean(
                     [
-                        value(first, model, seed) - value(second, model, seed)
+                        value(first, place, seed) - value(second, place, seed)
                         for first, second in contrast.pairs
-                        for model in self.question.models
+                        for place in self.places
                     ]
                 )
             )
@@ -95,18 +97,18 @@ class Values:
         ]
 
     def left_out(self, arm: Arm, seeds: Iterable[int]) -> float:
-        """Share of the visits, the mean over models and seeds that are whole."""
+        """Share of the visits, the mean over models, pools and seeds that are whole."""
         shares = [
-            self._mean(arm, model, seed, lambda record: record["training"]["pruning_rate"])
+            self._mean(arm, place, seed, lambda record: record["training"]["pruning_rate"])
             for seed in seeds
-            for model in self.question.models
+            for place in self.places
         ]
         return float(np.mean([share for share in shares if share is not None]))
 
-    def _mean(self, arm: Arm, model: str, seed: int, of: Callable[[Any], float | None]) -> float | None:
+    def _mean(self, arm: Arm, place: Place, seed: int, of: Callable[[Any], float | None]) -> float | None:
         values = []
         for method in arm.methods:
-            runs = self.runs.get((method, model, seed), [])
+            runs = self.runs.get((method, place, seed), [])
             fit = [run for run in runs if arm.epochs in (None, run.record["config"]["train"]["epochs"])]
             value = of(fit[0].record) if len(fit) == 1 else None
             if value is None:

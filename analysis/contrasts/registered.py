@@ -13,7 +13,7 @@ from benchmark.options import ConfigError, check_keys, did_you_mean, load_yaml, 
 
 T = TypeVar("T")
 KEYS = ("margin", "measures", "secondary", "questions", "figures")
-QUESTION_KEYS = ("id", "asks", "sweeps", "framework", "models", "pool", "seeds", "contrasts")
+QUESTION_KEYS = ("id", "asks", "sweeps", "framework", "models", "seeds", "contrasts")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Question:
     sweeps: tuple[str, ...]
     framework: str
     models: tuple[str, ...]
-    pool: str
+    pools: tuple[str, ...]
     seeds: tuple[int, ...]
     contrasts: tuple[Contrast, ...]
     measure: str
@@ -153,7 +153,9 @@ def _measure(node: Any, where: str) -> Measure:
 
 def _question(node: Any, where: str) -> Question:
     must_be_mapping(node, where)
-    check_keys(node, (*QUESTION_KEYS, "measure", "ceiling", "shared"), where)
+    check_keys(node, (*QUESTION_KEYS, "pool", "pools", "measure", "ceiling", "shared"), where)
+    if ("pool" in node) == ("pools" in node):
+        raise ConfigError(f"{where}: expected either pool or pools")
     for key in QUESTION_KEYS:
         if key not in node:
             raise ConfigError(f"{where}.{key}: missing")
@@ -168,7 +170,7 @@ def _question(node: Any, where: str) -> Question:
         sweeps=tuple(node["sweeps"]),
         framework=node["framework"],
         models=tuple(node["models"]),
-        pool=node["pool"],
+        pools=tuple(node["pools"]) if "pools" in node else (node["pool"],),
         seeds=tuple(node["seeds"]),
         contrasts=contrasts,
         measure=node.get("measure", node["framework"]),

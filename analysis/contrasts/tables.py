@@ -22,7 +22,7 @@ def markdown(question: Question, found: Sequence[Answer], registered: Registered
     lines = [
         f"### {question.id}. {question.asks}",
         "",
-        f"{', '.join(question.models)} on {question.pool}; {measure.name}, points; n = {n} of"
+        f"{', '.join(question.models)} on {', '.join(question.pools)}; {measure.name}, points; n = {n} of"
         f" {len(question.seeds)} seeds.",
         "",
     ]

@@ -21,7 +21,7 @@ ORACLE = "clean_oracle"
 DYNAMIC = frozenset(
     (
         *("scan", "scan_random", "random_dynamic", "infobatch", "seta", "dissect", "small_loss", "big_loss"),
-        *("rs2", "repb", "order_dp"),
+        *("rs2", "repb", "order_dp", "worse_than_chance"),
     )
 )
 """Methods that choose anew while the model trains, for records from before a record told its ``family``; a test

@@ -8,6 +8,7 @@ METHODS = {
     "full": "full data",
     "scan": "SCAN",
     "scan_random": "random control",
+    "worse_than_chance": "worse than chance",
     "random_subset": "random subset",
     "random_dynamic": "random each epoch",
     "semdedup": "SemDeDup",

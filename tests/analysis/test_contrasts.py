@@ -45,9 +45,8 @@ DOSES = {**LEVELS, "lines": {"scan": ["scan", "oracle"]}}
 def registered(folder: Path, figures: Any = (), **changes: Any) -> Path:
     path = folder / "contrasts.yaml"
     told = {"margin": MARGIN, "measures": {"clip": {"name": "mean", **TASKS}}, "secondary": {"clip": []}}
-    path.write_text(
-        yaml.safe_dump({**told, "questions": [{**QUESTION, **changes}], "figures": list(figures)}, sort_keys=False)
-    )
+    question = {key: value for key, value in {**QUESTION, **changes}.items() if value is not None}
+    path.write_text(yaml.safe_dump({**told, "questions": [question], "figures": list(figures)}, sort_keys=False))
     return path
 
 
@@ -76,6 +75,18 @@ def test_differences_are_paired_averaged_within_a_seed_and_told_as_a_share_of_th
     assert first.share == pytest.approx(0.5)
     assert second.share is None
     assert first.verdict == second.verdict == "better, by more than matters"
+
+
+def test_pools_are_averaged_within_a_seed_and_a_seed_needs_all_of_them(tmp_path: Path) -> None:
+    results = fill(tmp_path, {name: gains[:3] for name, gains in GAINS.items()})
+    for method, gain in (("full", 0.0), ("scan", 0.03), ("oracle", 0.03)):
+        for model, seed in (("vit", 0), ("vit", 1), ("rn", 0), ("rn", 1)):
+            rows = [metric(0.3 + 2 * gain), metric(0.5, dataset="digits")]
+            name = f"clip-{model}-other-{method}-s{seed}-abc123"
+            put(results, record(method, seed, model=model, pool="other", run=name, metrics=rows))
+    told = read_registered(registered(tmp_path, pool=None, pools=["shapes", "other"]))
+    found = answers(told.questions[0], told, load(results, ["tiny"]))
+    assert found[0].differences == pytest.approx([0.020, 0.021])
 
 
 def test_only_seeds_that_are_whole_for_all_arms_and_models_count(tmp_path: Path) -> None:

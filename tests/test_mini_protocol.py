@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
 import itertools
 import re
@@ -121,3 +122,21 @@ def test_the_answers_on_the_page_are_those_of_the_records(tmp_path: Path) -> Non
     assert contrasts.main([str(CONTRASTS), "--out", str(tmp_path)]) == 0
     for name in ("contrasts.md", "contrasts.csv"):
         assert (CONTRASTS.parent / "contrasts" / name).read_text() == (tmp_path / name).read_text()
+
+
+TOLD = re.compile(r"\b([NCDEMWX]\d):? ([+−]\d+\.\d)(?: points)? \(([+−]\d+\.\d) to ([+−]\d+\.\d)\)")
+
+
+@pytest.mark.parametrize(("page", "least"), [("docs/mini.md", 12), ("README.md", 4)])
+def test_every_number_of_a_contrast_on_a_page_is_the_tables(page: str, least: int) -> None:
+    """Written as ``N2 +2.4 (+1.7 to +3.1)``: mean and 95 % interval, points, of any question that has it."""
+    known: dict[str, list[tuple[str, ...]]] = {}
+    with (CONTRASTS.parent / "contrasts" / "contrasts.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["low95"]:
+                shown = [f"{100 * float(row[key]):+.1f}".replace("-", "−") for key in ("mean", "low95", "high95")]
+                known.setdefault(row["contrast"], []).append(tuple(shown))
+    told = TOLD.findall(Path(page).read_text(encoding="utf-8"))
+    assert len({name for name, *_ in told}) >= least
+    for name, *numbers in told:
+        assert tuple(numbers) in known[name], f"{page}: {name} {numbers}; the table has {known[name]}"

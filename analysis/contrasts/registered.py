@@ -205,6 +205,10 @@ def _figure(node: Any, questions: Mapping[str, Question], where: str) -> Figure:
         raise ConfigError(f"{where}: expected either rows or panels")
     rows = tuple(_row(one, questions, f"{where}.rows[{i}]") for i, one in enumerate(node.get("rows", ())))
     panels = tuple(_levels(one, questions, f"{where}.panels[{i}]") for i, one in enumerate(node.get("panels", ())))
+    if len({panel.against for panel in panels}) > 1:
+        raise ConfigError(f"{where}: all panels must be against one method")
+    if len({len(arms) for panel in panels for arms in panel.lines.values()}) > 1:
+        raise ConfigError(f"{where}: all lines must have one arm, or as many doses as the others")
     return Figure(node["name"], node["title"], rows, panels)
 
 

@@ -144,6 +144,8 @@ def test_levels_are_differences_to_one_other_beside_what_was_left_out(
         ),
         ({**ROWS, "rows": [{"question": 1, "contrast": "A3", "says": ""}]}, "there is no 'A3'"),
         ({"name": "x", "title": "", "panels": [{**LEVELS, "lines": ["scan"]}]}, r"panels\[0\].lines"),
+        ({"name": "x", "title": "", "panels": [LEVELS, {**LEVELS, "against": "oracle"}]}, "against one method"),
+        ({"name": "x", "title": "", "panels": [LEVELS, DOSES]}, "as many doses as the others"),
     ],
 )
 def test_a_mistake_in_a_figure_names_its_place(tmp_path: Path, figure: dict[str, Any], said: str) -> None:

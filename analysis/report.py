@@ -73,11 +73,10 @@ def _records_are_no_garbage() -> Iterator[None]:
 
 def make(results: Results, out: Path, command: str, energy: Path | None = None) -> Path:
     """Write everything under ``out``; returns the path of the page. ``energy``: a file of watts by device."""
-    from pandas import DataFrame
 
     from analysis.blocks.block import build_blocks
     from analysis.blocks.rows import BASELINE
-    from analysis.figures.style import looks
+    from analysis.figures.style import looks, save
     from analysis.page.answers import read
     from analysis.page.departures import departures  # here: a wrong folder is told before plotting is loaded
     from analysis.page.drawn import draw
@@ -86,7 +85,7 @@ def make(results: Results, out: Path, command: str, energy: Path | None = None) 
     from analysis.read.methods import families
     from analysis.tables.foreign import foreign_frame
     from analysis.tables.main import latex, main_frame, markdown, truth_frame, truth_markdown, values_frame
-    from benchmark.files import write_atomic, write_text
+    from benchmark.files import write_text
     from benchmark.runs.snapshot import elsewhere
 
     blocks = build_blocks(results)
@@ -112,12 +111,7 @@ def make(results: Results, out: Path, command: str, energy: Path | None = None) 
     appearance = {**{method: by_family[known.get(method, method)] for method in methods}, **by_family}
     figures = draw(reading.headline, blocks, appearance)
     for figure in [*figures.all, *pruned.drawings]:
-        for ending, image in (("png", figure.png), ("svg", figure.svg), ("pdf", figure.pdf)):
-            path = out / "figures" / f"{figure.name}.{ending}"
-            write_atomic(path, lambda file, image=image: file.write(image))  # type: ignore[misc]
-        if figure.data:
-            data = DataFrame(figure.data).to_csv(index=False, lineterminator="\n")
-            write_text(out / "figures" / f"{figure.name}.csv", data)
+        save(figure, out / "figures")
     index = out / "index.html"
     if page.has_provenance_page:
         write_text(out / "provenance.html", page.provenance())

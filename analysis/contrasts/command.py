@@ -6,14 +6,14 @@ import sys
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import BinaryIO
 
 from analysis.contrasts.answer import answers
 from analysis.contrasts.figures import draw
 from analysis.contrasts.registered import read_registered
 from analysis.contrasts.tables import csv_text, markdown
+from analysis.figures.style import save
 from analysis.read.results import Results, load
-from benchmark.files import told, write_atomic, write_text
+from benchmark.files import told, write_text
 from benchmark.options import ConfigError, Parser
 
 
@@ -37,8 +37,8 @@ def main(words: Sequence[str] | None = None) -> int:
             write_text(options.out / "contrasts.csv", csv_text(found.values()))
             for figure in registered.figures:
                 drawn = draw(figure, found, registered, partial(_load, options.results))
-                for ending, image in (("png", drawn.png), ("svg", drawn.svg)) if drawn else ():
-                    write_atomic(options.out / f"{figure.name}.{ending}", partial(_put, image))
+                if drawn is not None:
+                    save(drawn, options.out, ("png", "svg"))
     except (ConfigError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -52,7 +52,3 @@ def main(words: Sequence[str] | None = None) -> int:
 def _load(folder: Path, sweeps: tuple[str, ...]) -> Results | None:
     """None unless all of the sweeps have begun."""
     return load(folder, sweeps) if all((folder / name).is_dir() for name in sweeps) else None
-
-
-def _put(image: bytes, file: BinaryIO) -> None:
-    file.write(image)

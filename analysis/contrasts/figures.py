@@ -11,7 +11,7 @@ from analysis.contrasts.answer import Answer, Values
 from analysis.contrasts.registered import Contrast, Figure, Levels, Question, Registered
 from analysis.contrasts.tables import points
 from analysis.figures import style
-from analysis.figures.data import effect_of
+from analysis.figures.data import LEAST_FOR_INTERVAL, effect_of
 from analysis.figures.differences import Arm, Panel, Words, draw_differences
 from analysis.figures.lines import Line, Lines, draw_lines
 from analysis.read.results import Results
@@ -29,12 +29,12 @@ def draw(figure: Figure, found: Found, registered: Registered, load: Load) -> st
 
 
 def _draw_rows(figure: Figure, found: Found, margin: float) -> style.Drawing | None:
-    """Contrasts downwards: the mean with its 95 % interval, the seeds behind it, and the band of no interest."""
+    """Contrasts downwards that have an interval: the mean, the seeds behind it, and the band of no interest."""
     answered = [
         (row.says, answer)
         for row in figure.rows
         for answer in found[row.question.id][1]
-        if answer.contrast is row.contrast and answer.differences
+        if answer.contrast is row.contrast and len(answer.differences) >= LEAST_FOR_INTERVAL
     ]
     if not answered:
         return None
@@ -74,7 +74,8 @@ def _draw_levels(figure: Figure, registered: Registered, load: Load) -> style.Dr
     name, margin = style.slug(figure.name), 100 * registered.margin
     counts = sorted({effect.n for _, lines in panels for line in lines for _, effect in line.points})
     caption = f"95 % t intervals over {' or '.join(map(str, counts))} seeds; band: the margin."
-    words = Words(name, figure.title, caption, f"difference to {_against(figure)}, points")
+    against = " and ".join(method_name(method) for method in panels[0][0].against.methods)
+    words = Words(name, figure.title, caption, f"difference to {against}, points")
     if all(len(line.points) > 1 for _, lines in panels for line in lines):
         shown = [Lines(one.title, lines) for one, lines in panels]
         return draw_lines(words, "visits left out, %", shown, looks, margin)
@@ -85,11 +86,6 @@ def _draw_levels(figure: Figure, registered: Registered, load: Load) -> style.Dr
     }
     boxes = [Panel(one.title, {line.family: [line.points[0][1]] for line in lines}) for one, lines in panels]
     return draw_differences(words, list(arms.values()), boxes, margin)
-
-
-def _against(figure: Figure) -> str:
-    (method,) = {method_name(name) for one in figure.panels for name in one.against.methods}
-    return method
 
 
 def _lines(levels: Levels, registered: Registered, load: Load) -> list[Line]:

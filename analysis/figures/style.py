@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import matplotlib
 
@@ -20,6 +21,9 @@ from matplotlib import pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from pandas import DataFrame
+
+from benchmark.files import write_atomic, write_text
 
 COLUMN_INCHES = 3.3
 """Of a paper in two columns."""
@@ -195,6 +199,15 @@ def finish(figure: Figure, drawn: Axes | Sequence[Axes]) -> None:
     if known:
         figure.set_figheight(figure.get_figheight() + 0.145 * -(-len(known) // columns))
         figure.legend(list(known.values()), list(known), loc="outside lower left", ncols=columns, handlelength=3)
+
+
+def save(drawn: Drawing, folder: Path, endings: Sequence[str] = ("png", "svg", "pdf")) -> None:
+    """A file an ending, named after the figure, and a CSV of what is drawn where it is told."""
+    for ending in endings:
+        image: bytes = getattr(drawn, ending)
+        write_atomic(folder / f"{drawn.name}.{ending}", lambda file, image=image: file.write(image))  # type: ignore[misc]
+    if drawn.data:
+        write_text(folder / f"{drawn.name}.csv", DataFrame(drawn.data).to_csv(index=False, lineterminator="\n"))
 
 
 def drawing(

@@ -33,9 +33,9 @@ _added: dict[str, list[str]] = {}
 
 
 def folders(package: str) -> list[Path]:
-    """Those that ``METHODS`` names. Raises ConfigError for one that does not exist."""
+    """Those that ``METHODS`` names, each once. Raises ConfigError for one that does not exist."""
     words = os.environ.get(METHODS, "").split(os.pathsep) if package == "baselines" else []
-    found = [Path(word).absolute() for word in words if word]
+    found = list(dict.fromkeys(Path(os.path.abspath(word)) for word in words if word))
     for folder in found:
         if not folder.is_dir():
             raise ConfigError(f"{folder}: no such folder; --methods and {METHODS} name folders of methods")

@@ -71,26 +71,17 @@ def main() -> int:
     print(
         f"{'swapped':>8} {'epoch':>5} {'loss':>5} {'above chance':>12} {'of them swapped':>15} {'of swapped':>10}"
     )
-    for share in options.shares:
-        plant = {"plant": {"swapped_captions": share}} if share else {}
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            (folder / "watch.py").write_text(WATCH, encoding="utf-8")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "watch.py").write_text(WATCH, encoding="utf-8")
+        words = f"--methods {name} --cluster local --results {name}/runs".split()
+        for share in options.shares:
+            plant = {"plant": {"swapped_captions": share}} if share else {}
             told = {**grid, "pool": {"emoji_clipart": plant}, "seed": options.seed, "evaluate": []}
             told["pruner"] = {"watch": {"folder": name}}
-            (folder / "chance.yaml").write_text(
-                yaml.safe_dump({"name": "chance", "grid": [told]}), encoding="utf-8"
-            )
-            words = [
-                str(folder / "chance.yaml"),
-                "--methods",
-                name,
-                "--cluster",
-                "local",
-                "--results",
-                f"{name}/runs",
-            ]
-            if sweep.main(words):
+            file = folder / f"chance{share:g}.yaml"
+            file.write_text(yaml.safe_dump({"name": file.stem, "grid": [told]}), encoding="utf-8")
+            if sweep.main([str(file), *words]):
                 return 1
             show(share, plant, grid["train"]["batch_size"], folder)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -171,6 +172,13 @@ def test_a_snapshot_holds_the_folder_and_its_jobs_look_nowhere_else(tmp_path: Pa
     assert f'os.environ.pop("{plugins.METHODS}", None)' in words
     (tmp_path / "extra" / "alternate.py").write_text(GOOD + "# edited\n")
     assert snapshot.take(tmp_path / "code") != taken
+
+
+def test_a_folder_that_is_named_twice_is_one(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by ``--methods`` and the environment at once."""
+    monkeypatch.setenv(plugins.METHODS, f"{elsewhere}{os.pathsep}{elsewhere}/../{elsewhere.name}/")
+    monkeypatch.delitem(sys.modules, "baselines.odd", raising=False)
+    assert plugins.load("baselines", "odd", Pruner, "x").__module__ == "baselines.odd"  # type: ignore[type-abstract]
 
 
 def test_two_methods_of_one_name_are_told_where_they_lie(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def cluster(extra: Sequence[str] = ()) -> Iterator[dict[str, str]]:
         _wait(lambda: _idle_nodes(environment) == len(NODES), "nodes", folder)
         yield environment
     finally:
-        _end_jobs(environment)
+        end_jobs(environment)
         for process in reversed(started):
             process.send_signal(signal.SIGTERM)
         for process in reversed(started):
@@ -105,7 +105,7 @@ def cluster(extra: Sequence[str] = ()) -> Iterator[dict[str, str]]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _end_jobs(environment: dict[str, str], seconds: float = 30) -> None:
+def end_jobs(environment: dict[str, str], seconds: float = 30) -> None:
     """Cancel what is left and let the nodes clean up after it, so that no step outlives them."""
     end = time.monotonic() + patience(seconds)
     while time.monotonic() < end:

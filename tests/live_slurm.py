@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
-from cluster import OVER_MEMORY, cluster, why_not
+from cluster import OVER_MEMORY, cluster, end_jobs, why_not
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +23,13 @@ def harsh_slurm() -> Iterator[dict[str, str]]:
     that does not ask for it."""
     with _live(["SlurmdTimeout=10", "KillWait=10", "JobRequeue=0", OVER_MEMORY]) as environment:
         yield environment
+
+
+@pytest.fixture
+def no_jobs_left(harsh_slurm: dict[str, str]) -> Iterator[None]:
+    """A test that fails leaves no job that would keep the next one waiting."""
+    yield
+    end_jobs(harsh_slurm)
 
 
 @contextmanager

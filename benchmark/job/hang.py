@@ -16,6 +16,8 @@ from benchmark.runs.folder import RunFolder
 from benchmark.training import pulse
 
 POLL_SECONDS = 2.0
+LAST_WORDS_SECONDS = 10.0
+"""How long rank 0 leaves the others, whose watch may look a little later: a job put back ends them at once."""
 OTHERS_SECONDS = 30.0
 """How long the other ranks leave it to rank 0, which may be the one that hangs, to end the run."""
 logger = logging.getLogger(__name__)
@@ -47,7 +49,8 @@ def _watch(folder: RunFolder, minutes: float, done: threading.Event) -> None:
             "rank %d: no step has ended for %g minutes (launch.hang_minutes); it is at:", rank, minutes
         )
         faulthandler.dump_traceback(2)
-        if rank != 0 and done.wait(OTHERS_SECONDS):
+        alone = dist.world() == 1
+        if not alone and done.wait(OTHERS_SECONDS if rank else LAST_WORDS_SECONDS):
             return
         attempts.close(folder, f"stopped by launch.hang_minutes: no step had ended for {minutes:g} minutes")
         try:

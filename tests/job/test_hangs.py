@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -26,7 +27,7 @@ MINUTES = 0.05
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Names each job that was put back into the queue."""
+    """Names each job that was put back into the queue, which ends its ranks as SLURM does: at once."""
     path = tmp_path / "asked"
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setattr(requeue.jobs, "facts", lambda _job: {"JobState": "RUNNING"})
@@ -34,16 +35,20 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def put_back(job: str) -> str:
         with path.open("a") as file:
             file.write(f"{job} ")
+        for rank in tmp_path.glob("rank*.pid"):
+            if (pid := int(rank.read_text())) != os.getpid():
+                os.kill(pid, signal.SIGKILL)
         return ""
 
     monkeypatch.setattr(requeue.jobs, "requeue", put_back)
     monkeypatch.setattr(hang, "POLL_SECONDS", 0.1)
-    monkeypatch.setattr(hang, "OTHERS_SECONDS", 1.0)
+    monkeypatch.setattr(hang, "LAST_WORDS_SECONDS", 2.0)
+    monkeypatch.setattr(hang, "OTHERS_SECONDS", 4.0)
     return path
 
 
 def never_ends() -> None:
-    time.sleep(9)
+    time.sleep(15)
     os._exit(0)
 
 
@@ -56,6 +61,9 @@ def test_a_rank_that_hangs_puts_the_job_back_and_leaves_every_rank_s_stack_in_it
     (run,) = planned(clip_grid(train={**LONG, "log_every": 4, "checkpoint_minutes": 0.0}))
 
     def work(rank: int) -> str:
+        (tmp_path / f"rank{rank}.pid").write_text(str(os.getpid()))
+        if rank == 1:
+            hang.POLL_SECONDS = 5.0  # the last to look
         log = os.open(tmp_path / f"rank{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 2)  # a log of its own, as SLURM gives it: two stacks in one would mix letter by letter
         if rank == hung:

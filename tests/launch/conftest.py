@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from live_slurm import harsh_slurm, slurm
+from live_slurm import harsh_slurm, no_jobs_left, slurm
 from slurm_standin import Slurm
 
 from benchmark.launch import submit
 from benchmark.runs import submission
 
-__all__ = ["fake", "harsh_slurm", "slurm"]
+__all__ = ["fake", "harsh_slurm", "no_jobs_left", "slurm"]
 
 
 @pytest.fixture

@@ -1,119 +1,38 @@
-"""What SLURM does to jobs, done to runs: each goes on from its checkpoint, or says why it does not."""
+"""What SLURM tells jobs, told to runs: each saves, goes back into the queue and goes on from there."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
-from cluster import node_daemon, start_node
-from patience import patience
+from live_runs import (
+    MINUTES_LONG,
+    WriteSweep,
+    call,
+    finished,
+    goes_back,
+    gone,
+    hook,
+    log_of,
+    says,
+    state_of_job,
+    story,
+    submit,
+    wait,
+    works,
+)
 from tiny import clip_grid
 
-from benchmark import sweep
 from benchmark.config.sweepfile import read_sweep
-from benchmark.plan.plan import PlannedRun, make_plan
-from benchmark.runs.attempts import Attempt, attempts_of
+from benchmark.plan.plan import make_plan
+from benchmark.runs.attempts import attempts_of
 from benchmark.runs.record import read_record
 
-pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("harsh_slurm")]
-WriteSweep = Callable[..., Path]
-Output = pytest.CaptureFixture[str]
-ROOT = Path(__file__).parent.parent.parent
-MINUTES_LONG = {"epochs": 100_000, "log_every": 1, "checkpoint_minutes": 0.05}
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("no_jobs_left")]
 SECONDS_LONG = {"epochs": 250, "log_every": 5, "checkpoint_minutes": 0.05}
-HOOKS = Path(__file__).parent / "hooks"
-
-
-def call(path: Path, *words: str) -> int:
-    return sweep.main([str(path), "--results", str(path.parent / "results"), *words])
-
-
-def submit(path: Path, *words: str) -> tuple[PlannedRun, str]:
-    """The sweep's only run and its job."""
-    assert call(path, "--cluster", "slurm", *words) == 0
-    (run,) = make_plan(read_sweep(path, list(words)), path.parent / "results")
-    return run, json.loads((run.folder / "job" / "submitted.json").read_text())["job_id"]
-
-
-def says(*words: str) -> str:
-    return subprocess.run(words, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def state_of_job(job_id: str) -> str:
-    done = subprocess.run(["squeue", "-h", "-j", job_id, "-o", "%T"], capture_output=True, text=True)
-    return done.stdout.strip()
-
-
-def log_of(run: PlannedRun) -> str:
-    return "".join(p.read_text() for p in run.folder.parent.glob("job/*_log.out"))
-
-
-def wait(run: PlannedRun, what: str, condition: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + patience(seconds)
-    while not (found := condition()):
-        if time.monotonic() > end:
-            controller = (Path(os.environ["SLURM_CONF"]).parent / "slurmctld.log").read_text()
-            jobs = says("scontrol", "show", "job", "-o")
-            pytest.fail(f"not {what}; jobs: {jobs}; log: {log_of(run)[-4000:]}; controller: {controller[-4000:]}")
-        time.sleep(0.2)
-    return found
-
-
-def works(run: PlannedRun, attempt: int = 1, steps: int = 5) -> Attempt:
-    """Wait until the attempt has logged some steps of its own."""
-
-    def begun() -> Attempt | None:
-        found = attempts_of(run.folder)
-        return found[-1] if len(found) == attempt else None
-
-    this: Attempt = wait(run, f"at attempt {attempt}", begun)
-    path = run.folder / "log.jsonl"
-    start = path.stat().st_size if path.exists() and attempt > 1 else 0
-
-    def grown() -> bool:
-        return path.exists() and b"step" in path.read_bytes()[start:] and path.stat().st_size > start + 100 * steps
-
-    wait(run, "training", grown)
-    return this
-
-
-def goes_back(run: PlannedRun, job_id: str, seconds: float = 40) -> None:
-    """Wait until the job is back in the queue, and lift the two minutes for which SLURM holds it.
-
-    Not before its processes are gone, and then some: a node tells credentials apart by their second, and takes one
-    made in the second in which it revoked the last for revoked ("Job credential revoked").
-    """
-    wait(run, "queued again", lambda: state_of_job(job_id) == "PENDING", seconds)
-    pid = attempts_of(run.folder)[-1].pid
-    wait(run, "at an end", lambda: not Path(f"/proc/{pid}").exists(), seconds)
-    time.sleep(3)
-    subprocess.run(["scontrol", "update", f"jobid={job_id}", "starttime=now"], capture_output=True)
-
-
-def finished(run: PlannedRun, seconds: float = 60) -> dict[str, Any]:
-    wait(run, "done", (run.folder / "record.json").exists, seconds)
-    return read_record(run.folder / "record.json")
-
-
-def story(run: PlannedRun) -> list[Any]:
-    """Every logged loss, and the final numbers."""
-    lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
-    record = read_record(run.folder / "record.json")
-    losses = [(line["kind"], line["epoch"], line.get("step"), line["loss"]) for line in lines]
-    return [losses, record["metrics"], record["training"]["samples_seen"]]
-
-
-def gone(run: PlannedRun, job_id: str) -> None:
-    wait(run, "gone from the queue", lambda: state_of_job(job_id) in ("", "COMPLETED", "CANCELLED", "FAILED"), 30)
 
 
 @contextmanager
@@ -252,151 +171,3 @@ def limit_in_seconds(job_id: str, least: int) -> None:
     clock = says("squeue", "-h", "-j", job_id, "-o", "%M").split(":")  # minutes and seconds
     worked = 60 * int(clock[-2]) + int(clock[-1])
     says("scontrol", "update", f"jobid={job_id}", f"timelimit={(worked + least) // 60 + 1}")
-
-
-def test_a_run_goes_on_on_another_node_when_its_own_dies(
-    write_sweep: WriteSweep, harsh_slurm: dict[str, str]
-) -> None:
-    path = write_sweep(clip_grid(train={**MINUTES_LONG, "checkpoint_minutes": 0.0}, launch={"minutes": 30}))
-    run, job_id = submit(path)
-    first = works(run)
-    lose_power(first.node, harsh_slurm)
-    try:
-        wait(run, "queued again", lambda: state_of_job(job_id) == "PENDING", 60)
-        goes_back(run, job_id)
-        second = works(run, 2)
-        assert second.node != first.node
-        assert second.steps_start > 0
-        assert attempts_of(run.folder)[0].why == "without a word"
-    finally:
-        subprocess.run(["scancel", job_id], check=True)
-        _ENDED_LATER.append(start_node(first.node, harsh_slurm))
-        gone(run, job_id)
-        wait(
-            run, "a whole cluster", lambda: says("sinfo", "-h", "-N", "-p", "main", "-o", "%t") == "idle\nidle", 60
-        )
-
-
-def test_one_run_in_two_jobs_is_worked_on_once_also_while_a_daemon_starts_again(
-    write_sweep: WriteSweep, harsh_slurm: dict[str, str], capsys: Output
-) -> None:
-    path = write_sweep(clip_grid(train=MINUTES_LONG, launch={"minutes": 30}))
-    run, job_id = submit(path)
-    this = works(run)
-    os.kill(node_daemon(this.node, harsh_slurm), signal.SIGKILL)  # F26: the daemon alone
-    words = [sys.executable, "-m", "benchmark.job", str(run.folder)]
-    wrap = f"cd {ROOT} && {' '.join(words)}; echo exit $?"
-    out = path.parent / "second.out"
-    other = next(node for node in ("n1", "n2") if node != this.node)
-    says("sbatch", f"--nodelist={other}", f"--output={out}", "--wrap", wrap)  # F22: a second job for the run
-    _ENDED_LATER.append(start_node(this.node, harsh_slurm))
-    wait(run, "turned away", lambda: out.exists() and "exit" in out.read_text())
-    assert f'"job": "{job_id}"' in out.read_text()
-    assert "leaving it alone" in out.read_text()
-    works(run, 1, steps=20)
-    assert state_of_job(job_id) == "RUNNING"
-    assert len(attempts_of(run.folder)) == 1
-    assert call(path, "--status") == 0
-    assert "1 running" in capsys.readouterr().out
-    says("scancel", job_id)
-    gone(run, job_id)
-    capsys.readouterr()
-    assert call(path, "--status") == 0
-    assert "1 stopped" in capsys.readouterr().out
-
-
-def hook(path: Path, what: str) -> list[str]:
-    return [f"export PYTHONPATH={HOOKS} TEST_SWEEP={path.parent / 'results' / 'tiny'} TEST_HOOK='{what}'"]
-
-
-def test_a_rank_that_dies_ends_the_others_at_once(write_sweep: WriteSweep, capsys: Output) -> None:
-    path = write_sweep(clip_grid())
-    launch = {"minutes": 30, "nodes": 2, "setup": hook(path, "rank 1 exits")}
-    path = write_sweep(clip_grid(train=MINUTES_LONG, launch=launch))
-    run, job_id = submit(path)
-    wait(run, "begun", lambda: (run.folder / "log.jsonl").exists())
-    wait(run, "over", lambda: state_of_job(job_id) in ("", "FAILED", "COMPLETED"), 20)
-    assert "error: n" in log_of(run)
-    assert call(path, "--status") == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "1 failed" in shown or "1 stopped" in shown
-
-
-def test_a_rank_that_hangs_sends_the_job_back_with_every_rank_s_stack_and_the_run_goes_on(
-    write_sweep: WriteSweep,
-) -> None:
-    path = write_sweep(clip_grid())
-    launch = {"minutes": 30, "nodes": 2, "hang_minutes": 0.2, "setup": hook(path, "rank 1 hangs")}
-    path = write_sweep(clip_grid(train={**MINUTES_LONG, "checkpoint_minutes": 0.1}, launch=launch))
-    run, job_id = submit(path)
-    works(run)
-    goes_back(run, job_id, 60)
-    (ended,) = attempts_of(run.folder)
-    assert str(ended.why).startswith("stopped by launch.hang_minutes")
-    logs = [log.read_text() for log in sorted(run.folder.parent.glob(f"job/{job_id}_*_log.out"))]
-    assert [text.count("no step has ended for 0.2 minutes") for text in logs] == [1, 1]
-    assert ["sitecustomize.py" in text.rpartition("no step has ended")[2] for text in logs] == [False, True]
-    second = works(run, 2)
-    assert 0 < (ended.steps_end or 0) == second.steps_start
-    says("scancel", job_id)
-    gone(run, job_id)
-
-
-def test_a_run_that_takes_too_much_memory_says_so_and_is_not_tried_again_unchanged(
-    write_sweep: WriteSweep, capsys: Output
-) -> None:
-    path = write_sweep(clip_grid())
-    launch = {"minutes": 30, "memory_gb": 1, "setup": hook(path, "takes memory")}
-    path = write_sweep(clip_grid(train=MINUTES_LONG, launch=launch))
-    run, job_id = submit(path)
-    works(run)
-    gone(run, job_id)
-    capsys.readouterr()
-    assert call(path, "--status") == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "1 failed" in shown
-    assert "killed for want of memory" in shown
-    assert call(path, "--cluster", "slurm", "--retry") == sweep.EXIT_FAILED
-    assert "0 to run" in capsys.readouterr().err
-    assert call(path, "--dry-run", "launch.memory_gb=2") == 0
-    assert "1 stopped" in " ".join(capsys.readouterr().out.split())
-
-
-_ENDED_LATER: list[subprocess.Popen[bytes]] = []
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _end_daemons(harsh_slurm: dict[str, str]) -> Iterator[None]:
-    """Daemons that tests started are ended before the cluster is."""
-    yield
-    for daemon in _ENDED_LATER:
-        daemon.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            daemon.wait(timeout=patience(10))
-
-
-def lose_power(node: str, environment: dict[str, str]) -> None:
-    """SIGKILL a node's daemon, its steps and all they started. No other node may have steps."""
-    found = [node_daemon(node, environment), *step_daemons(environment)]
-    for parent in found:
-        with suppress(OSError):
-            text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-            found += [int(word) for word in text.split()]
-    for process in found:
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-
-
-def step_daemons(environment: dict[str, str]) -> list[int]:
-    """This cluster's slurmstepd processes; they are nobody's children."""
-    found = []
-    for proc in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            is_step = proc.joinpath("cmdline").read_bytes().startswith(b"slurmstepd: [")
-            if (
-                is_step
-                and f"SLURM_CONF={environment['SLURM_CONF']}".encode() in proc.joinpath("environ").read_bytes()
-            ):
-                found.append(int(proc.name))
-    assert found
-    return found

@@ -66,7 +66,8 @@ class Values:
                     )
 
     def seeds(self, measure: Measure) -> list[int]:
-        """Those that are whole for all arms."""
+        """Those that are whole for all arms. Raises ConfigError for a row that a task was measured without."""
+        self._check(measure)
         return [
             seed
             for seed in self.question.seeds
@@ -74,6 +75,21 @@ class Values:
                 self._mean(arm, place, seed, measure.of) is not None for arm in self.arms for place in self.places
             )
         ]
+
+    def _check(self, measure: Measure) -> None:
+        """What no run names is a mistake where runs have its task: no seed would ever be whole."""
+        methods = {method for arm in self.arms for method in arm.methods}
+        records = [run.record for key, runs in self.runs.items() if key[0] in methods for run in runs]
+        have = {(row["task"], row["dataset"], row["metric"]) for record in records for row in record["metrics"]}
+        if any(record["evaluation_skipped"] for record in records):
+            return
+        for task, dataset, metric in sorted(measure.rows - have):
+            if others := {f"{other[2]} of {other[1]}" for other in have if other[0] == task}:
+                asked = f"{metric} of {dataset}"
+                raise ConfigError(
+                    f"{self.question.id}: no run of {', '.join(self.question.sweeps)} has {task}'s"
+                    f" '{asked}'{did_you_mean(asked, others)}"
+                )
 
     def differences(self, contrast: Contrast, measure: Measure, seeds: Iterable[int]) -> list[float]:
         """A seed each, of seeds that are whole."""

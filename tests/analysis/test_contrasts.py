@@ -104,6 +104,16 @@ def test_a_method_that_no_run_has_is_refused_with_the_nearest(tmp_path: Path) ->
         answers(told.questions[0], told, load(fill(tmp_path, GAINS), ["tiny"]))
 
 
+def test_a_data_set_that_no_run_was_measured_on_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    path = registered(tmp_path)
+    path.write_text(path.read_text().replace("- shapes\n      - digits", "- shapes\n      - digit"))
+    told = read_registered(path)
+    with pytest.raises(
+        ConfigError, match="no run of tiny has linear_probe's 'top1 of digit'; did you mean 'top1 of digits'"
+    ):
+        answers(told.questions[0], told, load(fill(tmp_path, GAINS), ["tiny"]))
+
+
 def test_the_command_leaves_a_table_a_csv_and_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results = fill(tmp_path, GAINS)
     words = [str(registered(tmp_path, [ROWS])), "--results", str(results), "--out", str(tmp_path / "out")]

@@ -108,9 +108,8 @@ def test_a_data_set_that_no_run_was_measured_on_is_refused_with_the_nearest(tmp_
     path = registered(tmp_path)
     path.write_text(path.read_text().replace("- shapes\n      - digits", "- shapes\n      - digit"))
     told = read_registered(path)
-    with pytest.raises(
-        ConfigError, match="no run of tiny has linear_probe's 'top1 of digit'; did you mean 'top1 of digits'"
-    ):
+    said = "no run of tiny has linear_probe's 'top1 of digit'; did you mean 'top1 of digits'"
+    with pytest.raises(ConfigError, match=said):
         answers(told.questions[0], told, load(fill(tmp_path, GAINS), ["tiny"]))
 
 

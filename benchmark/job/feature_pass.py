@@ -221,6 +221,11 @@ def _encoder(folder: RunFolder, config: FeatureConfig) -> tuple[Any, str, dict[s
         record = read_record(source.record)
         weights_file.load_weights(final, objective)
     except FileNotFoundError as error:
+        if source.record.exists():
+            raise PoolError(
+                f"{final}: no such file, though {options['run']} is done: put its final weights back, or move"
+                f" {source.trained_in} away to have it trained again"
+            ) from error
         raise PoolError(f"{error.filename or final}: no such file; has {options['run']} finished?") from error
     except SafetensorError as error:
         raise PoolError(f"{final}: cannot be loaded ({error})") from error

@@ -99,12 +99,15 @@ def _settled(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
     takers: dict[str, list[JobConfig]] = {}
     for run in reversed(runs):
         known = takers.get(run.config.name, [])
+        is_idle = not known and isinstance(run.config, FeatureConfig | ChoiceConfig)
         if run.state.name not in OWN and not has_record(run.folder):
             if origin := find_origin(run.folder, run.config, known):
                 run = replace(run, origin=origin)
                 run = replace(run, state=run.read_state())
-            elif not known and isinstance(run.config, FeatureConfig | ChoiceConfig):
+            elif is_idle:
                 continue
+        elif run.state.name == "unreadable" and is_idle:  # taken over from one that has lost what it gave
+            continue
         for name in _needs(run):
             takers.setdefault(name, []).append(run.config)
         found.append(run)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from benchmark.config.evaluation import EvaluationConfig
 from benchmark.config.job import JobConfig
@@ -91,6 +93,8 @@ def unfinished(folder: RunFolder) -> State:
     """
     if (home := folder.trained_in) != folder and not (has_record(folder) and has_weights(folder)):
         lost = "final weights for an evaluation that is missing" if has_record(folder) else "record"
+        if folder.features.exists() or folder.choice.exists():
+            lost = "arrays or state, which wait to be read"
         return State(
             "unreadable",
             f"{folder.taken_over}: the run is taken over from {home}, which has no {lost}: put back what was"
@@ -103,8 +107,24 @@ def unfinished(folder: RunFolder) -> State:
 
 
 def has_record(folder: RunFolder) -> bool:
-    """Whether a run has left its record (a pass, a choice its facts), and all that others take from it."""
-    return folder.record.exists() or folder.features.exists() or folder.choice.exists()
+    """Whether a run has left its record (a pass, a choice its facts, with what others take from it).
+
+    What git ignores of a pass or a choice may be deleted; it is made again for the next that waits for it.
+    """
+    if folder.record.exists():
+        return True
+    if folder.features.exists():
+        return all(path.exists() for path in arrays_of(folder) or ())
+    return folder.choice.exists() and folder.choice_state.exists()
+
+
+def arrays_of(folder: RunFolder) -> list[Path] | None:
+    """Those that a pass over features has left; None if its facts cannot be read."""
+    try:
+        names = json.loads(folder.features.read_text(encoding="utf-8"))["arrays"]
+        return [folder.trained_in / f"{name}.npy" for name in names]
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def has_checkpoint(folder: RunFolder) -> bool:

@@ -19,7 +19,7 @@ from benchmark.config.job import JobConfig
 from benchmark.config.run import RunConfig
 from benchmark.files import write_text
 from benchmark.runs.folder import TAKEN_FROM, RunFolder
-from benchmark.runs.state import has_record, state_at_rest
+from benchmark.runs.state import arrays_of, has_record, state_at_rest
 
 
 def take_over(folder: RunFolder, origin: RunFolder) -> None:
@@ -48,24 +48,15 @@ def _stands_for(other: RunFolder, config: JobConfig, takers: Sequence[JobConfig]
     state = state_at_rest(other, config).name
     if state == "unreadable" or not has_record(other):
         return False
-    needed: list[Path] = []
     if isinstance(config, FeatureConfig):
-        needed += _arrays(other) if takers is None or takers else []
-    elif isinstance(config, ChoiceConfig):
-        needed += [other.choice_state] if takers is None or takers else []
-    elif state != "done" or takers is None or any(isinstance(taker, FeatureConfig) for taker in takers):
+        return arrays_of(other) is not None
+    if isinstance(config, ChoiceConfig):
+        return True
+    needed: list[Path] = []
+    if state != "done" or takers is None or any(isinstance(taker, FeatureConfig) for taker in takers):
         needed.append(other.final_weights)
     if isinstance(config, RunConfig) and any(
         not isinstance(taker, FeatureConfig | EvaluationConfig) for taker in takers or ()
     ):
         needed.append(other.coreset)
     return all(path.exists() for path in needed)
-
-
-def _arrays(folder: RunFolder) -> list[Path]:
-    """Those of a pass over features; what cannot be read is not there."""
-    try:
-        names = json.loads(folder.features.read_text(encoding="utf-8"))["arrays"]
-    except (ValueError, KeyError, TypeError):
-        names = ["unknown"]
-    return [folder / f"{name}.npy" for name in names]

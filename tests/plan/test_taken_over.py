@@ -232,13 +232,45 @@ def test_features_are_taken_over_while_their_arrays_are_there_and_weights_while_
     # the pass anew, and its encoder for it
     assert states(b) == ["absent", "absent", done, done, "absent", "absent"]
     c = write_sweep(short(**BY_FULL), name="c")
-    assert states(c) == [done, done, done, done]  # nobody is left to need them
+    assert states(c) == [done, done, done]  # nobody is left to need the pass
     choice.choice.rename(choice / "away.json")
-    assert states(c) == [done, done, done]  # nor the choice, in results from before there were any
+    assert states(c) == [done, done]  # nor the choice, as in results from before there were any
     (choice / "away.json").rename(choice.choice)
     (features / "away.npy").rename(array)
     assert run_sweep(b) == 0
     assert trained == ["a full", "a density", "b prototypes"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["arrays", "state"])
+def test_what_was_deleted_of_a_pass_or_a_choice_is_made_again_for_the_next_that_waits(
+    lost: str, write_sweep: WriteSweep, trained: list[str], capsys: Output
+) -> None:
+    path = write_sweep(short(**BY_FULL), name="a")
+    assert run_sweep(path) == 0
+    full, features, choice, by_density = (run.folder for run in plan_of(path))
+    for gone in features.glob("*.npy") if lost == "arrays" else [choice.choice_state]:
+        gone.unlink()
+    nobody_waits = ["done"] * 3  # as in a fresh clone of what git keeps: none of the sweep's runs needs it
+    assert states(path) == nobody_waits
+    capsys.readouterr()
+    assert run_sweep(path) == 0
+    assert "0 to run" in capsys.readouterr().err
+    by_density.record.unlink()
+    shutil.rmtree(by_density.checkpoint)
+    choice_stands = "done" if lost == "arrays" else "absent"
+    assert states(path) == ["done", "absent" if lost == "arrays" else "done", choice_stands, "absent"]
+    assert run_sweep(path) == 0
+    assert states(path) == ["done"] * 4
+    assert trained == ["a full", "a density", "a density"]
+    shutil.rmtree(full.checkpoint)  # now nothing can be computed again: it is said, and how to go on
+    by_density.record.unlink()
+    shutil.rmtree(by_density.checkpoint)
+    (features / "image_embedding.npy").unlink()
+    assert run_sweep(path) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "final.safetensors: no such file, though" in said
+    assert "away to have it trained again" in said
 
 
 @pytest.mark.parametrize("is_held", [False, True])

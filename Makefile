@@ -2,8 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# three more than cores: tests that wait for SLURM leave theirs to others
-JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 3)
+# two more than cores: tests that wait for SLURM leave theirs to others
+JOBS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 2)
 
 .PHONY: install quickstart test test-fast lint clean
 

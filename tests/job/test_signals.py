@@ -197,7 +197,9 @@ def test_a_rank_ends_when_another_has_left_an_error_though_it_waits_for_it(
 def test_twenty_kills_at_any_moment_change_nothing(planned: Plan, uninterrupted: dict[str, Any]) -> None:
     (run,) = planned(SCAN_GRID)
     moments, finished = random.Random(6), 0
-    for _ in range(20):
+    for kill in range(100):
+        if kill >= 20 and (finished or len(attempts_of(run.folder)) > 10):
+            break  # on a busy machine many hit a process that has not begun yet
         child = os.fork()
         if child == 0:
             try:

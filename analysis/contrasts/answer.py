@@ -66,8 +66,7 @@ class Values:
                     )
 
     def seeds(self, measure: Measure) -> list[int]:
-        """Those that are whole for all arms. Raises ConfigError for a row that a task was measured without."""
-        self._check(measure)
+        """Those that are whole for all arms."""
         return [
             seed
             for seed in self.question.seeds
@@ -76,8 +75,8 @@ class Values:
             )
         ]
 
-    def _check(self, measure: Measure) -> None:
-        """What no run names is a mistake where runs have its task: no seed would ever be whole."""
+    def check(self, measure: Measure) -> None:
+        """Raises ConfigError for a row that no run has, where runs have its task: no seed would ever be whole."""
         methods = {method for arm in self.arms for method in arm.methods}
         records = [run.record for key, runs in self.runs.items() if key[0] in methods for run in runs]
         have = {(row["task"], row["dataset"], row["metric"]) for record in records for row in record["metrics"]}
@@ -142,11 +141,13 @@ def answers(question: Question, registered: Registered, results: Results | None)
         ]
     contrasts = [*question.contrasts, *([question.ceiling] if question.ceiling else [])]
     values, measure = Values(question, contrasts, results), registered.primary[question.measure]
+    beside = registered.secondary.get(question.measure, ())
+    for one in (measure, *beside):
+        values.check(one)
     seeds = values.seeds(measure)
     found = [values.differences(contrast, measure, seeds) for contrast in question.contrasts]
     ceiling = values.differences(question.ceiling, measure, seeds) if question.ceiling else []
     adjusted = holm([p_value(one) for one in found])
-    beside = registered.secondary.get(question.measure, ())
     return [
         Answer(
             contrast,

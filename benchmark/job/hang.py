@@ -49,8 +49,7 @@ def _watch(folder: RunFolder, minutes: float, done: threading.Event) -> None:
             "rank %d: no step has ended for %g minutes (launch.hang_minutes); it is at:", rank, minutes
         )
         faulthandler.dump_traceback(2)
-        alone = dist.world() == 1
-        if not alone and done.wait(OTHERS_SECONDS if rank else LAST_WORDS_SECONDS):
+        if dist.world() > 1 and done.wait(OTHERS_SECONDS if rank else LAST_WORDS_SECONDS):
             return
         attempts.close(folder, f"stopped by launch.hang_minutes: no step had ended for {minutes:g} minutes")
         try:

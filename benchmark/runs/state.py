@@ -92,9 +92,13 @@ def unfinished(folder: RunFolder) -> State:
     *unreadable* where it is taken over: then it is not for this sweep to make good what is lost.
     """
     if (home := folder.trained_in) != folder and not (has_record(folder) and has_weights(folder)):
-        lost = "final weights for an evaluation that is missing" if has_record(folder) else "record"
-        if folder.features.exists() or folder.choice.exists():
-            lost = "arrays or state, which wait to be read"
+        lost = "record"
+        if has_record(folder):
+            lost = "final weights for an evaluation that is missing"
+        elif folder.features.exists():
+            lost = "embeddings"
+        elif folder.choice.exists():
+            lost = "state of its choice"
         return State(
             "unreadable",
             f"{folder.taken_over}: the run is taken over from {home}, which has no {lost}: put back what was"

@@ -273,6 +273,24 @@ def test_what_was_deleted_of_a_pass_or_a_choice_is_made_again_for_the_next_that_
     assert "away to have it trained again" in said
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", ["embeddings", "state of its choice"])
+def test_a_pass_or_a_choice_taken_over_that_lost_what_it_gave_matters_to_those_that_wait_alone(
+    lost: str, write_sweep: WriteSweep, trained: list[str]
+) -> None:
+    a, b = (write_sweep(short(**BY_FULL), name=name) for name in "ab")
+    assert run_sweep(a) == run_sweep(b) == 0
+    _, features, choice, by_density = (run.folder for run in plan_of(a))
+    for gone in features.glob("*.npy") if lost == "embeddings" else [choice.choice_state]:
+        gone.unlink()
+    assert states(b) == ["done (of a)"] * 3
+    (b.parent / "results" / "b" / by_density.name / "taken_over.json").unlink()
+    shutil.rmtree(by_density)
+    (told,) = [run.state.detail for run in plan_of(b) if run.state.name == "unreadable"]
+    assert f"which has no {lost}: put back what was there, or remove this file" in told
+    assert trained == ["a full", "a density"]
+
+
 @pytest.mark.parametrize("is_held", [False, True])
 def test_a_job_that_starts_after_another_sweep_has_done_its_run_takes_it_over(
     write_sweep: WriteSweep, trained: list[str], is_held: bool
